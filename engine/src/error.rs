@@ -1,0 +1,55 @@
+//! What can go wrong, one variant for each reaction of the caller.
+
+use std::fmt;
+
+/// An error that ends the job; [`Error::exit_code`] is what the process returns.
+#[derive(Debug)]
+pub enum Error {
+    /// The job file or its SQL is refused before any side effect. `rendered` holds one block for
+    /// each finding: `file:line:column: what`, what was expected, the fix.
+    BadJob { rendered: String },
+    /// Something the job needs is not there: a file, a port, a permission.
+    Unavailable { what: String, fix: String },
+    /// Reading or writing state, checkpoints or staged output failed.
+    StateIo { what: String, source: std::io::Error },
+    /// The job ran and must stop: `on_error = "fail"`, an aggregate out of range, a lost input.
+    Failed { what: String },
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// 78 bad job, 69 unavailable, 74 state I/O, 1 failed (sysexits.h where it has a word for it).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::BadJob { .. } => 78,
+            Error::Unavailable { .. } => 69,
+            Error::StateIo { .. } => 74,
+            Error::Failed { .. } => 1,
+        }
+    }
+
+    pub fn failed(what: impl Into<String>) -> Self {
+        Error::Failed { what: what.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::BadJob { rendered } => f.write_str(rendered),
+            Error::Unavailable { what, fix } => write!(f, "{what}; {fix}"),
+            Error::StateIo { what, source } => write!(f, "{what}: {source}"),
+            Error::Failed { what } => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::StateIo { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

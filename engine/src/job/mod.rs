@@ -1,0 +1,4 @@
+//! The job file: TOML in, a [`spec::JobSpec`] out, every error with its place and its fix.
+
+pub mod finding;
+pub mod spec;

@@ -1,0 +1,278 @@
+//! A job as plain data: what the job file says once it has been read and checked.
+//!
+//! No key is ignored: what is not here was refused by the reader.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use arrow::datatypes::DataType;
+
+#[derive(Clone, Debug)]
+pub struct JobSpec {
+    pub name: String,
+    /// The job file, for messages; relative paths in it were resolved against its directory.
+    pub file: PathBuf,
+    pub device: Device,
+    /// Logical CPUs to pin to; `None`: the process's cpuset.
+    pub cores: Option<Vec<usize>>,
+    /// IANA name or fixed offset: text without zone, date parts, printing.
+    pub timezone: String,
+    /// Bytes; `None`: 75 % of the cgroup's or the machine's memory.
+    pub memory_limit: Option<u64>,
+    pub source: SourceSpec,
+    pub query: QuerySpec,
+    /// At least one: a job without sinks prints to the console.
+    pub sinks: Vec<SinkSpec>,
+    pub checkpoint: Option<CheckpointSpec>,
+    /// Limits of an epoch, also without a checkpoint path.
+    pub epoch: EpochLimits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    Auto,
+    Cpu,
+}
+
+#[derive(Clone, Debug)]
+pub struct SourceSpec {
+    /// The table's name in SQL.
+    pub name: String,
+    pub kind: SourceKind,
+    pub format: Format,
+    pub schema: Vec<Column>,
+    pub watermark: Option<WatermarkSpec>,
+    pub on_error: OnError,
+    /// Stops a stream that is all poison: rejected / rows in, over an epoch of at least 1,000 rows.
+    pub max_error_ratio: Option<f64>,
+    pub max_record_bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+pub enum SourceKind {
+    File {
+        /// A file, a directory or a glob, absolute.
+        path: PathBuf,
+        max_files_per_epoch: Option<usize>,
+        /// Bounded: read what is there, then end. `None`: true for one plain file.
+        end: Option<bool>,
+    },
+    Socket {
+        address: String,
+        listen: bool,
+    },
+    Stdin,
+    Generate {
+        suite: String,
+        /// `None`: without end.
+        rows: Option<u64>,
+        rows_per_second: Option<u64>,
+        seed: u64,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Format {
+    Csv(CsvDialect),
+    /// One column `value STRING`, one row a line.
+    Text,
+}
+
+/// SEMANTICS 10.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CsvDialect {
+    pub delimiter: u8,
+    /// `None`: quotes have no meaning.
+    pub quote: Option<u8>,
+    pub escape: Escape,
+    pub header: Header,
+    /// Lines to pass over at the head of each file, before the header.
+    pub skip_lines: u32,
+    /// A line that begins with this byte is no row.
+    pub comment: Option<u8>,
+    /// Unquoted texts that mean NULL, beside the empty field (see [`Column::empty_is_null`]).
+    pub null: Vec<String>,
+    /// Blanks around an unquoted field are not part of it.
+    pub trim: bool,
+    /// A row with fewer fields than the schema.
+    pub fewer: Ragged,
+    /// A row with more fields than the schema.
+    pub more: Ragged,
+}
+
+impl Default for CsvDialect {
+    fn default() -> Self {
+        CsvDialect {
+            delimiter: b',',
+            quote: Some(b'"'),
+            escape: Escape::Doubled,
+            header: Header::None,
+            skip_lines: 0,
+            comment: None,
+            null: Vec::new(),
+            trim: false,
+            fewer: Ragged::Reject,
+            more: Ragged::Reject,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Escape {
+    /// `""` inside a quoted field is one quote.
+    Doubled,
+    /// `\"` inside a quoted field is one quote, `\\` one backslash.
+    Backslash,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    None,
+    /// `header = true`: the names of each file's first row say which field is which column.
+    Match,
+    /// `header = "ignore"`: the first row is passed over.
+    Ignore,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ragged {
+    Reject,
+    /// Missing fields are NULL (`fewer`), extra fields are passed over (`more`).
+    Accept,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    pub name: String,
+    /// Boolean, Int8..Int64, Float32, Float64, Decimal128, Utf8, Binary, Date32,
+    /// Timestamp(Microsecond, Some("UTC")) for TIMESTAMP, Timestamp(Microsecond, None) for
+    /// TIMESTAMP_NTZ.
+    pub data_type: DataType,
+    /// How a date or timestamp is written.
+    pub format: TimeFormat,
+    /// Zone of a text without one; `None`: the job's.
+    pub timezone: Option<String>,
+    /// Replaces [`CsvDialect::null`] for this column.
+    pub null: Option<Vec<String>>,
+    /// Replaces [`CsvDialect::trim`] for this column.
+    pub trim: Option<bool>,
+    /// An empty unquoted field is NULL (the default). Quoted `""` is the empty string for STRING
+    /// and BINARY, and no value of any other type.
+    pub empty_is_null: bool,
+    /// `epoch_ns` only: drop a remainder below one microsecond instead of rejecting the value.
+    pub truncate: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TimeFormat {
+    /// `2024-05-01T12:00:00.123456Z`, `2024-05-01 12:00:00`, `+02:00` zones; dates `2024-05-01`.
+    Iso,
+    EpochSeconds,
+    EpochMillis,
+    EpochMicros,
+    EpochNanos,
+    /// Java's DateTimeFormatter letters, as Spark's: `yyyy-MM-dd HH:mm:ss.SSS`.
+    Pattern(String),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct WatermarkSpec {
+    pub column: String,
+    pub delay: Duration,
+    pub late: LateRule,
+}
+
+/// SEMANTICS 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LateRule {
+    /// By the split's own watermark just before the row.
+    Row,
+    /// By the watermark that the previous epoch used, as Spark.
+    Epoch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    DeadLetter,
+    Skip,
+    Fail,
+    Null,
+}
+
+#[derive(Clone, Debug)]
+pub struct QuerySpec {
+    pub sql: String,
+    /// Byte offset in the job file of each line of `sql`, so that an error in the SQL points there.
+    pub sql_line_offsets: Vec<usize>,
+    pub mode: OutputMode,
+    pub trigger: Trigger,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputMode {
+    Append,
+    Update,
+    Complete,
+    Batch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    Default,
+    Interval(Duration),
+    AvailableNow,
+    Once,
+}
+
+#[derive(Clone, Debug)]
+pub struct SinkSpec {
+    pub name: String,
+    pub kind: SinkKind,
+    pub of: SinkOf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkOf {
+    Rows,
+    Late,
+    DeadLetters,
+}
+
+#[derive(Clone, Debug)]
+pub enum SinkKind {
+    Console { style: ConsoleStyle, num_rows: usize, truncate: Option<usize> },
+    File { path: PathBuf, format: FileFormat },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsoleStyle {
+    Spark,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileFormat {
+    Csv { header: bool },
+    Json,
+    Parquet,
+    Arrow,
+}
+
+#[derive(Clone, Debug)]
+pub struct CheckpointSpec {
+    pub path: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochLimits {
+    /// An epoch ends this long after its first row (triggers default and available-now).
+    pub interval: Duration,
+    pub max_bytes: u64,
+    pub max_rows: Option<u64>,
+}
+
+impl Default for EpochLimits {
+    fn default() -> Self {
+        EpochLimits { interval: Duration::from_secs(1), max_bytes: 1 << 30, max_rows: None }
+    }
+}

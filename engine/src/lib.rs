@@ -1,0 +1,11 @@
+//! The streaming engine: job, plan, epochs, windows, watermarks, state, checkpoints, sinks.
+//!
+//! Invariants of absence: no Kafka, no io_uring, no unsafe code, no wall clock, no thread is started
+//! here. Sources live in `ingest`, which drives a [`pipeline::Pipeline`] on each core.
+#![forbid(unsafe_code)]
+
+pub mod batch;
+pub mod error;
+pub mod job;
+pub mod plan;
+pub mod sink;

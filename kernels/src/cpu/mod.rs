@@ -1,0 +1,3 @@
+//! Kernels for the CPU: one operation a file.
+
+pub mod aggregate;
