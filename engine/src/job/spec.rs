@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use arrow::datatypes::DataType;
 
+use super::map::TextMap;
+
 #[derive(Clone, Debug)]
 pub struct JobSpec {
     pub name: String,
@@ -202,10 +204,28 @@ pub enum OnError {
 #[derive(Clone, Debug)]
 pub struct QuerySpec {
     pub sql: String,
-    /// Byte offset in the job file of each line of `sql`, so that an error in the SQL points there.
-    pub sql_line_offsets: Vec<usize>,
+    /// Where each byte of `sql` stands in the job's text.
+    pub sql_map: TextMap,
     pub mode: OutputMode,
     pub trigger: Trigger,
+}
+
+impl QuerySpec {
+    /// Byte in the job's text of a place in the SQL, so that an error in the SQL points there.
+    ///
+    /// `line` and `column` count from 1, columns in characters, as the SQL parser's do; a place past
+    /// a line's end is the line's end.
+    pub fn place(&self, line: usize, column: usize) -> usize {
+        let mut start = 0;
+        let mut lines = self.sql.split('\n');
+        for text in lines.by_ref().take(line.saturating_sub(1)) {
+            start += text.len() + 1;
+        }
+        let text = lines.next().unwrap_or("");
+        let start = start.min(self.sql.len());
+        let within = text.char_indices().nth(column.saturating_sub(1)).map_or(text.len(), |c| c.0);
+        self.sql_map.source(start + within..start + within).start
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
