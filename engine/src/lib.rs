@@ -9,3 +9,4 @@ pub mod error;
 pub mod job;
 pub mod plan;
 pub mod sink;
+pub mod storage;

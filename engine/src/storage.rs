@@ -1,0 +1,106 @@
+//! The door to durable files: checkpoints and file sinks go through it and through nothing else.
+//!
+//! Invariant: what [`write_durably`] returned `Ok` for survives a power cut, and a reader sees the
+//! whole file or none of it. The order is write, fsync the file, rename, fsync the directory.
+//! After a failed fsync the pages may be marked clean without having reached the disk, so the file
+//! is thrown away and never synced again: [`StagedFile::sync`] consumes it.
+//!
+//! The door is small so that a crash is a test input: [`memory::MemoryStorage`] keeps a live and a
+//! durable image and fails any operation on request. There is no append to a published file, no
+//! seek, no lock and no link. Rebello et al., "Can Applications Recover from fsync Failures?",
+//! USENIX ATC 2020, is why nothing is retried on the same file.
+
+pub mod local;
+pub mod memory;
+
+use std::io::{self, Write};
+
+pub use local::LocalStorage;
+pub use memory::MemoryStorage;
+
+/// Files below one root. A name is a relative path of plain components joined by `/`; a directory
+/// may also be `""`, the root itself.
+pub trait Storage: Send + Sync {
+    /// Makes a new, empty file. Errors: `AlreadyExists`.
+    fn create(&self, name: &str) -> io::Result<Box<dyn StagedFile>>;
+
+    /// The whole file.
+    fn read(&self, name: &str) -> io::Result<Vec<u8>>;
+
+    /// Gives a file another name and replaces what bore it; durable after [`Storage::sync_dir`] of
+    /// the directory of `to`. Until the directory of `from` is synced the old name may come back.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file; until its directory is synced it may come back.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Names of the files (not directories) in a directory, sorted, without the directory's name.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+
+    /// Makes a directory and its parents where they are missing; durable on return.
+    fn create_dir_all(&self, dir: &str) -> io::Result<()>;
+
+    /// Makes creations, renames and removals in a directory durable.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+
+    /// Where the files are, for messages.
+    fn location(&self) -> String;
+}
+
+/// A file that is being written. Writes are not buffered here.
+pub trait StagedFile: Write + Send {
+    /// Makes the bytes written so far durable and closes the file; its name becomes durable by
+    /// [`Storage::sync_dir`]. On an error the file is worth nothing: remove it, write another.
+    fn sync(self: Box<Self>) -> io::Result<()>;
+}
+
+/// Writes a file so that it is there whole and for good, or, on an error, not at all under `name`
+/// (or there whole, where only the last step failed).
+pub fn write_durably(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let staged = format!("{name}.tmp");
+    let written = write_file(storage, &staged, bytes).and_then(|()| storage.rename(&staged, name));
+    if let Err(error) = written {
+        // It may not be there, and the next attempt removes it; the first error is the one to tell.
+        let _ = storage.remove(&staged);
+        return Err(error);
+    }
+    storage.sync_dir(directory(name))
+}
+
+fn write_file(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut file = match storage.create(name) {
+        // A crash left it half written.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            storage.remove(name)?;
+            storage.create(name)?
+        }
+        other => other?,
+    };
+    file.write_all(bytes)?;
+    file.sync()
+}
+
+/// The directory part of a name, `""` for a file in the root.
+pub fn directory(name: &str) -> &str {
+    name.rfind('/').map_or("", |slash| &name[..slash])
+}
+
+/// Refuses a file name that could leave the root or mean two things.
+fn check_name(name: &str) -> io::Result<()> {
+    let plain =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
+    if name.split('/').all(plain) {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("file name {name:?} is not a path of plain components below the root"),
+    ))
+}
+
+fn check_dir(dir: &str) -> io::Result<()> {
+    if dir.is_empty() { Ok(()) } else { check_name(dir) }
+}
+
+#[cfg(test)]
+mod tests;

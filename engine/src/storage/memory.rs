@@ -1,0 +1,302 @@
+//! Storage in memory with a live and a durable image: crashes and faults as test inputs.
+//!
+//! Invariant: the durable image holds exactly what the contract of [`Storage`] promises and nothing
+//! more: bytes by [`StagedFile::sync`], names by [`Storage::sync_dir`]. A real disk may keep more;
+//! [`Crash`] says how much. One clone is another handle to the same files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::{StagedFile, Storage, check_dir, check_name, directory};
+
+/// What is left after [`MemoryStorage::crash`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// What was synced and nothing else: a power cut at its worst.
+    Synced,
+    /// All names, but only the bytes that were synced: a rename that overtook its data.
+    Names,
+    /// Everything: the process was killed, the machine went on.
+    Everything,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStorage {
+    disk: Arc<Mutex<Disk>>,
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    files: BTreeMap<u64, Content>,
+    next_file: u64,
+    live: BTreeMap<String, u64>,
+    durable: BTreeMap<String, u64>,
+    dirs: BTreeSet<String>,
+    /// Counts crashes: a handle from before one writes nowhere.
+    life: u64,
+    operations: u64,
+    fault: Option<Fault>,
+    /// Bytes that all files together may hold.
+    capacity: Option<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    live: Vec<u8>,
+    synced: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    from: u64,
+    until: u64,
+    errno: i32,
+}
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+impl MemoryStorage {
+    pub fn new() -> MemoryStorage {
+        MemoryStorage::default()
+    }
+
+    /// Operations so far: each call of [`Storage`], each write and sync of a file, failed ones too.
+    pub fn operations(&self) -> u64 {
+        self.disk().operations
+    }
+
+    /// The operation after `skip` more fails with this errno, once; it has no effect, but a failed
+    /// write has written half its bytes.
+    pub fn fail_once(&self, skip: u64, errno: i32) {
+        let mut disk = self.disk();
+        let from = disk.operations + skip;
+        disk.fault = Some(Fault { from, until: from + 1, errno });
+    }
+
+    /// From the operation after `skip` more on all fail, until [`MemoryStorage::repair`] or
+    /// [`MemoryStorage::crash`]: the last thing that a killed process did was operation `skip`.
+    pub fn fail_from(&self, skip: u64, errno: i32) {
+        let mut disk = self.disk();
+        let from = disk.operations + skip;
+        disk.fault = Some(Fault { from, until: u64::MAX, errno });
+    }
+
+    pub fn repair(&self) {
+        self.disk().fault = None;
+    }
+
+    /// Bytes that all files may hold; a write beyond fails with ENOSPC. `None`: no limit.
+    pub fn set_capacity(&self, capacity: Option<usize>) {
+        self.disk().capacity = capacity;
+    }
+
+    /// The machine or the process ends and comes back with this much of its files.
+    pub fn crash(&self, left: Crash) {
+        let mut disk = self.disk();
+        disk.life += 1;
+        disk.fault = None;
+        if left == Crash::Everything {
+            return;
+        }
+        if left == Crash::Synced {
+            disk.live = disk.durable.clone();
+        } else {
+            disk.durable = disk.live.clone();
+        }
+        let kept: BTreeSet<u64> = disk.live.values().copied().collect();
+        disk.files.retain(|file, _| kept.contains(file));
+        for content in disk.files.values_mut() {
+            content.live.clone_from(&content.synced);
+        }
+    }
+
+    /// Flips one bit of a file, in both images.
+    pub fn flip_bit(&self, name: &str, byte: usize, bit: u8) -> io::Result<()> {
+        let mut disk = self.disk();
+        let file = disk.find(name)?;
+        let content = disk.files.get_mut(&file).expect("a name leads to a file");
+        for image in [&mut content.live, &mut content.synced] {
+            if let Some(byte) = image.get_mut(byte) {
+                *byte ^= 1 << bit;
+            }
+        }
+        Ok(())
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Disk {
+    /// Counts one operation and fails it where a fault was ordered.
+    fn operate(&mut self) -> io::Result<()> {
+        let number = self.operations;
+        self.operations += 1;
+        match self.fault {
+            Some(fault) if (fault.from..fault.until).contains(&number) => {
+                Err(io::Error::from_raw_os_error(fault.errno))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn find(&self, name: &str) -> io::Result<u64> {
+        self.live.get(name).copied().ok_or_else(|| missing(name))
+    }
+
+    fn check_parent(&self, name: &str) -> io::Result<()> {
+        let dir = directory(name);
+        if dir.is_empty() || self.dirs.contains(dir) { Ok(()) } else { Err(missing(dir)) }
+    }
+
+    fn held(&self) -> usize {
+        self.live.values().map(|file| self.files[file].live.len()).sum()
+    }
+}
+
+fn missing(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("{name:?} does not exist"))
+}
+
+impl Storage for MemoryStorage {
+    fn create(&self, name: &str) -> io::Result<Box<dyn StagedFile>> {
+        check_name(name)?;
+        let mut disk = self.disk();
+        disk.operate()?;
+        disk.check_parent(name)?;
+        if disk.live.contains_key(name) {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
+        let file = disk.next_file;
+        disk.next_file += 1;
+        disk.files.insert(file, Content::default());
+        disk.live.insert(name.to_owned(), file);
+        Ok(Box::new(MemoryFile { disk: Arc::clone(&self.disk), file, life: disk.life }))
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        check_name(name)?;
+        let mut disk = self.disk();
+        disk.operate()?;
+        let file = disk.find(name)?;
+        Ok(disk.files[&file].live.clone())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        check_name(from)?;
+        check_name(to)?;
+        let mut disk = self.disk();
+        disk.operate()?;
+        disk.check_parent(to)?;
+        let file = disk.find(from)?;
+        disk.live.remove(from);
+        disk.live.insert(to.to_owned(), file);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        check_name(name)?;
+        let mut disk = self.disk();
+        disk.operate()?;
+        disk.find(name)?;
+        disk.live.remove(name);
+        Ok(())
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        check_dir(dir)?;
+        let mut disk = self.disk();
+        disk.operate()?;
+        if !dir.is_empty() && !disk.dirs.contains(dir) {
+            return Err(missing(dir));
+        }
+        let names = disk.live.keys().filter(|name| directory(name) == dir);
+        Ok(names.map(|name| name.rsplit('/').next().unwrap_or(name).to_owned()).collect())
+    }
+
+    fn create_dir_all(&self, dir: &str) -> io::Result<()> {
+        check_dir(dir)?;
+        let mut disk = self.disk();
+        disk.operate()?;
+        let mut dir = dir;
+        while !dir.is_empty() {
+            disk.dirs.insert(dir.to_owned());
+            dir = directory(dir);
+        }
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        check_dir(dir)?;
+        let mut disk = self.disk();
+        disk.operate()?;
+        let Disk { live, durable, .. } = &mut *disk;
+        durable.retain(|name, _| directory(name) != dir);
+        let names = live.iter().filter(|(name, _)| directory(name) == dir);
+        durable.extend(names.map(|(name, file)| (name.clone(), *file)));
+        Ok(())
+    }
+
+    fn location(&self) -> String {
+        "memory".to_owned()
+    }
+}
+
+struct MemoryFile {
+    disk: Arc<Mutex<Disk>>,
+    file: u64,
+    life: u64,
+}
+
+impl MemoryFile {
+    /// Runs one operation on the file's content; a handle from before a crash fails.
+    fn operate<T>(
+        &self,
+        action: impl FnOnce(&mut Disk, u64, io::Result<()>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut disk = self.disk.lock().expect("no holder of this lock panics");
+        let allowed = disk.operate();
+        if disk.life != self.life || !disk.files.contains_key(&self.file) {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        action(&mut disk, self.file, allowed)
+    }
+}
+
+impl Write for MemoryFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.operate(|disk, file, allowed| {
+            let room =
+                disk.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(disk.held()));
+            let content = disk.files.get_mut(&file).expect("checked by operate");
+            if let Err(error) = allowed {
+                content.live.extend_from_slice(&bytes[..bytes.len() / 2]);
+                return Err(error);
+            }
+            if room == 0 && !bytes.is_empty() {
+                return Err(io::Error::from_raw_os_error(ENOSPC));
+            }
+            let written = bytes.len().min(room);
+            content.live.extend_from_slice(&bytes[..written]);
+            Ok(written)
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl StagedFile for MemoryFile {
+    fn sync(self: Box<Self>) -> io::Result<()> {
+        self.operate(|disk, file, allowed| {
+            allowed?;
+            let content = disk.files.get_mut(&file).expect("checked by operate");
+            content.synced.clone_from(&content.live);
+            Ok(())
+        })
+    }
+}

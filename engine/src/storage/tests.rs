@@ -1,0 +1,131 @@
+use std::io::ErrorKind;
+
+use super::memory::Crash;
+use super::*;
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// What every implementor promises, crashes aside.
+fn check_contract(storage: &dyn Storage) {
+    let write = |name: &str, bytes: &[u8]| {
+        let mut file = storage.create(name).unwrap();
+        file.write_all(bytes).unwrap();
+        file.sync().unwrap();
+    };
+    assert_eq!(storage.list("").unwrap(), [""; 0]);
+    write("b", b"one");
+    write("a", b"two");
+    assert_eq!(storage.create("a").err().unwrap().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(storage.read("none").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(storage.rename("none", "a").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(storage.remove("none").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(storage.create("x/y/c").err().unwrap().kind(), ErrorKind::NotFound);
+    assert_eq!(storage.list("x/y").unwrap_err().kind(), ErrorKind::NotFound);
+    storage.create_dir_all("x/y").unwrap();
+    storage.create_dir_all("x/y").unwrap();
+    write("x/y/c", b"three");
+    assert_eq!(storage.list("").unwrap(), ["a", "b"]);
+    assert_eq!(storage.list("x/y").unwrap(), ["c"]);
+    storage.rename("x/y/c", "a").unwrap();
+    storage.sync_dir("").unwrap();
+    storage.sync_dir("x/y").unwrap();
+    assert_eq!(storage.read("a").unwrap(), b"three");
+    assert_eq!(storage.list("x/y").unwrap(), [""; 0]);
+    storage.remove("b").unwrap();
+    assert_eq!(storage.list("").unwrap(), ["a"]);
+    for name in ["", "/a", "a/", "../a", "a/../b", "./a", "a//b", "a\0b", ".", ".."] {
+        let refused =
+            |result: io::Result<()>| result.unwrap_err().kind() == ErrorKind::InvalidInput;
+        assert!(refused(storage.create(name).map(drop)), "create {name:?}");
+        assert!(refused(storage.read(name).map(drop)), "read {name:?}");
+        assert!(refused(storage.rename(name, "q")), "rename {name:?}");
+        assert!(refused(storage.rename("a", name)), "rename to {name:?}");
+        assert!(refused(storage.remove(name)), "remove {name:?}");
+        if !name.is_empty() {
+            assert!(refused(storage.list(name).map(drop)), "list {name:?}");
+            assert!(refused(storage.sync_dir(name)), "sync_dir {name:?}");
+            assert!(refused(storage.create_dir_all(name)), "create_dir_all {name:?}");
+        }
+    }
+    write_durably(storage, "x/y/d", b"four").unwrap();
+    write_durably(storage, "x/y/d", b"five").unwrap();
+    assert_eq!(storage.read("x/y/d").unwrap(), b"five");
+    assert_eq!(storage.list("x/y").unwrap(), ["d"]);
+}
+
+#[test]
+fn both_storages_keep_the_contract() {
+    check_contract(&MemoryStorage::new());
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("made/by/open");
+    check_contract(&LocalStorage::open(&root).unwrap());
+    assert_eq!(std::fs::read(root.join("x/y/d")).unwrap(), b"five");
+}
+
+#[test]
+fn unsynced_bytes_and_names_do_not_survive_a_power_cut() {
+    let storage = MemoryStorage::new();
+    let mut synced = storage.create("synced").unwrap();
+    synced.write_all(b"1").unwrap();
+    synced.sync().unwrap();
+    let mut named = storage.create("named").unwrap();
+    named.write_all(b"2").unwrap();
+    storage.sync_dir("").unwrap();
+    let mut nameless = storage.create("nameless").unwrap();
+    nameless.write_all(b"3").unwrap();
+    nameless.sync().unwrap();
+    storage.rename("synced", "renamed").unwrap();
+    storage.crash(Crash::Synced);
+    assert_eq!(storage.list("").unwrap(), ["named", "synced"]);
+    assert_eq!(storage.read("synced").unwrap(), b"1");
+    assert_eq!(storage.read("named").unwrap(), b"");
+    assert!(named.write_all(b"from before").is_err(), "a dead process writes nothing");
+    assert_eq!(storage.read("named").unwrap(), b"");
+}
+
+#[test]
+fn f47_f48_a_crash_anywhere_leaves_the_old_file_or_the_new_one() {
+    for left in [Crash::Synced, Crash::Names, Crash::Everything] {
+        for operations in 0.. {
+            let storage = MemoryStorage::new();
+            write_durably(&storage, "file", b"old").unwrap();
+            storage.fail_from(operations, EIO);
+            let written = write_durably(&storage, "file", b"new bytes");
+            storage.crash(left);
+            let found = storage.read("file").unwrap();
+            let whole = found == b"old" || found == b"new bytes";
+            assert!(whole, "{left:?} after {operations} operations: {found:?}");
+            // The next attempt takes what the crash left as no obstacle.
+            let done = written.is_ok();
+            assert!(!done || found == b"new bytes", "{left:?}: reported durable, but lost");
+            write_durably(&storage, "file", b"again").unwrap();
+            storage.crash(Crash::Synced);
+            assert_eq!(storage.read("file").unwrap(), b"again");
+            assert_eq!(storage.list("").unwrap(), ["file"]);
+            if done {
+                assert_eq!(operations, 5, "create, write, sync, rename, sync_dir");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn f49_a_file_whose_sync_failed_is_thrown_away() {
+    let storage = MemoryStorage::new();
+    storage.fail_once(2, EIO);
+    assert!(write_durably(&storage, "file", b"bytes").is_err());
+    assert_eq!(storage.list("").unwrap(), [""; 0]);
+}
+
+#[test]
+fn f50_a_full_disk_says_so_and_takes_bytes_again_once_there_is_room() {
+    let storage = MemoryStorage::new();
+    storage.set_capacity(Some(4));
+    let error = write_durably(&storage, "file", b"12345").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(ENOSPC));
+    assert_eq!(storage.list("").unwrap(), [""; 0]);
+    storage.set_capacity(Some(5));
+    write_durably(&storage, "file", b"12345").unwrap();
+}
