@@ -12,6 +12,8 @@ pub enum Error {
     Unavailable { what: String, fix: String },
     /// Reading or writing state, checkpoints or staged output failed.
     StateIo { what: String, source: std::io::Error },
+    /// The reader of standard output went away (`pelton run … | head`): stop and say nothing.
+    OutputClosed,
     /// The job ran and must stop: `on_error = "fail"`, an aggregate out of range, a lost input.
     Failed { what: String },
 }
@@ -20,8 +22,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// 78 bad job, 69 unavailable, 74 state I/O, 1 failed (sysexits.h where it has a word for it).
+    /// A reader that has seen enough is no failure: 0.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Error::OutputClosed => 0,
             Error::BadJob { .. } => 78,
             Error::Unavailable { .. } => 69,
             Error::StateIo { .. } => 74,
@@ -40,6 +44,7 @@ impl fmt::Display for Error {
             Error::BadJob { rendered } => f.write_str(rendered),
             Error::Unavailable { what, fix } => write!(f, "{what}; {fix}"),
             Error::StateIo { what, source } => write!(f, "{what}: {source}"),
+            Error::OutputClosed => f.write_str("the reader of standard output went away"),
             Error::Failed { what } => f.write_str(what),
         }
     }

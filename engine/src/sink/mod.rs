@@ -1,6 +1,18 @@
 //! Where an epoch's rows go: staged first, then committed, each epoch once and whole.
+//!
+//! Invariant: nothing of an epoch is visible in a transactional output before the commit point (the
+//! publication of the checkpoint's manifest), and everything of it becomes visible after it, also
+//! when a crash lies in between: [`Sink::seal`] says what must be remembered for that, the manifest
+//! remembers it, and [`Sink::open`] gets it back. The manifest and the output so form one chain.
+//!
+//! ```text
+//! open ─▶ stage* ─▶ seal ─▶ (manifest published) ─▶ commit ─▶ stage* …
+//!           ▲  discard │ when the manifest was not published, or staging failed
+//!           └──────────┘ the same rows are staged again
+//! ```
 
 use arrow::array::RecordBatch;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
@@ -23,11 +35,29 @@ pub enum Outcome {
     Fenced,
 }
 
-/// An output. Calls come in the order `open`, then for each epoch `stage` (none, one or many times)
-/// and `commit`.
+/// What the manifest keeps for a sink, in the sink's own words.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Staged(pub serde_json::Value);
+
+/// The checkpoint from which a job goes on, and what it keeps for this sink.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Restored {
+    pub checkpoint: Committed,
+    /// Of the sink's [`Sink::seal`] in that epoch; the default for a sink that is new in the job.
+    pub staged: Staged,
+}
+
+/// An output. Calls come in the order `open`, then for each epoch `stage` (none, one or many
+/// times), `seal` and `commit`.
 pub trait Sink: Send {
-    /// Prepares the output; tells what it knows to be committed, `None` where the manifest decides.
-    fn open(&mut self) -> Result<Option<Committed>>;
+    /// Prepares the output, publishes what a crash left between the manifest and its publication,
+    /// and removes what belongs to no committed epoch. Tells the last epoch that is visible,
+    /// `None` where nothing is or where the output cannot know.
+    ///
+    /// Errors: `Unavailable` where the output cannot be reached or holds another run's rows;
+    /// `StateIo` where what the checkpoint needs is lost.
+    fn open(&mut self, restored: Option<&Restored>) -> Result<Option<Committed>>;
 
     /// Takes rows of an epoch without making them visible.
     ///
@@ -35,9 +65,16 @@ pub trait Sink: Send {
     /// again after [`Sink::discard`].
     fn stage(&mut self, epoch: u64, rows: &RecordBatch) -> Result<()>;
 
+    /// Makes what was staged durable, ahead of the commit point; the manifest keeps the answer.
+    ///
+    /// Errors: as [`Sink::stage`].
+    fn seal(&mut self, epoch: u64) -> Result<Staged>;
+
     /// Forgets what was staged and not committed.
     fn discard(&mut self) -> Result<()>;
 
-    /// Makes the staged rows of `checkpoint.epoch` visible; repeatable after a crash.
+    /// Makes the sealed rows of `checkpoint.epoch` visible.
+    ///
+    /// Errors: `StateIo`; the epoch is committed all the same, and the call is to be repeated.
     fn commit(&mut self, checkpoint: &Committed) -> Result<Outcome>;
 }
