@@ -6,4 +6,5 @@
 
 pub mod cpu;
 pub mod expr;
+mod index;
 pub mod interner;
