@@ -1,0 +1,251 @@
+//! The real program, started, signalled and waited for.
+//!
+//! Invariant: every child is waited for or killed, and none is waited for without an end.
+
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Longest time that a run in a test may take; the slowest take a few seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test.
+///
+/// Panics when it is not there: an end-to-end test without its program must not pass.
+pub fn binary() -> PathBuf {
+    let path = match std::env::var_os("PELTON_BIN") {
+        Some(path) => PathBuf::from(path),
+        // target/release/deps/<this test> → target/release/pelton
+        None => std::env::current_exe()
+            .expect("a test program knows where it is")
+            .ancestors()
+            .nth(2)
+            .expect("cargo puts tests into <profile>/deps")
+            .join("pelton"),
+    };
+    assert!(path.is_file(), "{} is not there: build it, or start tests/run", path.display());
+    path
+}
+
+/// A directory of its own with a job file `job.toml` in it; gone at the end.
+pub struct Job {
+    dir: tempfile::TempDir,
+}
+
+impl Job {
+    pub fn new(toml: &str) -> Job {
+        let job = Job { dir: tempfile::tempdir().expect("a temporary directory can be made") };
+        job.write("job.toml", toml);
+        job
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        let parent = path.parent().expect("a file in a directory");
+        std::fs::create_dir_all(parent).expect("a directory can be made");
+        std::fs::write(&path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
+    /// `pelton run job.toml`, in the job's directory.
+    pub fn run(&self) -> Ended {
+        self.start().end()
+    }
+
+    pub fn start(&self) -> Running {
+        self.start_with(&["run", "job.toml"])
+    }
+
+    pub fn start_with(&self, args: &[&str]) -> Running {
+        let mut command = Command::new(binary());
+        command.args(args).current_dir(self.dir());
+        start(command)
+    }
+}
+
+/// `pelton ARGS`, to its end.
+pub fn pelton(args: &[&str]) -> Ended {
+    let mut command = Command::new(binary());
+    command.args(args);
+    start(command).end()
+}
+
+/// Starts a command with no standard input; what it prints is collected as it comes.
+pub fn start(mut command: Command) -> Running {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let stdout = collect::<ChildStdout>(child.stdout.take().expect("piped"));
+    let stderr = collect::<ChildStderr>(child.stderr.take().expect("piped"));
+    Running { child, stdout, stderr }
+}
+
+/// Bytes that a thread reads from a pipe until its end.
+struct Collected {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+fn collect<R: Read + Send + 'static>(mut pipe: R) -> Collected {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&bytes);
+    let thread = std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(read @ 1..) = pipe.read(&mut buffer) {
+            into.lock().expect("no reader panics").extend_from_slice(&buffer[..read]);
+        }
+    });
+    Collected { bytes, thread: Some(thread) }
+}
+
+impl Collected {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().expect("no reader panics")).into_owned()
+    }
+
+    fn finish(&mut self) -> String {
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the reader does not panic");
+        }
+        self.text()
+    }
+}
+
+/// A program at work. Dropped, it is killed.
+pub struct Running {
+    child: Child,
+    stdout: Collected,
+    stderr: Collected,
+}
+
+impl Running {
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Waits until `holds`; says what was printed when it does not come true or the program ended.
+    pub fn wait_until(&mut self, what: &str, mut holds: impl FnMut(&Running) -> bool) {
+        let began = Instant::now();
+        while !holds(self) {
+            let ended = self.child.try_wait().expect("a child can be asked");
+            // What it printed last may come true after its end.
+            if ended.is_some()
+                && !{
+                    std::thread::sleep(Duration::from_millis(100));
+                    holds(self)
+                }
+            {
+                panic!("ended ({ended:?}) before {what}\n{}", self.printed());
+            }
+            assert!(began.elapsed() < PATIENCE, "no end of waiting for {what}\n{}", self.printed());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn printed(&self) -> String {
+        format!("stdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr())
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked").is_none()
+    }
+
+    pub fn signal(&self, signal: i32) {
+        let pid = i32::try_from(self.child.id()).expect("a process id is an i32");
+        // SAFETY: kill takes two integers; the child is not yet waited for (that takes `self`), so
+        // its process id is still its own.
+        let done = unsafe { libc::kill(pid, signal) };
+        assert_eq!(done, 0, "kill: {}", std::io::Error::last_os_error());
+    }
+
+    /// Ctrl-C.
+    pub fn interrupt(&self) {
+        self.signal(libc::SIGINT);
+    }
+
+    /// SIGKILL, to its end.
+    pub fn kill(self) -> Ended {
+        self.signal(libc::SIGKILL);
+        self.end()
+    }
+
+    /// Waits for the program's own end; panics when it takes longer than any test should.
+    pub fn end(mut self) -> Ended {
+        let began = Instant::now();
+        let status = loop {
+            match self.child.try_wait().expect("a child can be asked") {
+                Some(status) => break status,
+                None if began.elapsed() > PATIENCE => panic!("no end\n{}", self.printed()),
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+        };
+        Ended { status, stdout: self.stdout.finish(), stderr: self.stderr.finish() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Already ended: there is nothing to kill.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// A program's end and all that it printed.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Panics unless it ended with this exit code.
+    pub fn expect_code(self, code: i32) -> Ended {
+        assert_eq!(
+            self.status.code(),
+            Some(code),
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    pub fn was_killed(&self) -> bool {
+        self.status.signal() == Some(libc::SIGKILL)
+    }
+
+    /// Panics unless stderr holds each of these texts; messages are a promise to the user.
+    pub fn expect_said(self, texts: &[&str]) -> Ended {
+        for text in texts {
+            assert!(self.stderr.contains(text), "stderr does not say {text:?}:\n{}", self.stderr);
+        }
+        self
+    }
+
+    /// The progress objects that `--progress json` wrote, an epoch each.
+    pub fn progress(&self) -> Vec<serde_json::Value> {
+        self.stderr
+            .lines()
+            .filter(|line| line.starts_with('{'))
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+            })
+            .collect()
+    }
+}
