@@ -1,1 +1,3 @@
 //! Sources and decoders: bytes in, columns out.
+pub mod generate;
+pub mod source;

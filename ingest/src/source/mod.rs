@@ -1,0 +1,3 @@
+//! Where bytes come from: files, sockets, standard input, generated rows.
+
+pub mod board;
