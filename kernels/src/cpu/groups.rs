@@ -1,0 +1,187 @@
+//! Packed keys to dense group numbers.
+//!
+//! A group keeps its number until it is removed; then the number goes to a later group, so that the
+//! states, which lie by number, stay dense.
+
+use crate::index::{Chain, Index, tag_of_u64};
+
+pub struct GroupMap {
+    index: Index,
+    /// By group; what is not live holds the key it had.
+    keys: Vec<u64>,
+    /// One bit a group.
+    live: Vec<u64>,
+    free: Vec<u32>,
+}
+
+impl Default for GroupMap {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl GroupMap {
+    pub fn new() -> Self {
+        GroupMap { index: Index::new(), keys: Vec::new(), live: Vec::new(), free: Vec::new() }
+    }
+
+    /// Number of live groups.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Group numbers, live and free, are less than this.
+    pub fn capacity(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub fn bytes_held(&self) -> usize {
+        self.index.bytes_held()
+            + (self.keys.capacity() + self.live.capacity()) * size_of::<u64>()
+            + self.free.capacity() * size_of::<u32>()
+    }
+
+    pub fn key(&self, group: u32) -> u64 {
+        self.keys[group as usize]
+    }
+
+    pub fn is_live(&self, group: u32) -> bool {
+        self.live.get(group as usize / 64).is_some_and(|bits| bits >> (group % 64) & 1 == 1)
+    }
+
+    /// Live groups, ascending by number.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        self.live.iter().enumerate().flat_map(|(at, &word)| {
+            let rest = std::iter::successors(Some(word), |bits| Some(bits & (bits - 1)));
+            let rest = rest.take(word.count_ones() as usize);
+            rest.map(move |bits| at as u32 * 64 + bits.trailing_zeros())
+        })
+    }
+
+    pub fn find(&self, key: u64) -> Option<u32> {
+        let tag = tag_of_u64(key, self.index.seed());
+        self.index.find(tag, |group| self.keys[group as usize] == key)
+    }
+
+    #[inline(always)]
+    pub fn find_or_insert(&mut self, key: u64) -> u32 {
+        let tag = tag_of_u64(key, self.index.seed());
+        let keys = &self.keys;
+        match self.index.find(tag, |group| keys[group as usize] == key) {
+            Some(group) => group,
+            None => self.add(tag, key),
+        }
+    }
+
+    /// Appends the group of each key to `out`; new keys get new groups.
+    pub fn find_all(&mut self, keys: &[u64], out: &mut Vec<u32>) {
+        out.extend(keys.iter().map(|&key| self.find_or_insert(key)));
+    }
+
+    /// Panics if the group is not live.
+    pub fn remove(&mut self, group: u32) {
+        assert!(self.is_live(group), "group {group} is not live");
+        let tag = tag_of_u64(self.key(group), self.index.seed());
+        self.index.remove(tag, group);
+        self.live[group as usize / 64] &= !(1 << (group % 64));
+        self.free.push(group);
+    }
+
+    /// Forgets all groups. Memory stays for the next ones unless little of it was in use.
+    pub fn clear(&mut self) {
+        let len = self.keys.len();
+        self.index.clear();
+        self.keys.clear();
+        self.keys.shrink_to(len * 2);
+        self.live.clear();
+        self.live.shrink_to(len / 32);
+        self.free = Vec::new();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add(&mut self, tag: u32, key: u64) -> u32 {
+        let group = self.free.pop().unwrap_or_else(|| {
+            self.keys.push(0);
+            self.live.resize(self.keys.len().div_ceil(64), 0);
+            u32::try_from(self.keys.len() - 1).expect("the index refuses 2^31 groups")
+        });
+        self.keys[group as usize] = key;
+        self.live[group as usize / 64] |= 1 << (group % 64);
+        if self.index.insert(tag, group) == Chain::Long {
+            let keys = &self.keys;
+            self.index.reseed(|group, seed| tag_of_u64(keys[group as usize], seed));
+        }
+        group
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Find(Vec<u64>),
+        Remove(usize),
+        Clear,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => prop::collection::vec(0u64..300, 0..80).prop_map(Step::Find),
+            6 => (0usize..300).prop_map(Step::Remove),
+            1 => Just(Step::Clear),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn groups_agree_with_a_hash_map(steps in prop::collection::vec(step(), 0..60)) {
+            let (mut map, mut oracle) = (GroupMap::new(), HashMap::<u64, u32>::new());
+            let mut most = 0;
+            for step in steps {
+                match step {
+                    Step::Find(keys) => {
+                        let mut groups = vec![];
+                        map.find_all(&keys, &mut groups);
+                        for (key, group) in keys.into_iter().zip(groups) {
+                            let known = oracle.insert(key, group);
+                            prop_assert!(known.is_none_or(|known| known == group));
+                        }
+                    }
+                    Step::Remove(nth) => {
+                        let group = map.iter().nth(nth);
+                        if let Some(group) = group {
+                            prop_assert_eq!(oracle.remove(&map.key(group)), Some(group));
+                            map.remove(group);
+                            prop_assert!(!map.is_live(group));
+                        }
+                    }
+                    Step::Clear => {
+                        map.clear();
+                        oracle.clear();
+                        most = 0;
+                    }
+                }
+                most = most.max(oracle.len());
+                prop_assert_eq!(map.len(), oracle.len());
+                prop_assert_eq!(map.capacity(), most, "numbers are given again");
+                let mut live = oracle.values().copied().collect::<Vec<_>>();
+                live.sort_unstable();
+                prop_assert_eq!(map.iter().collect::<Vec<_>>(), live);
+                for (&key, &group) in &oracle {
+                    prop_assert_eq!((map.key(group), map.find(key)), (key, Some(group)));
+                }
+            }
+        }
+    }
+}
