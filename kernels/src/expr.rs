@@ -4,13 +4,17 @@
 //! What it cannot say (strings, calendar parts, regular expressions) becomes an input column that the
 //! engine computes with DataFusion's physical expressions.
 
+mod check;
+
 use arrow::datatypes::DataType;
+
+pub use check::can_cast;
 
 /// An expression with the type of its value.
 ///
 /// Types in use: Boolean, Int8 to Int64, Float32, Float64, Decimal128, Date32 and
 /// Timestamp(Microsecond, _). Operands of a comparison or an arithmetic operation have equal types:
-/// the planner inserts the casts.
+/// the planner inserts the casts. [`Expr::check`] says what else is possible.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expr {
     pub kind: ExprKind,
@@ -30,11 +34,15 @@ pub enum ExprKind {
     Or(Box<Expr>, Box<Expr>),
     /// NaN is equal to itself and greater than every number; -0.0 equals 0.0, as in Spark.
     Compare(CompareOp, Box<Expr>, Box<Expr>),
-    /// Integers and decimals are checked: overflow and division by zero set the row's error bit.
+    /// Integers and decimals are checked: overflow sets the row's error bit; so does division by
+    /// zero, of floats too. Decimals may differ in precision and scale: the exact result is brought
+    /// to the result's type, half up. Also timestamp ± Int64 (microseconds), date ± Int32 (days),
+    /// timestamp − timestamp, date − date.
     Arithmetic(ArithmeticOp, Box<Expr>, Box<Expr>),
     Negate(Box<Expr>),
-    /// Checked: a value that the target type cannot hold sets the row's error bit. Double to
-    /// integer truncates towards zero.
+    /// Checked: a value that the target type cannot hold sets the row's error bit. Float and decimal
+    /// to integer truncate towards zero. Integers and timestamps convert by whole seconds, integers
+    /// and dates by days, dates and timestamps at midnight UTC.
     Cast(Box<Expr>),
     /// The first branch whose condition is true; an error counts only in the branch that is taken.
     Case {
@@ -78,7 +86,37 @@ pub enum ArithmeticOp {
     Add,
     Subtract,
     Multiply,
+    /// Integers truncate, as Spark's `div`.
     Divide,
     /// Sign of the dividend, as Spark's `%`.
     Remainder,
+}
+
+impl Expr {
+    pub fn column(index: usize, data_type: DataType) -> Expr {
+        Expr { kind: ExprKind::Column(index), data_type }
+    }
+
+    pub fn literal(literal: Literal, data_type: DataType) -> Expr {
+        Expr { kind: ExprKind::Literal(literal), data_type }
+    }
+
+    /// The expressions that this one is directly made of.
+    pub fn operands(&self) -> impl Iterator<Item = &Expr> {
+        let (pair, branches): ([Option<&Expr>; 2], &[(Expr, Expr)]) = match &self.kind {
+            ExprKind::Column(_) | ExprKind::Literal(_) => ([None, None], &[]),
+            ExprKind::Not(e)
+            | ExprKind::IsNull(e)
+            | ExprKind::IsNotNull(e)
+            | ExprKind::Negate(e)
+            | ExprKind::Cast(e)
+            | ExprKind::WindowStart { time: e, .. } => ([Some(e), None], &[]),
+            ExprKind::And(a, b)
+            | ExprKind::Or(a, b)
+            | ExprKind::Compare(_, a, b)
+            | ExprKind::Arithmetic(_, a, b) => ([Some(a), Some(b)], &[]),
+            ExprKind::Case { branches, otherwise } => ([otherwise.as_deref(), None], branches),
+        };
+        branches.iter().flat_map(|(when, then)| [when, then]).chain(pair.into_iter().flatten())
+    }
 }
