@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod error;
+pub mod format;
 pub mod job;
 pub mod plan;
 pub mod sink;
