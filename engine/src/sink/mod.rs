@@ -11,6 +11,8 @@
 //!           └──────────┘ the same rows are staged again
 //! ```
 
+pub mod console;
+
 use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,120 @@
+//! The console: each epoch as Spark prints it, or as one line of JSON.
+//!
+//! At-least-once: rows are printed ahead of the commit point, so a crash in between prints an epoch
+//! again after the restart. Within one run an epoch is printed once, however often it is staged.
+//! The output is whatever it is given; this file knows no standard output and no terminal.
+
+use std::io::{self, ErrorKind, Write};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use jiff::tz::TimeZone;
+
+use super::{Committed, Outcome, Restored, Sink, Staged};
+use crate::error::{Error, Result};
+use crate::format::{json, show};
+use crate::job::spec::ConsoleStyle;
+
+pub struct Console {
+    out: Box<dyn Write + Send>,
+    schema: SchemaRef,
+    rows: Rows,
+    /// The newest epoch that was printed.
+    printed: Option<u64>,
+}
+
+enum Rows {
+    Spark(show::Table),
+    Json { writer: json::Writer, objects: Vec<u8> },
+}
+
+/// How the console prints (JOB.md, sinks).
+#[derive(Clone, Debug)]
+pub struct ConsoleOptions {
+    pub style: ConsoleStyle,
+    pub num_rows: usize,
+    /// Longest text of a cell; `None`: as it is, and left-aligned.
+    pub truncate: Option<usize>,
+    /// The zone in which the Spark style prints timestamps.
+    pub zone: TimeZone,
+}
+
+impl Console {
+    /// `schema`: of the rows that will be staged; an epoch without rows prints its header.
+    pub fn new(out: Box<dyn Write + Send>, schema: SchemaRef, options: ConsoleOptions) -> Console {
+        let rows = match options.style {
+            ConsoleStyle::Spark => {
+                Rows::Spark(show::Table::new(options.num_rows, options.truncate, options.zone))
+            }
+            ConsoleStyle::Json => {
+                Rows::Json { writer: json::Writer::default(), objects: Vec::new() }
+            }
+        };
+        Console { out, schema, rows, printed: None }
+    }
+
+    fn print(&mut self, epoch: u64) -> io::Result<()> {
+        match &self.rows {
+            Rows::Spark(table) => {
+                let line = "-".repeat(43);
+                let mut text = format!("{line}\nBatch: {epoch}\n{line}\n");
+                table.print(&self.schema, &mut text);
+                self.out.write_all(text.as_bytes())?;
+            }
+            Rows::Json { objects, .. } => {
+                let rows = objects.strip_suffix(SEPARATOR).unwrap_or(objects);
+                write!(self.out, "{{\"batch\": {epoch}, \"rows\": [")?;
+                self.out.write_all(rows)?;
+                self.out.write_all(b"]}\n")?;
+            }
+        }
+        self.out.flush()
+    }
+}
+
+const SEPARATOR: &[u8] = b", ";
+
+impl Sink for Console {
+    fn open(&mut self, _restored: Option<&Restored>) -> Result<Option<Committed>> {
+        Ok(None)
+    }
+
+    fn stage(&mut self, _epoch: u64, rows: &RecordBatch) -> Result<()> {
+        let staged = match &mut self.rows {
+            Rows::Spark(table) => table.push(rows),
+            Rows::Json { writer, objects } => writer.rows(rows, SEPARATOR, objects),
+        };
+        staged.map_err(|error: ArrowError| {
+            Error::failed(format!("cannot print the rows on the console: {error}"))
+        })
+    }
+
+    fn seal(&mut self, epoch: u64) -> Result<Staged> {
+        if self.printed < Some(epoch) {
+            self.print(epoch).map_err(|source| match source.kind() {
+                ErrorKind::BrokenPipe => Error::OutputClosed,
+                _ => Error::StateIo { what: "cannot write to the console".to_owned(), source },
+            })?;
+            self.printed = Some(epoch);
+        }
+        self.discard()?;
+        Ok(Staged::default())
+    }
+
+    fn discard(&mut self) -> Result<()> {
+        match &mut self.rows {
+            Rows::Spark(table) => table.clear(),
+            Rows::Json { objects, .. } => objects.clear(),
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, _checkpoint: &Committed) -> Result<Outcome> {
+        Ok(Outcome::Committed)
+    }
+}
+
+#[cfg(test)]
+#[path = "console_tests.rs"]
+mod tests;
