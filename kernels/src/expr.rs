@@ -21,6 +21,49 @@ pub struct Expr {
     pub data_type: DataType,
 }
 
+impl Expr {
+    /// The columns that are read, from left to right, some perhaps more than once.
+    pub fn columns(&self) -> Vec<usize> {
+        let mut columns = Vec::new();
+        self.visit(&mut |expr| {
+            if let ExprKind::Column(column) = expr.kind {
+                columns.push(column);
+            }
+        });
+        columns
+    }
+
+    /// Calls `see` for this expression and all those within it, the outer first.
+    pub fn visit(&self, see: &mut impl FnMut(&Expr)) {
+        see(self);
+        match &self.kind {
+            ExprKind::Column(_) | ExprKind::Literal(_) => {}
+            ExprKind::Not(inner)
+            | ExprKind::IsNull(inner)
+            | ExprKind::IsNotNull(inner)
+            | ExprKind::Negate(inner)
+            | ExprKind::Cast(inner)
+            | ExprKind::WindowStart { time: inner, .. } => inner.visit(see),
+            ExprKind::And(left, right)
+            | ExprKind::Or(left, right)
+            | ExprKind::Compare(_, left, right)
+            | ExprKind::Arithmetic(_, left, right) => {
+                left.visit(see);
+                right.visit(see);
+            }
+            ExprKind::Case { branches, otherwise } => {
+                for (condition, value) in branches {
+                    condition.visit(see);
+                    value.visit(see);
+                }
+                if let Some(otherwise) = otherwise {
+                    otherwise.visit(see);
+                }
+            }
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum ExprKind {
     /// The column of the input at this index.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use datafusion_physical_expr::PhysicalExpr;
+use pelton_kernels::expr::{Expr, ExprKind};
 
 #[derive(Clone, Debug)]
 pub enum Compiled {
-    Kernel(pelton_kernels::expr::Expr),
+    Kernel(Expr),
     /// Over a batch whose columns are those of the input with these indices, in this order.
     DataFusion {
         expr: Arc<dyn PhysicalExpr>,
@@ -23,4 +24,29 @@ pub struct Evaluated {
     pub values: ArrayRef,
     /// Ordered by row; `values` holds NULL there.
     pub errors: Vec<(u32, String)>,
+}
+
+impl Compiled {
+    pub fn data_type(&self) -> &DataType {
+        match self {
+            Compiled::Kernel(expr) => &expr.data_type,
+            Compiled::DataFusion { data_type, .. } => data_type,
+        }
+    }
+
+    /// The column that this is, where it is nothing else.
+    pub fn column(&self) -> Option<usize> {
+        match self {
+            Compiled::Kernel(Expr { kind: ExprKind::Column(column), .. }) => Some(*column),
+            _ => None,
+        }
+    }
+
+    /// The columns that are read, some perhaps more than once.
+    pub fn columns(&self) -> Vec<usize> {
+        match self {
+            Compiled::Kernel(expr) => expr.columns(),
+            Compiled::DataFusion { inputs, .. } => inputs.clone(),
+        }
+    }
 }

@@ -34,6 +34,16 @@ pub struct Plan {
     pub fingerprint: String,
 }
 
+impl Plan {
+    /// The window among the group keys.
+    pub fn window(&self) -> Option<WindowKey> {
+        match &self.shape {
+            Shape::Groups(groups) => groups.window,
+            Shape::Rows { .. } => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermark {
     pub delay_us: i64,

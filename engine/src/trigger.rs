@@ -1,0 +1,136 @@
+//! When an epoch ends (SEMANTICS 5). Pure: times are durations since the run began.
+
+use std::time::Duration;
+
+use crate::job::spec::Trigger;
+
+/// What the source says of the running epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// When the first row of the epoch came.
+    pub first_row_at: Option<Duration>,
+    /// Every split answered "empty".
+    pub caught_up: bool,
+    /// The input of this run is at its end.
+    pub ended: bool,
+    /// `max_epoch_bytes` or `max_rows_per_epoch` is reached.
+    pub full: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Look again when something changed, or at this time.
+    Wait(Option<Duration>),
+    /// End the epoch.
+    Cut,
+    /// End the epoch and the run.
+    Finish,
+}
+
+/// Ends epochs of one run.
+pub struct Clockwork {
+    trigger: Trigger,
+    /// `checkpoint.interval`.
+    interval: Duration,
+    /// Next boundary of an interval trigger.
+    boundary: Duration,
+}
+
+impl Clockwork {
+    pub fn new(trigger: Trigger, interval: Duration) -> Self {
+        let boundary = match trigger {
+            Trigger::Interval(every) => every,
+            _ => Duration::ZERO,
+        };
+        Clockwork { trigger, interval, boundary }
+    }
+
+    pub fn decide(&mut self, now: Duration, progress: Progress) -> Decision {
+        if progress.ended {
+            return Decision::Finish;
+        }
+        match self.trigger {
+            Trigger::Once => Decision::Wait(None),
+            Trigger::Interval(every) => self.at_boundary(now, every, progress),
+            Trigger::Default | Trigger::AvailableNow => match progress.first_row_at {
+                None => Decision::Wait(None),
+                Some(_) if progress.full || progress.caught_up => Decision::Cut,
+                Some(first) if now >= first + self.interval => Decision::Cut,
+                Some(first) => Decision::Wait(Some(first + self.interval)),
+            },
+        }
+    }
+
+    /// A boundary without rows passes; one that was missed counts at once, and the next is the
+    /// first one after it.
+    fn at_boundary(&mut self, now: Duration, every: Duration, progress: Progress) -> Decision {
+        if now < self.boundary {
+            return Decision::Wait(Some(self.boundary));
+        }
+        let passed = now.as_nanos() / every.as_nanos();
+        let next = (passed + 1).saturating_mul(every.as_nanos());
+        self.boundary = Duration::from_nanos(u64::try_from(next).unwrap_or(u64::MAX));
+        match progress.first_row_at {
+            Some(_) => Decision::Cut,
+            None => Decision::Wait(Some(self.boundary)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn rows_since(at: u64) -> Progress {
+        Progress { first_row_at: Some(ms(at)), ..Progress::default() }
+    }
+
+    #[test]
+    fn default_ends_an_epoch_an_interval_after_its_first_row() {
+        let mut clockwork = Clockwork::new(Trigger::Default, ms(1000));
+        let check =
+            |c: &mut Clockwork, now, p, expected| assert_eq!(c.decide(ms(now), p), expected);
+        check(&mut clockwork, 0, Progress::default(), Decision::Wait(None));
+        check(&mut clockwork, 500, rows_since(400), Decision::Wait(Some(ms(1400))));
+        check(&mut clockwork, 1400, rows_since(400), Decision::Cut);
+        let full = Progress { full: true, ..rows_since(1500) };
+        check(&mut clockwork, 1501, full, Decision::Cut);
+        let caught_up = Progress { caught_up: true, ..rows_since(1500) };
+        check(&mut clockwork, 1501, caught_up, Decision::Cut);
+        let idle = Progress { caught_up: true, ..Progress::default() };
+        check(&mut clockwork, 9000, idle, Decision::Wait(None));
+        let ended = Progress { ended: true, ..Progress::default() };
+        check(&mut clockwork, 9001, ended, Decision::Finish);
+    }
+
+    #[test]
+    fn an_interval_ends_epochs_at_its_boundaries_and_a_missed_one_starts_at_once() {
+        let mut clockwork = Clockwork::new(Trigger::Interval(ms(5000)), ms(1000));
+        let full = Progress { full: true, ..rows_since(10) };
+        assert_eq!(clockwork.decide(ms(20), full), Decision::Wait(Some(ms(5000))));
+        assert_eq!(clockwork.decide(ms(5000), rows_since(10)), Decision::Cut);
+        assert_eq!(clockwork.decide(ms(5001), rows_since(5001)), Decision::Wait(Some(ms(10_000))));
+        assert_eq!(
+            clockwork.decide(ms(10_000), Progress::default()),
+            Decision::Wait(Some(ms(15_000)))
+        );
+        assert_eq!(clockwork.decide(ms(27_000), rows_since(5001)), Decision::Cut);
+        assert_eq!(
+            clockwork.decide(ms(27_001), rows_since(27_001)),
+            Decision::Wait(Some(ms(30_000)))
+        );
+    }
+
+    #[test]
+    fn once_takes_all_in_one_epoch() {
+        let mut clockwork = Clockwork::new(Trigger::Once, ms(1000));
+        let full = Progress { full: true, caught_up: true, ..rows_since(10) };
+        assert_eq!(clockwork.decide(ms(60_000), full), Decision::Wait(None));
+        let ended = Progress { ended: true, ..full };
+        assert_eq!(clockwork.decide(ms(60_001), ended), Decision::Finish);
+    }
+}
