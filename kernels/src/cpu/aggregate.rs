@@ -1,6 +1,27 @@
 //! Hash aggregate: rows to groups, groups to partials, partials to groups.
+//!
+//! A [`GroupTable`] holds one state for each group and each distinct thing that its aggregates need:
+//! `avg(x)`, `sum(x)` and `count(x)` share theirs. Every state is exact, so it is a function of the
+//! *set* of rows: tables, partials and merges in any order give the same values and the same partial,
+//! bit for bit (`first` and `last` go by position). `layout` says which states a query needs,
+//! `states` what each does, `table` runs them over batches, `values` reads them.
+
+mod arena;
+mod error;
+mod exact;
+mod fold;
+mod layout;
+mod pick;
+mod state;
+mod table;
+mod text;
+mod values;
 
 use arrow::datatypes::DataType;
+
+pub use error::AggregateError;
+pub use layout::{is_supported, partial_schema};
+pub use table::GroupTable;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AggregateFunction {
@@ -39,4 +60,25 @@ pub struct AggregateSpec {
     pub output: DataType,
     /// Name of the value's column.
     pub name: String,
+}
+
+/// An aggregate and the arrays it works on, by index: equal indexes share their states.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    pub spec: AggregateSpec,
+    /// None for `count(*)`.
+    pub argument: Option<usize>,
+    /// `FILTER (WHERE …)`: a boolean; NULL is false.
+    pub filter: Option<usize>,
+}
+
+/// Where the rows of a batch stand in the input: row `r` at `(split, major, minor + offsets[r])`,
+/// compared in this order. Only `first` and `last` ask; of equal positions the later row is later.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Positions<'a> {
+    pub split: u32,
+    pub major: u64,
+    pub minor: u64,
+    /// One for each row of the full-length columns.
+    pub offsets: &'a [u32],
 }

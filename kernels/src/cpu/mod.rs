@@ -1,11 +1,14 @@
 //! Kernels for the CPU: one operation a file.
 
 pub mod aggregate;
+mod big;
 mod bits;
 mod column;
 mod dense;
+mod exact_sum;
 pub mod filter;
 pub mod groups;
 pub mod keys;
 pub mod project;
 pub mod split;
+mod words;

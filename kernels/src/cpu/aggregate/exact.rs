@@ -1,0 +1,98 @@
+//! Exact sums as columns of a partial.
+//!
+//! A struct: the sum's normal form `(odd or zero) * 2^exponent` as little-endian limbs of its two's
+//! complement, and `rest`, empty for nearly every group: three little-endian words that count NaN,
+//! +Inf and -Inf, and behind them the limbs of a number that does not fit the fixed ones.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, StructArray, UInt64Array};
+use arrow::datatypes::{DataType, Field as ArrowField, Fields, Int32Type, UInt64Type};
+
+use super::error::AggregateError;
+use crate::cpu::column::{BytesColumn, narrow_bytes};
+use crate::cpu::exact_sum::{ExactSum, Specials, Total};
+use crate::cpu::words::{Field, FieldRef};
+
+pub(super) fn partial_type<const N: usize>() -> DataType {
+    DataType::Struct(fields::<N>())
+}
+
+fn fields<const N: usize>() -> Fields {
+    let limbs = (0..N).map(|limb| ArrowField::new(format!("limb{limb}"), DataType::UInt64, false));
+    let exponent = ArrowField::new("exponent", DataType::Int32, false);
+    let rest = ArrowField::new("rest", DataType::Binary, false);
+    limbs.chain([exponent, rest]).collect()
+}
+
+pub(super) fn write<const N: usize>(
+    sum: &ExactSum<N>,
+    field: FieldRef<'_>,
+    groups: &[u32],
+) -> ArrayRef {
+    let mut limbs = [(); N].map(|()| Vec::with_capacity(groups.len()));
+    let mut exponents = Vec::with_capacity(groups.len());
+    let mut rests = Vec::new();
+    for (at, &group) in groups.iter().enumerate() {
+        let total = sum.total(field, group);
+        limbs.iter_mut().zip(total.small).for_each(|(column, limb)| column.push(limb));
+        exponents.push(total.exponent);
+        if !total.wide.is_empty() || total.specials != Specials::default() {
+            rests.push((at, rest_bytes(&total)));
+        }
+    }
+    let mut rests = rests.iter().peekable();
+    let rest = (0..groups.len()).map(|at| {
+        let rest = rests.next_if(|(place, _)| *place == at);
+        Some(rest.map_or(&[][..], |(_, bytes)| bytes))
+    });
+    let rest = narrow_bytes(&DataType::Binary, rest);
+    let mut columns = limbs.map(|limbs| Arc::new(UInt64Array::from(limbs)) as ArrayRef).to_vec();
+    columns.push(Arc::new(Int32Array::from(exponents)));
+    columns.push(rest);
+    Arc::new(StructArray::new(fields::<N>(), columns, None))
+}
+
+pub(super) fn merge<const N: usize>(
+    sum: &mut ExactSum<N>,
+    field: &mut Field<'_>,
+    groups: &[u32],
+    array: &ArrayRef,
+    name: &str,
+) -> Result<(), AggregateError> {
+    let array = array.as_struct();
+    let limbs: [&[u64]; N] =
+        std::array::from_fn(|limb| &array.column(limb).as_primitive::<UInt64Type>().values()[..]);
+    let exponents = array.column(N).as_primitive::<Int32Type>().values();
+    let rests = BytesColumn::new(array.column(N + 1));
+    let read = |row: usize| {
+        let small = std::array::from_fn(|limb| limbs[limb][row]);
+        let (wide, specials) = match rests.value(row) {
+            [] => (Vec::new(), Specials::default()),
+            rest => parse_rest(rest)?,
+        };
+        Total::from_parts(small, wide, exponents[row], specials)
+    };
+    if let Some(row) = (0..array.len()).find(|&row| read(row).is_none()) {
+        return Err(AggregateError::corrupt(
+            name,
+            format!("row {row} is not a sum in normal form"),
+        ));
+    }
+    let totals = (0..array.len()).map(|row| read(row).expect("all rows were read before"));
+    sum.combine(field, groups, totals);
+    Ok(())
+}
+
+fn rest_bytes<const N: usize>(total: &Total<N>) -> Vec<u8> {
+    let Specials { nan, positive, negative } = total.specials;
+    let words = [nan, positive, negative].into_iter().chain(total.wide.iter().copied());
+    words.flat_map(u64::to_le_bytes).collect()
+}
+
+fn parse_rest(rest: &[u8]) -> Option<(Vec<u64>, Specials)> {
+    let (words, []) = rest.as_chunks::<8>() else { return None };
+    let words = words.iter().map(|&word| u64::from_le_bytes(word)).collect::<Vec<_>>();
+    let [nan, positive, negative, ref wide @ ..] = words[..] else { return None };
+    Some((wide.to_vec(), Specials { nan, positive, negative }))
+}

@@ -1,0 +1,488 @@
+//! Exact sums of doubles and of their squares: a function of the set of values, not of their order.
+//!
+//! A double is an integer of 53 bits times a power of two, so a sum of doubles is an integer of
+//! about 2,100 bits. What a column really holds spans few exponents, so each group has a window of
+//! `64 * N` bits (`N` = 2 for sums, 4 for squares) above an exponent that is chosen from the data,
+//! and a value is one shift and one checked addition. What falls outside (other exponents,
+//! subnormals, overflow of the window) goes to a [`Big`] in a map, NaN and infinities are counted;
+//! when too much falls outside, the window moves. None of that can be seen: a sum that is read or
+//! written has one normal form, `(odd or zero) * 2^exponent`, and is rounded once.
+//!
+//! Window and map follow GPU.md, "Exact f64 sums"; the fixed point is Kulisch's long accumulator cut
+//! short.
+
+use hashbrown::HashMap;
+
+use super::big::{
+    Big, carrying_add, extension, magnitude, normalize, quotient_of_pair, round_quotient,
+};
+use super::words::{Field, FieldRef};
+
+/// Exponent of a double's last bit, less its biased exponent.
+const BIAS: i32 = 1075;
+/// Biased exponents that a window takes from its base on.
+const WINDOW: u32 = 64;
+/// Bases are multiples of this, so that tables of different cores mostly agree on one.
+const BASE_STEP: i32 = 16;
+/// From this many values outside on (and a quarter of the groups), moving the window costs less
+/// than they did.
+const OUTSIDE_MIN: usize = 1024;
+/// More than any sum of 2^64 squares of doubles needs; what claims more is no sum of ours.
+const EXPONENT_MAX: i32 = 2200;
+const WIDE_BYTES_MAX: usize = 640;
+
+/// Sums of one column, `N` = 2, or of its squares, `N` = 4. The windows lie among the state words.
+pub(crate) struct ExactSum<const N: usize> {
+    /// Biased exponent of the doubles whose last bit is bit 0 of the window; none before the first.
+    base: Option<u32>,
+    spilled: HashMap<u32, Spill, foldhash::fast::FixedState>,
+    spilled_limbs: usize,
+    outside: usize,
+}
+
+#[derive(Default)]
+struct Spill {
+    rest: Big,
+    specials: Specials,
+}
+
+/// How many values were none that a sum could take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Specials {
+    pub nan: u64,
+    pub positive: u64,
+    pub negative: u64,
+}
+
+impl Specials {
+    /// What they make of the sum; none where there are none.
+    pub fn value(&self) -> Option<f64> {
+        match (self.nan, self.positive, self.negative) {
+            (0, 0, 0) => None,
+            (0, _, 0) => Some(f64::INFINITY),
+            (0, 0, _) => Some(f64::NEG_INFINITY),
+            _ => Some(f64::NAN),
+        }
+    }
+
+    fn add(&mut self, other: &Specials) {
+        self.nan += other.nan;
+        self.positive += other.positive;
+        self.negative += other.negative;
+    }
+}
+
+/// One group's sum in its normal form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Total<const N: usize> {
+    /// Two's complement; zero where `wide` holds the number.
+    pub small: [u64; N],
+    /// Shortest form of what does not fit `small`, else empty.
+    pub wide: Vec<u64>,
+    pub exponent: i32,
+    pub specials: Specials,
+}
+
+impl<const N: usize> Total<N> {
+    /// A total from its normal form; none where it is not one.
+    pub fn from_parts(
+        small: [u64; N],
+        wide: Vec<u64>,
+        exponent: i32,
+        specials: Specials,
+    ) -> Option<Self> {
+        let total = Total { small, wide, exponent, specials };
+        let limbs = total.limbs();
+        let odd = limbs[0] & 1 == 1;
+        let zero = limbs.iter().all(|&limb| limb == 0) && exponent == 0;
+        let shortest = total.wide.is_empty() || total.wide.len() > N && total.small == [0; N];
+        let in_range = exponent.abs() <= EXPONENT_MAX && limbs.len() * 8 <= WIDE_BYTES_MAX;
+        ((odd || zero) && shortest && in_range).then_some(total)
+    }
+
+    pub fn limbs(&self) -> &[u64] {
+        if self.wide.is_empty() { &self.small } else { &self.wide }
+    }
+
+    fn is_zero(&self) -> bool {
+        self.wide.is_empty() && self.small == [0; N]
+    }
+
+    /// The sum divided by a count, rounded once; an exact zero is +0.0.
+    pub fn quotient(&self, count: u64) -> f64 {
+        if let Some(special) = self.specials.value() {
+            return special;
+        }
+        if let ([low, high], true) = (&self.small[..], self.wide.is_empty()) {
+            let sum = (u128::from(*high) << 64 | u128::from(*low)) as i128;
+            return quotient_of_pair(sum < 0, sum.unsigned_abs(), self.exponent, count);
+        }
+        let (negative, magnitude) = magnitude(self.limbs());
+        round_quotient(negative, &magnitude, self.exponent, &[count])
+    }
+
+    /// The sum, rounded once.
+    pub fn value(&self) -> f64 {
+        self.quotient(1)
+    }
+}
+
+impl<const N: usize> ExactSum<N> {
+    /// A square's exponent is twice its root's.
+    const POWER: i32 = N as i32 / 2;
+    const BITS: u32 = 64 * N as u32;
+
+    pub fn new() -> Self {
+        ExactSum { base: None, spilled: HashMap::default(), spilled_limbs: 0, outside: 0 }
+    }
+
+    pub fn bytes_held(&self) -> usize {
+        let entry = size_of::<(u32, Spill)>() + 1;
+        self.spilled.capacity() * 8 / 7 * entry + self.spilled_limbs
+    }
+
+    pub fn clear(&mut self) {
+        self.spilled = HashMap::default();
+        self.spilled_limbs = 0;
+        self.outside = 0;
+        // The base stays: the next values most likely resemble the last ones.
+    }
+
+    /// Forgets a group whose window its owner clears.
+    pub fn remove(&mut self, group: u32) {
+        if !self.spilled.is_empty()
+            && let Some(spill) = self.spilled.remove(&group)
+        {
+            self.spilled_limbs -= spill.rest.bytes_held();
+        }
+    }
+
+    /// Returns a group's sum in its normal form.
+    pub fn total(&self, field: FieldRef<'_>, group: u32) -> Total<N> {
+        let window = field.limbs::<N>(group);
+        match self.spilled.get(&group) {
+            None => {
+                let (small, exponent) = normalize_small(window, self.exponent());
+                Total { small, wide: Vec::new(), exponent, specials: Specials::default() }
+            }
+            Some(spill) => {
+                let mut sum = spill.rest.clone();
+                sum.add(&window, self.exponent());
+                total_of(&sum, spill.specials)
+            }
+        }
+    }
+
+    /// Adds a total to each group.
+    pub fn combine(
+        &mut self,
+        field: &mut Field<'_>,
+        groups: &[u32],
+        totals: impl Iterator<Item = Total<N>> + Clone,
+    ) {
+        let base = match self.base {
+            Some(base) => base,
+            None => match Self::base_for_totals(totals.clone()) {
+                Some(base) => *self.base.insert(base),
+                None => 1,
+            },
+        };
+        let exponent = Self::POWER * (base as i32 - BIAS);
+        for (&group, total) in groups.iter().zip(totals.clone()) {
+            if total.specials != Specials::default() {
+                self.spill(group, |spill| spill.specials.add(&total.specials));
+            }
+            if total.is_zero() {
+                continue;
+            }
+            let shift = total.exponent.wrapping_sub(exponent) as u32;
+            let fits = total.wide.is_empty().then(|| shift_left(total.small, shift)).flatten();
+            match fits {
+                Some(term) => self.add(field, group, term),
+                None => {
+                    self.outside += 1;
+                    self.spill(group, |spill| spill.rest.add(total.limbs(), total.exponent));
+                }
+            }
+        }
+        if self.must_move(field) {
+            self.move_window(field, Self::base_for_totals(totals));
+        }
+    }
+
+    /// Weight of bit 0 of the windows.
+    fn exponent(&self) -> i32 {
+        self.base.map_or(0, |base| Self::POWER * (base as i32 - BIAS))
+    }
+
+    #[inline(always)]
+    fn add(&mut self, field: &mut Field<'_>, group: u32, term: [u64; N]) {
+        let window = field.limbs_mut::<N>(group);
+        match checked_add(*window, term) {
+            Some(sum) => *window = sum,
+            None => {
+                let full = std::mem::replace(window, term);
+                let exponent = self.exponent();
+                self.spill(group, |spill| spill.rest.add(&full, exponent));
+            }
+        }
+    }
+
+    /// A value that the window does not take, by its bits.
+    #[cold]
+    #[inline(never)]
+    fn add_outside(&mut self, group: u32, bits: u64) {
+        let Some((significand, exponent)) = parts(bits) else {
+            // Of squares only finite values count: the sum beside them tells of the others.
+            if N == 2 {
+                self.spill(group, |spill| match bits {
+                    POSITIVE => spill.specials.positive += 1,
+                    NEGATIVE => spill.specials.negative += 1,
+                    _ => spill.specials.nan += 1,
+                });
+            }
+            return;
+        };
+        if significand == 0 {
+            return;
+        }
+        self.outside += 1;
+        if N == 2 {
+            let signed = if bits >> 63 == 1 { -(significand as i64) } else { significand as i64 };
+            self.spill(group, |spill| spill.rest.add(&[signed as u64], exponent));
+        } else {
+            let square = u128::from(significand) * u128::from(significand);
+            let limbs = [square as u64, (square >> 64) as u64];
+            self.spill(group, |spill| spill.rest.add(&limbs, 2 * exponent));
+        }
+    }
+
+    fn spill(&mut self, group: u32, change: impl FnOnce(&mut Spill)) {
+        let spill = self.spilled.entry(group).or_default();
+        self.spilled_limbs -= spill.rest.bytes_held();
+        change(spill);
+        self.spilled_limbs += spill.rest.bytes_held();
+    }
+
+    fn must_move(&self, field: &Field<'_>) -> bool {
+        self.outside >= OUTSIDE_MIN.max(field.groups() / 4)
+    }
+
+    /// Gives all windows another base, and takes back what now fits.
+    fn move_window(&mut self, field: &mut Field<'_>, base: Option<u32>) {
+        self.outside = 0;
+        let Some(base) = base.filter(|&base| Some(base) != self.base) else { return };
+        let old = self.exponent();
+        let new = Self::POWER * (base as i32 - BIAS);
+        self.base = Some(base);
+        for group in 0..field.groups() as u32 {
+            let window = *field.limbs_mut::<N>(group);
+            if window == [0; N] {
+                continue;
+            }
+            let (small, exponent) = normalize_small(window, old);
+            let term = shift_left(small, exponent.wrapping_sub(new) as u32);
+            *field.limbs_mut::<N>(group) = term.unwrap_or([0; N]);
+            if term.is_none() {
+                self.spill(group, |spill| spill.rest.add(&window, old));
+            }
+        }
+        self.spilled.retain(|&group, spill| {
+            let before = spill.rest.bytes_held();
+            let window = field.limbs_mut::<N>(group);
+            let mut sum = spill.rest.clone();
+            sum.add(window, new);
+            let total = total_of::<N>(&sum, spill.specials);
+            let shift = total.exponent.wrapping_sub(new) as u32;
+            if let Some(term) =
+                total.wide.is_empty().then(|| shift_left(total.small, shift)).flatten()
+            {
+                *window = term;
+                spill.rest = Big::default();
+            }
+            let keep = spill.rest != Big::default() || spill.specials != Specials::default();
+            self.spilled_limbs -= before - if keep { spill.rest.bytes_held() } else { 0 };
+            keep
+        });
+    }
+
+    /// A base for these values: the greatest lies at most 2^56 above it, at least 2^32 where the
+    /// least allows, so that there is room for smaller and greater ones, and bits to count in.
+    fn base_for_values(values: &[f64]) -> Option<u32> {
+        let exponents = values.iter().map(|value| (value.to_bits() >> 52 & 0x7ff) as i32);
+        let (least, greatest) = exponents
+            .filter(|exponent| (1..0x7ff).contains(exponent))
+            .fold((i32::MAX, i32::MIN), |(low, high), e| (low.min(e), high.max(e)));
+        if greatest < least {
+            return None;
+        }
+        let base = step_down(greatest - 32).min(step_down(least)).max(greatest - 56);
+        Some(base.clamp(1, 0x7ff - WINDOW as i32) as u32)
+    }
+
+    /// A base that takes these totals: their last bits as far as their first ones allow.
+    fn base_for_totals(totals: impl Iterator<Item = Total<N>>) -> Option<u32> {
+        let (mut least, mut greatest) = (i32::MAX, i32::MIN);
+        for total in totals.filter(|total| !total.is_zero()) {
+            least = least.min(total.exponent);
+            let limbs = total.limbs();
+            let top = limbs[limbs.len() - 1] ^ extension(limbs);
+            let unused = top.leading_zeros() as i32;
+            greatest = greatest.max(total.exponent + 64 * limbs.len() as i32 - unused);
+        }
+        if greatest < least {
+            return None;
+        }
+        let lowest = greatest - (Self::BITS as i32 - 8);
+        let base = step_down((least.max(lowest)).div_euclid(Self::POWER) + BIAS);
+        Some(base.clamp(1, 0x7ff - WINDOW as i32) as u32)
+    }
+}
+
+impl ExactSum<2> {
+    /// Adds a value to the sum of each group.
+    pub fn update(&mut self, field: &mut Field<'_>, groups: &[u32], values: &[f64]) {
+        let Some(base) = self.base_or_choose(values) else {
+            return self.update_outside(groups, values);
+        };
+        for (&group, &value) in groups.iter().zip(values) {
+            let bits = value.to_bits();
+            let shift = (bits >> 52 & 0x7ff) as u32;
+            let shift = shift.wrapping_sub(base);
+            if shift < WINDOW {
+                let significand = i128::from(bits & SIGNIFICAND | 1 << 52) << shift;
+                let sign = i128::from(bits as i64 >> 63);
+                let term = ((significand ^ sign) - sign) as u128;
+                self.add(field, group, [term as u64, (term >> 64) as u64]);
+            } else if bits << 1 != 0 {
+                self.add_outside(group, bits);
+            }
+        }
+        if self.must_move(field) {
+            self.move_window(field, Self::base_for_values(values));
+        }
+    }
+}
+
+impl ExactSum<4> {
+    /// Adds the exact square of a value to the sum of each group.
+    pub fn update(&mut self, field: &mut Field<'_>, groups: &[u32], values: &[f64]) {
+        let Some(base) = self.base_or_choose(values) else {
+            return self.update_outside(groups, values);
+        };
+        for (&group, &value) in groups.iter().zip(values) {
+            let bits = value.to_bits();
+            let shift = (bits >> 52 & 0x7ff) as u32;
+            let shift = shift.wrapping_sub(base);
+            if shift < WINDOW {
+                let significand = u128::from(bits & SIGNIFICAND | 1 << 52);
+                let square = significand * significand;
+                // 106 bits, shifted by up to 126: whole limbs first, then bits.
+                let (limbs, bits) = (shift / 32, 2 * shift % 64);
+                let low = square << bits;
+                let high = if bits == 0 { 0 } else { (square >> (128 - bits)) as u64 };
+                let (low, middle) = (low as u64, (low >> 64) as u64);
+                let term = if limbs == 0 { [low, middle, high, 0] } else { [0, low, middle, high] };
+                self.add(field, group, term);
+            } else if bits << 1 != 0 {
+                self.add_outside(group, bits);
+            }
+        }
+        if self.must_move(field) {
+            self.move_window(field, Self::base_for_values(values));
+        }
+    }
+}
+
+impl<const N: usize> ExactSum<N> {
+    fn base_or_choose(&mut self, values: &[f64]) -> Option<u32> {
+        if self.base.is_none() {
+            self.base = Self::base_for_values(values);
+        }
+        self.base
+    }
+
+    /// Values among which none tells where a window should be.
+    fn update_outside(&mut self, groups: &[u32], values: &[f64]) {
+        for (&group, &value) in groups.iter().zip(values) {
+            self.add_outside(group, value.to_bits());
+        }
+    }
+}
+
+const SIGNIFICAND: u64 = (1 << 52) - 1;
+const POSITIVE: u64 = f64::INFINITY.to_bits();
+const NEGATIVE: u64 = f64::NEG_INFINITY.to_bits();
+
+/// Magnitude and exponent of a finite double.
+fn parts(bits: u64) -> Option<(u64, i32)> {
+    match (bits >> 52 & 0x7ff) as i32 {
+        0 => Some((bits & SIGNIFICAND, 1 - BIAS)),
+        0x7ff => None,
+        biased => Some((bits & SIGNIFICAND | 1 << 52, biased - BIAS)),
+    }
+}
+
+fn step_down(base: i32) -> i32 {
+    base.div_euclid(BASE_STEP) * BASE_STEP
+}
+
+fn total_of<const N: usize>(sum: &Big, specials: Specials) -> Total<N> {
+    let (limbs, mut exponent) = sum.parts();
+    let mut limbs = limbs.to_vec();
+    normalize(&mut limbs, &mut exponent);
+    if limbs.len() > N {
+        return Total { small: [0; N], wide: limbs, exponent, specials };
+    }
+    let mut small = [extension(&limbs); N];
+    small[..limbs.len()].copy_from_slice(&limbs);
+    Total { small, wide: Vec::new(), exponent, specials }
+}
+
+/// Makes a number odd; zero gets exponent 0.
+#[inline(always)]
+fn normalize_small<const N: usize>(mut limbs: [u64; N], exponent: i32) -> ([u64; N], i32) {
+    let Some(zeros) = limbs.iter().position(|&limb| limb != 0) else { return (limbs, 0) };
+    let shift = limbs[zeros].trailing_zeros();
+    let sign = extension(&limbs);
+    let at = |limbs: &[u64; N], place: usize| limbs.get(place).copied().unwrap_or(sign);
+    for place in 0..N {
+        let (low, high) = (at(&limbs, place + zeros), at(&limbs, place + zeros + 1));
+        limbs[place] = if shift == 0 { low } else { low >> shift | high << (64 - shift) };
+    }
+    (limbs, exponent + (64 * zeros) as i32 + shift as i32)
+}
+
+/// `limbs << shift`; none where that leaves two's complement of `N` limbs.
+#[inline(always)]
+fn shift_left<const N: usize>(limbs: [u64; N], shift: u32) -> Option<[u64; N]> {
+    let sign = extension(&limbs);
+    let whole = (shift / 64) as usize;
+    let bits = shift % 64;
+    if whole >= N {
+        return None;
+    }
+    let mut out = [0; N];
+    for place in whole..N {
+        let low = limbs[place - whole];
+        let below = if place > whole { limbs[place - whole - 1] } else { 0 };
+        out[place] = if bits == 0 { low } else { low << bits | below >> (64 - bits) };
+    }
+    // What was shifted out, and the sign bit that is left, must all repeat the sign.
+    let lost = &limbs[N - whole..];
+    let edge = if bits == 0 { sign } else { ((limbs[N - whole - 1] as i64) >> (64 - bits)) as u64 };
+    let whole_fits = lost.iter().all(|&limb| limb == sign) && edge == sign;
+    (whole_fits && extension(&out) == sign).then_some(out)
+}
+
+/// Sum in two's complement; none on overflow.
+#[inline(always)]
+fn checked_add<const N: usize>(a: [u64; N], b: [u64; N]) -> Option<[u64; N]> {
+    let mut sum = [0; N];
+    let mut carry = false;
+    for place in 0..N {
+        (sum[place], carry) = carrying_add(a[place], b[place], carry);
+    }
+    let overflow = (a[N - 1] ^ sum[N - 1]) & (b[N - 1] ^ sum[N - 1]);
+    (overflow >> 63 == 0).then_some(sum)
+}
