@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
+use serde::{Deserialize, Serialize};
 
 /// One column that the plan reads, and the form in which the decoder delivers it.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,7 +119,7 @@ pub struct DeadLetter {
 }
 
 /// Fate of every row: `rows_in = applied + filtered + late + rejected` (SEMANTICS 9).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     pub rows_in: u64,
     pub applied: u64,
@@ -141,5 +142,60 @@ impl Counters {
 
     pub fn close(&self) -> bool {
         self.rows_in == self.applied + self.filtered + self.late + self.rejected
+    }
+}
+
+/// Bytes of a bad value that a message quotes.
+const QUOTED_BYTES_MAX: usize = 60;
+
+impl Reason {
+    /// What was expected and what was found, for a message or a dead letter.
+    pub fn describe(&self, found: &[u8]) -> String {
+        match self {
+            Reason::Expected(data_type) => {
+                format!("expected {}, found {}", sql_type(data_type), quoted(found))
+            }
+            Reason::ExpectedFormat(format) => {
+                format!("expected the form {format}, found {}", quoted(found))
+            }
+            Reason::FieldCount { expected, found } => {
+                format!("expected {expected} fields, found {found}")
+            }
+            Reason::UnclosedQuote => "a quoted field is not closed".to_string(),
+            Reason::TextAfterQuote => {
+                format!("text after the closing quote of a field: {}", quoted(found))
+            }
+            Reason::TooLong { limit } => {
+                format!("the row is longer than max_record_bytes = {limit}")
+            }
+            Reason::InvalidUtf8 => format!("not UTF-8: {}", quoted(found)),
+            Reason::Expression(reason) => reason.clone(),
+        }
+    }
+}
+
+fn quoted(found: &[u8]) -> String {
+    let cut = &found[..found.len().min(QUOTED_BYTES_MAX)];
+    let more = if cut.len() < found.len() { "…" } else { "" };
+    format!("\"{}{more}\"", cut.escape_ascii())
+}
+
+/// A type by its name in a job file's schema.
+pub fn sql_type(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Boolean => "BOOLEAN".into(),
+        DataType::Int8 => "TINYINT".into(),
+        DataType::Int16 => "SMALLINT".into(),
+        DataType::Int32 => "INT".into(),
+        DataType::Int64 => "BIGINT".into(),
+        DataType::Float32 => "FLOAT".into(),
+        DataType::Float64 => "DOUBLE".into(),
+        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision},{scale})"),
+        DataType::Utf8 => "STRING".into(),
+        DataType::Binary => "BINARY".into(),
+        DataType::Date32 => "DATE".into(),
+        DataType::Timestamp(_, Some(_)) => "TIMESTAMP".into(),
+        DataType::Timestamp(_, None) => "TIMESTAMP_NTZ".into(),
+        other => other.to_string(),
     }
 }

@@ -5,12 +5,16 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod checkpoint;
+pub mod epoch;
 pub mod error;
 pub mod format;
 pub mod job;
 pub mod memory;
+pub mod pipeline;
 pub mod plan;
 pub mod sink;
+pub mod state;
 pub mod storage;
 pub mod trigger;
 pub mod watermark;

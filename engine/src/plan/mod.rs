@@ -5,9 +5,10 @@
 //! input → filters → explode → rows or groups → output. Anything else is refused with its reason.
 
 pub mod expr;
+mod output;
 
-use arrow::datatypes::SchemaRef;
-use pelton_kernels::cpu::aggregate::AggregateSpec;
+use arrow::datatypes::{Field, SchemaRef};
+use pelton_kernels::cpu::aggregate::{AggregateSpec, Call};
 
 use crate::batch::InputColumn;
 use crate::job::spec::{LateRule, OutputMode};
@@ -112,6 +113,24 @@ pub struct Aggregate {
     pub argument: Option<usize>,
     /// `FILTER (WHERE …)`: index into `arguments` of a boolean.
     pub filter: Option<usize>,
+}
+
+impl Groups {
+    /// Name and type of each key.
+    pub fn key_fields(&self) -> Vec<Field> {
+        let field = |key: &GroupKey| Field::new(&key.name, key.expr.data_type().clone(), true);
+        self.keys.iter().map(field).collect()
+    }
+
+    /// The aggregates as the kernels take them.
+    pub fn calls(&self) -> Vec<Call> {
+        let call = |aggregate: &Aggregate| Call {
+            spec: aggregate.spec.clone(),
+            argument: aggregate.argument,
+            filter: aggregate.filter,
+        };
+        self.aggregates.iter().map(call).collect()
+    }
 }
 
 /// What becomes of the groups, or of the rows, before they leave: over the keys, then the

@@ -1,0 +1,394 @@
+//! One epoch after the other: partials meet the state, rows leave, what changed is committed.
+//!
+//! Invariant: an epoch is a stretch of offsets, one state change, one output, one checkpoint, and
+//! its output is a function of the rows in its stretch and of the state before it. There is one
+//! commit point: the publication of the manifest. No thread is started here; the shards' merges are
+//! handed to the caller's [`Workers`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{concat, concat_batches, take};
+use arrow::datatypes::{Field, Schema};
+
+use crate::batch::{Counters, DeadLetter};
+use crate::checkpoint::{Facts, Journal, ipc::plain_column};
+use crate::error::{Error, Result};
+use crate::job::spec::OutputMode;
+use crate::pipeline::CoreEpoch;
+use crate::plan::{Groups, Plan, Shape};
+use crate::sink::{Committed, Staged};
+use crate::state::{Closing, StateStore, order, partition, still_open};
+use crate::watermark::watermark_after;
+
+/// Fewer rows than this say nothing about a stream's share of bad rows.
+const ERROR_RATIO_ROWS_MIN: u64 = 1_000;
+
+/// Work on one shard.
+pub type Task<'a> = Box<dyn FnOnce() + Send + 'a>;
+
+/// Runs tasks to their end, side by side where it can.
+pub trait Workers {
+    fn run(&self, tasks: Vec<Task<'_>>);
+}
+
+/// What the source hands over at a barrier.
+pub struct EpochInput {
+    pub cores: Vec<CoreEpoch>,
+    /// Greatest event time seen up to the barrier.
+    pub event_time_max: Option<i64>,
+    /// Offsets, for the manifest.
+    pub source: serde_json::Value,
+    /// The bounded input is at its end: every window closes.
+    pub ended: bool,
+}
+
+/// An epoch whose rows are ready to leave.
+pub struct Finished {
+    pub epoch: u64,
+    pub rows: RecordBatch,
+    pub counters: Counters,
+    pub dead_letters: Vec<DeadLetter>,
+    pub watermark: Option<i64>,
+    pub event_time_max: Option<i64>,
+    pub ended: bool,
+    pub state: StateFacts,
+    source: serde_json::Value,
+    delta: Vec<RecordBatch>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateFacts {
+    pub rows: u64,
+    pub updated: u64,
+    pub removed: u64,
+    pub bytes: u64,
+}
+
+/// What a run goes on from.
+pub struct Restored {
+    pub committed: Committed,
+    pub source: serde_json::Value,
+    pub ended: bool,
+    /// By the sink's name.
+    pub sinks: BTreeMap<String, Staged>,
+}
+
+pub struct Epochs {
+    plan: Arc<Plan>,
+    journal: Option<Journal>,
+    shards: Vec<StateStore>,
+    next: u64,
+    watermark: Option<i64>,
+    event_time_max: Option<i64>,
+    max_error_ratio: Option<f64>,
+}
+
+impl Epochs {
+    /// State in `shards` shards, from the journal's newest checkpoint where there is one.
+    pub fn open(
+        plan: Arc<Plan>,
+        shards: usize,
+        journal: Option<Journal>,
+        max_error_ratio: Option<f64>,
+    ) -> Result<(Epochs, Option<Restored>)> {
+        let stores = match &plan.shape {
+            Shape::Rows { .. } => Vec::new(),
+            Shape::Groups(groups) => (0..shards).map(|_| StateStore::new(groups)).collect(),
+        };
+        let mut epochs = Epochs {
+            plan,
+            journal,
+            shards: stores,
+            next: 0,
+            watermark: None,
+            event_time_max: None,
+            max_error_ratio,
+        };
+        let restored = epochs.restore()?;
+        Ok((epochs, restored))
+    }
+
+    fn restore(&mut self) -> Result<Option<Restored>> {
+        let Some(journal) = &self.journal else { return Ok(None) };
+        let Some(last) = journal.last() else { return Ok(None) };
+        if let Shape::Groups(groups) = &self.plan.shape {
+            let (keys, shards) = (groups.keys.len(), &mut self.shards);
+            journal.restore(|partials, watermark| {
+                for partial in partials {
+                    let parts = partition::split(partial, keys, shards.len());
+                    for (shard, part) in shards.iter_mut().zip(parts) {
+                        shard.merge_file(&part)?;
+                    }
+                }
+                shards.iter_mut().for_each(|shard| _ = shard.settle(watermark));
+                Ok(())
+            })?;
+        }
+        self.next = last.epoch + 1;
+        self.watermark = last.watermark_us;
+        self.event_time_max = last.event_time_max_us;
+        let committed = Committed { epoch: last.epoch, manifest_hash: last.hash() };
+        Ok(Some(Restored {
+            committed,
+            source: last.source.clone(),
+            ended: last.ended,
+            sinks: last.sinks.clone(),
+        }))
+    }
+
+    /// The number of the epoch that is next to finish.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub fn event_time_max(&self) -> Option<i64> {
+        self.event_time_max
+    }
+
+    pub fn journal(&mut self) -> Option<&mut Journal> {
+        self.journal.as_mut()
+    }
+
+    /// Merges what arrived into the state and works out the epoch's rows.
+    ///
+    /// Errors: `Failed` where an aggregate left its range or too many rows are bad; the state must
+    /// not be used after an error.
+    pub fn finish(&mut self, input: EpochInput, workers: &dyn Workers) -> Result<Finished> {
+        let EpochInput { cores, event_time_max, source, ended } = input;
+        let mut counters = Counters::default();
+        let (mut partials, mut rows, mut dead_letters) = (Vec::new(), Vec::new(), Vec::new());
+        for core in cores {
+            counters.add(&core.counters);
+            partials.extend(core.partial);
+            rows.extend(core.rows);
+            dead_letters.extend(core.dead_letters);
+        }
+        assert!(counters.close(), "every row has one fate: {counters:?}");
+        self.check_error_ratio(&counters)?;
+        dead_letters.sort_by_key(|letter| letter.position);
+        self.event_time_max = self.event_time_max.max(event_time_max);
+        self.advance_watermark(ended);
+        let plan = Arc::clone(&self.plan);
+        let (rows, state, delta) = match &plan.shape {
+            Shape::Rows { schema, .. } => {
+                rows.sort_by_key(|(order, _)| *order);
+                let batches: Vec<&RecordBatch> = rows.iter().map(|(_, batch)| batch).collect();
+                let rows = concat_batches(schema, batches)
+                    .map_err(|error| Error::failed(format!("the epoch's rows: {error}")))?;
+                (rows, StateFacts::default(), Vec::new())
+            }
+            Shape::Groups(groups) => self.finish_groups(groups, partials, ended, workers)?,
+        };
+        Ok(Finished {
+            epoch: self.next,
+            rows: self.plan.output.run(rows)?,
+            counters,
+            dead_letters,
+            watermark: self.watermark,
+            event_time_max: self.event_time_max,
+            ended,
+            state,
+            source,
+            delta,
+        })
+    }
+
+    fn check_error_ratio(&self, counters: &Counters) -> Result<()> {
+        let Some(max) = self.max_error_ratio else { return Ok(()) };
+        let ratio = counters.rejected as f64 / counters.rows_in as f64;
+        if counters.rows_in < ERROR_RATIO_ROWS_MIN || ratio <= max {
+            return Ok(());
+        }
+        Err(Error::failed(format!(
+            "epoch {}: {} of {} rows were rejected, more than max_error_ratio = {max}; nothing of \
+             this epoch was committed",
+            self.next, counters.rejected, counters.rows_in
+        )))
+    }
+
+    fn advance_watermark(&mut self, ended: bool) {
+        let Some(watermark) = self.plan.watermark else { return };
+        let seen = self.event_time_max.map(|time| watermark_after(time, watermark.delay_us));
+        self.watermark = self.watermark.max(seen);
+        if ended {
+            self.watermark = Some(i64::MAX);
+        }
+    }
+
+    fn finish_groups(
+        &mut self,
+        groups: &Groups,
+        partials: Vec<RecordBatch>,
+        ended: bool,
+        workers: &dyn Workers,
+    ) -> Result<(RecordBatch, StateFacts, Vec<RecordBatch>)> {
+        let closing = Closing::of(groups);
+        let step = Step { mode: self.plan.mode, watermark: self.watermark, ended };
+        let keys = groups.keys.len();
+        let shards = self.shards.len();
+        let mut inputs: Vec<Vec<RecordBatch>> = vec![Vec::new(); shards];
+        for partial in &partials {
+            for (input, part) in inputs.iter_mut().zip(partition::split(partial, keys, shards)) {
+                input.push(part);
+            }
+        }
+        let mut outcomes: Vec<Option<Result<ShardOutcome>>> = Vec::new();
+        outcomes.resize_with(shards, || None);
+        let tasks = self.shards.iter_mut().zip(inputs).zip(&mut outcomes).enumerate();
+        let tasks = tasks.map(|(i, ((shard, input), outcome))| -> Task<'_> {
+            let global = keys == 0 && i == 0;
+            Box::new(move || *outcome = Some(step.run(shard, input, groups, global)))
+        });
+        workers.run(tasks.collect());
+        let mut state = StateFacts::default();
+        let mut outputs = Vec::with_capacity(shards);
+        for outcome in outcomes {
+            let outcome = outcome.expect("the workers ran every task")?;
+            state.rows += outcome.facts.rows;
+            state.updated += outcome.facts.updated;
+            state.removed += outcome.facts.removed;
+            state.bytes += outcome.facts.bytes;
+            outputs.push(outcome.columns);
+        }
+        let delta = match (&self.journal, self.plan.mode) {
+            (None, _) | (_, OutputMode::Batch) => Vec::new(),
+            (_, OutputMode::Complete) => partials,
+            (_, OutputMode::Append | OutputMode::Update) => {
+                let open = |partial| still_open(closing, partial, self.watermark);
+                partials.iter().map(open).collect()
+            }
+        };
+        Ok((in_order(groups, &outputs)?, state, delta))
+    }
+
+    /// Commits the epoch: from here on it counts. Without a journal there is nothing to be durable.
+    ///
+    /// Errors: `StateIo`; the last checkpoint stays valid and the call may be repeated.
+    pub fn commit(
+        &mut self,
+        finished: &Finished,
+        sinks: BTreeMap<String, Staged>,
+    ) -> Result<Committed> {
+        let committed = match &mut self.journal {
+            None => Committed { epoch: finished.epoch, manifest_hash: 0 },
+            Some(journal) => {
+                let facts = Facts {
+                    epoch: finished.epoch,
+                    watermark_us: finished.watermark,
+                    event_time_max_us: finished.event_time_max,
+                    source: finished.source.clone(),
+                    ended: finished.ended,
+                    counters: finished.counters,
+                    sinks,
+                };
+                journal.commit(facts, &finished.delta)?
+            }
+        };
+        self.next = finished.epoch + 1;
+        Ok(committed)
+    }
+}
+
+/// What an epoch does to each shard.
+#[derive(Clone, Copy)]
+struct Step {
+    mode: OutputMode,
+    watermark: Option<i64>,
+    ended: bool,
+}
+
+struct ShardOutcome {
+    columns: Vec<ArrayRef>,
+    facts: StateFacts,
+}
+
+impl Step {
+    fn run(
+        self,
+        shard: &mut StateStore,
+        input: Vec<RecordBatch>,
+        groups: &Groups,
+        global: bool,
+    ) -> Result<ShardOutcome> {
+        for partial in &input {
+            shard.merge(partial)?;
+        }
+        if global {
+            shard.ensure_global_group();
+        }
+        let leaving = match self.mode {
+            OutputMode::Append if self.ended => shard.all(),
+            OutputMode::Append => self.watermark.map_or(Vec::new(), |w| shard.closed(w)),
+            OutputMode::Update => shard.touched().to_vec(),
+            OutputMode::Complete | OutputMode::Batch => shard.all(),
+        };
+        let columns = shard.rows(&leaving)?;
+        let sorted = order::sorted(
+            &columns[..groups.keys.len()],
+            groups.window.map(|window| window.key),
+            leaving.len(),
+        );
+        let sorted = UInt32Array::from(sorted);
+        let take_sorted =
+            |column: &ArrayRef| take(column, &sorted, None).expect("row numbers of this column");
+        let columns = columns.iter().map(take_sorted).collect();
+        let updated = shard.touched().len() as u64;
+        let removed = match self.mode {
+            OutputMode::Complete => shard.settle(None),
+            OutputMode::Batch => {
+                let held = shard.len();
+                shard.clear();
+                held
+            }
+            OutputMode::Append | OutputMode::Update => shard.settle(self.watermark),
+        };
+        Ok(ShardOutcome {
+            columns,
+            facts: StateFacts {
+                rows: shard.len() as u64,
+                updated,
+                removed: removed as u64,
+                bytes: shard.bytes_held() as u64,
+            },
+        })
+    }
+}
+
+/// The shards' rows as one batch in the fixed order.
+fn in_order(groups: &Groups, shards: &[Vec<ArrayRef>]) -> Result<RecordBatch> {
+    let columns = shards.first().map_or(0, Vec::len);
+    let mut joined = Vec::with_capacity(columns);
+    for column in 0..columns {
+        let parts: Vec<&dyn arrow::array::Array> =
+            shards.iter().map(|shard| shard[column].as_ref()).collect();
+        let whole = if let [one] = &parts[..] {
+            arrow::array::make_array(one.to_data())
+        } else {
+            concat(&parts).map_err(|error| Error::failed(format!("the epoch's rows: {error}")))?
+        };
+        joined.push(whole);
+    }
+    let rows = shards.iter().map(|shard| shard.first().map_or(0, |column| column.len())).sum();
+    if shards.len() > 1 {
+        let window = groups.window.map(|window| window.key);
+        let sorted = UInt32Array::from(order::sorted(&joined[..groups.keys.len()], window, rows));
+        for column in &mut joined {
+            *column = take(column, &sorted, None).expect("row numbers of this column");
+        }
+    }
+    let columns: Vec<ArrayRef> = joined.iter().map(plain_column).collect();
+    let names = groups
+        .keys
+        .iter()
+        .map(|key| key.name.clone())
+        .chain(groups.aggregates.iter().map(|aggregate| aggregate.spec.name.clone()));
+    let fields: Vec<Field> = names
+        .zip(&columns)
+        .map(|(name, column)| Field::new(name, column.data_type().clone(), true))
+        .collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .map_err(|error| Error::failed(format!("the epoch's rows: {error}")))
+}

@@ -1,0 +1,259 @@
+//! One fate a row: rejected, filtered, late or applied, decided in the order of SEMANTICS 9.
+//!
+//! A bad value counts only where something reads it: in a row that WHERE drops, or in a column that
+//! nothing reads, it is no error.
+
+use std::ops::Range;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use pelton_kernels::cpu::filter::truth;
+
+use super::derive::Derived;
+use super::segment::{Failure, Segment};
+use crate::batch::{DeadLetter, InputBatch, Position, Reason};
+use crate::job::spec::OnError;
+use crate::plan::Plan;
+use crate::plan::expr::Compiled;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Alive,
+    /// Dropped by WHERE on other columns than the event time: the watermark never saw it.
+    FilteredBelow,
+    Filtered,
+    Rejected,
+    Late,
+}
+
+impl Fate {
+    /// The row counts for the watermark.
+    pub(super) fn is_seen(self) -> bool {
+        matches!(self, Fate::Alive | Fate::Filtered | Fate::Late)
+    }
+}
+
+/// The fates of one batch's rows; its memory serves for all.
+pub(super) struct Fates {
+    policy: OnError,
+    of: Vec<Fate>,
+    all_alive: bool,
+    rejections: Vec<Rejection>,
+}
+
+struct Rejection {
+    row: u32,
+    /// Input column; `None` where an expression stopped.
+    column: Option<u16>,
+    /// The field's bytes.
+    found: Range<u32>,
+    reason: Reason,
+}
+
+/// What a dead letter is written from.
+struct BadRow<'a> {
+    bytes: Range<u32>,
+    column: Option<u16>,
+    found: Range<u32>,
+    reason: &'a Reason,
+}
+
+impl Fates {
+    pub(super) fn new(policy: OnError) -> Self {
+        Fates { policy, of: Vec::new(), all_alive: true, rejections: Vec::new() }
+    }
+
+    pub(super) fn begin(&mut self, rows: usize) {
+        self.of.clear();
+        self.of.resize(rows, Fate::Alive);
+        self.all_alive = true;
+        self.rejections.clear();
+    }
+
+    pub(super) fn all_alive(&self) -> bool {
+        self.all_alive
+    }
+
+    pub(super) fn of_row(&self, row: usize) -> Fate {
+        self.of[row]
+    }
+
+    pub(super) fn mark_late(&mut self, row: usize) {
+        self.set(row, Fate::Late);
+    }
+
+    fn set(&mut self, row: usize, fate: Fate) {
+        self.of[row] = fate;
+        self.all_alive = false;
+    }
+
+    /// WHERE: below the watermark first, above it then.
+    pub(super) fn filter(&mut self, batch: &InputBatch<'_>, plan: &Plan) {
+        if let Some(filter) = &plan.filter_below {
+            self.filter_by(filter, batch, Fate::FilteredBelow);
+        }
+        if let Some(filter) = &plan.filter_above {
+            self.filter_by(filter, batch, Fate::Filtered);
+        }
+    }
+
+    fn filter_by(&mut self, filter: &Compiled, batch: &InputBatch<'_>, dropped: Fate) {
+        let only = self.alive_rows();
+        let evaluated = filter.evaluate(batch.columns, batch.rows, only.as_deref());
+        for (row, reason) in evaluated.errors {
+            self.reject_expression(row, reason);
+        }
+        let kept = truth(evaluated.values.as_boolean());
+        if kept.count_set_bits() == batch.rows {
+            return;
+        }
+        for row in (!&kept).set_indices() {
+            if self.of[row] == Fate::Alive {
+                self.set(row, dropped);
+            }
+        }
+    }
+
+    /// A row without event time falls into no window.
+    pub(super) fn drop_nulls(&mut self, times: &ArrayRef) {
+        if times.null_count() == 0 {
+            return;
+        }
+        for row in 0..times.len() {
+            if times.is_null(row) && self.of[row] == Fate::Alive {
+                self.set(row, Fate::Filtered);
+            }
+        }
+    }
+
+    /// Rejects the rows that are still alive and whose value did not decode in a column that
+    /// `reads` names.
+    pub(super) fn reject_values(&mut self, batch: &InputBatch<'_>, reads: impl Fn(usize) -> bool) {
+        if self.policy == OnError::Null {
+            return;
+        }
+        for error in batch.value_errors {
+            let row = error.row as usize;
+            if self.of[row] == Fate::Alive && reads(usize::from(error.column)) {
+                self.set(row, Fate::Rejected);
+                self.rejections.push(Rejection {
+                    row: error.row,
+                    column: Some(error.column),
+                    found: error.start..error.end,
+                    reason: error.reason.clone(),
+                });
+            }
+        }
+    }
+
+    /// An expression stopped at a row: its value stays NULL under `on_error = "null"`.
+    pub(super) fn reject_expression(&mut self, row: u32, reason: String) {
+        if self.policy != OnError::Null && self.of[row as usize] == Fate::Alive {
+            self.set(row as usize, Fate::Rejected);
+            let reason = Reason::Expression(reason);
+            self.rejections.push(Rejection { row, column: None, found: 0..0, reason });
+        }
+    }
+
+    /// A row none of whose derived rows is left.
+    pub(super) fn drop_row(&mut self, row: usize) {
+        if self.of[row] == Fate::Alive {
+            self.set(row, Fate::Filtered);
+        }
+    }
+
+    /// Rows that are still alive; `None`: all of them.
+    pub(super) fn alive_rows(&self) -> Option<Vec<u32>> {
+        if self.all_alive {
+            return None;
+        }
+        let mut alive = Vec::with_capacity(self.of.len());
+        let rows = (0u32..).zip(&self.of);
+        alive.extend(rows.filter(|(_, fate)| **fate == Fate::Alive).map(|(row, _)| row));
+        Some(alive)
+    }
+
+    /// Derived rows whose input row is still alive; `None`: all of them.
+    pub(super) fn surviving(&self, derived: &Derived<'_>) -> Option<Vec<u32>> {
+        match derived.parents() {
+            None => self.alive_rows(),
+            Some(_) if self.all_alive => None,
+            Some(parents) => {
+                let rows = (0u32..).zip(parents);
+                let alive = rows.filter(|(_, parent)| self.of[**parent as usize] == Fate::Alive);
+                Some(alive.map(|(row, _)| row).collect())
+            }
+        }
+    }
+
+    /// Counts the batch into the segment and writes its dead letters, in the order of the bytes.
+    pub(super) fn settle(&mut self, batch: &InputBatch<'_>, plan: &Plan, segment: &mut Segment) {
+        let counters = &mut segment.summary.counters;
+        counters.rows_in += (batch.rows + batch.row_errors.len()) as u64;
+        counters.rejected += batch.row_errors.len() as u64;
+        if self.all_alive {
+            counters.applied += batch.rows as u64;
+        } else {
+            for fate in &self.of {
+                match fate {
+                    Fate::Alive => counters.applied += 1,
+                    Fate::FilteredBelow | Fate::Filtered => counters.filtered += 1,
+                    Fate::Rejected => counters.rejected += 1,
+                    Fate::Late => counters.late += 1,
+                }
+            }
+        }
+        if self.rejections.is_empty() && batch.row_errors.is_empty() {
+            return;
+        }
+        if self.policy == OnError::Skip {
+            return;
+        }
+        let mut letters = self.letters(batch, plan);
+        if self.policy == OnError::Fail {
+            let first = letters.swap_remove(0);
+            segment.failure.get_or_insert(Failure { letter: first });
+        } else {
+            segment.dead_letters.append(&mut letters);
+        }
+    }
+
+    fn letters(&self, batch: &InputBatch<'_>, plan: &Plan) -> Vec<DeadLetter> {
+        let broken = batch.row_errors.iter().map(|error| {
+            let bytes = error.start..error.end;
+            BadRow { found: bytes.clone(), bytes, column: None, reason: &error.reason }
+        });
+        let rejected = self.rejections.iter().map(|rejection| BadRow {
+            bytes: batch.row_starts[rejection.row as usize]..batch.row_ends[rejection.row as usize],
+            found: rejection.found.clone(),
+            column: rejection.column,
+            reason: &rejection.reason,
+        });
+        let mut bad: Vec<BadRow<'_>> = broken.chain(rejected).collect();
+        bad.sort_by_key(|row| row.bytes.start);
+        let (mut line, mut counted_to) = (batch.place.line, 0usize);
+        bad.into_iter()
+            .map(|BadRow { bytes, column, found, reason }| {
+                let start = bytes.start as usize;
+                line += newlines(&batch.bytes[counted_to..start]);
+                counted_to = start;
+                let found = &batch.bytes[found.start as usize..found.end as usize];
+                DeadLetter {
+                    raw: batch.bytes[start..bytes.end as usize].to_vec(),
+                    name: batch.place.name.clone(),
+                    position: Position {
+                        split: batch.place.split,
+                        major: batch.place.major,
+                        minor: batch.place.minor + u64::from(bytes.start),
+                    },
+                    line,
+                    column: column.map(|c| plan.input_names[usize::from(c)].clone()),
+                    reason: reason.describe(found),
+                }
+            })
+            .collect()
+    }
+}
+
+fn newlines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|&&byte| byte == b'\n').count() as u64
+}

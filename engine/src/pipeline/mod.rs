@@ -1,0 +1,363 @@
+//! What one core does with its rows: fate, filter, lateness, groups or rows, up to the partial.
+//!
+//! A pipeline is driven by the ingest thread that owns it; nothing here blocks, allocates per row or
+//! knows where bytes come from. Rows come in segments (a range of a file, or simply the epoch's
+//! stretch of a socket). A segment whose start was guessed is kept apart until its guess is known to
+//! hold, so that it can be thrown away and read again.
+//!
+//! Where to read on: `fate` decides what becomes of each row, `late` which rows come too late.
+
+mod derive;
+mod fate;
+mod late;
+mod segment;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::datatypes::Field;
+use pelton_kernels::cpu::aggregate::{Call, GroupTable, Positions};
+use pelton_kernels::cpu::keys::{KeyInput, KeySpace, Rows};
+use pelton_kernels::interner::Interner;
+
+use crate::batch::{Counters, DeadLetter, Encoding, InputBatch};
+use crate::error::{Error, Result};
+use crate::job::spec::{OnError, OutputMode};
+use crate::plan::expr::Compiled;
+use crate::plan::{Groups, Plan, Shape};
+use derive::Derived;
+use fate::Fates;
+pub use late::EventClock;
+use late::Lateness;
+pub use segment::{Segment, Summary};
+
+pub struct Pipeline {
+    plan: Arc<Plan>,
+    /// Input columns that are read behind an explode.
+    reads: Vec<bool>,
+    grouping: Option<Grouping>,
+    current: Option<Segment>,
+    lateness: Lateness,
+    epoch: CoreEpoch,
+    recycled: Vec<GroupTable>,
+    fates: Fates,
+    keys: Vec<u64>,
+}
+
+/// Key ids and the epoch's groups of this core.
+struct Grouping {
+    key_fields: Vec<Field>,
+    calls: Vec<Call>,
+    space: KeySpace,
+    table: GroupTable,
+    /// For each input column in the form of ids, and for exploded words: the key that it is.
+    key_of_input: Vec<Option<usize>>,
+    key_of_element: Option<usize>,
+}
+
+/// What one core hands over at a barrier.
+#[derive(Default)]
+pub struct CoreEpoch {
+    /// The core's groups of this epoch: `[keys…, states…]`.
+    pub partial: Option<RecordBatch>,
+    /// Rows of a query without groups, each with the order of its segment.
+    pub rows: Vec<(u64, RecordBatch)>,
+    pub counters: Counters,
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+/// Hands the decoder the interner of each input column that it delivers as ids.
+pub struct InternerSet<'a> {
+    grouping: Option<&'a mut Grouping>,
+}
+
+impl InternerSet<'_> {
+    /// The interner of an input column with `Encoding::Ids`.
+    pub fn get(&mut self, input: usize) -> &mut Interner {
+        let grouping = self.grouping.as_mut().expect("only a grouped plan asks for ids");
+        let key = grouping.key_of_input[input].expect("a column delivered as ids is a group key");
+        grouping.space.interner_mut(key)
+    }
+}
+
+impl Pipeline {
+    pub fn new(plan: Arc<Plan>, on_error: OnError) -> Self {
+        let grouping = match &plan.shape {
+            Shape::Rows { .. } => None,
+            Shape::Groups(groups) => Some(Grouping::new(&plan, groups)),
+        };
+        let lateness = Lateness::of(&plan);
+        Pipeline {
+            grouping,
+            lateness,
+            reads: columns_read(&plan),
+            current: None,
+            epoch: CoreEpoch::default(),
+            recycled: Vec::new(),
+            fates: Fates::new(on_error),
+            keys: Vec::new(),
+            plan,
+        }
+    }
+
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    pub fn interners(&mut self) -> InternerSet<'_> {
+        InternerSet { grouping: self.grouping.as_mut() }
+    }
+
+    /// Starts a segment. One is open at a time.
+    ///
+    /// With a known clock the rows go straight into the epoch's groups; with a guessed one into a
+    /// table of their own, until [`Pipeline::keep`].
+    pub fn open(&mut self, order: u64, clock: EventClock) {
+        assert!(self.current.is_none(), "a segment is open already");
+        let table = match (&self.grouping, &clock) {
+            (Some(grouping), EventClock::Guessed) => Some(
+                self.recycled
+                    .pop()
+                    .unwrap_or_else(|| GroupTable::new(&grouping.key_fields, &grouping.calls)),
+            ),
+            _ => None,
+        };
+        self.lateness.start(clock);
+        self.current = Some(Segment::new(order, table));
+    }
+
+    /// Takes decoded rows of the open segment, in their order.
+    ///
+    /// Bad rows are counted and kept as dead letters; under `on_error = "fail"` the segment
+    /// remembers the failure until it is kept.
+    pub fn push(&mut self, batch: &InputBatch<'_>) {
+        let mut segment = self.current.take().expect("push needs an open segment");
+        self.push_into(&mut segment, batch);
+        self.current = Some(segment);
+    }
+
+    fn push_into(&mut self, segment: &mut Segment, batch: &InputBatch<'_>) {
+        let plan = Arc::clone(&self.plan);
+        self.fates.begin(batch.rows);
+        self.fates.reject_values(batch, |input| plan.input[input].in_filter);
+        self.fates.filter(batch, &plan);
+        if let (Some(time), Some(_)) = (plan.event_time, plan.window()) {
+            self.fates.reject_values(batch, |input| input == time);
+            self.fates.drop_nulls(&batch.columns[time]);
+        }
+        self.fates.reject_values(batch, |_| true);
+        let derived =
+            Derived::of(&plan, batch, &mut self.fates, self.grouping.as_mut(), &self.reads);
+        match &plan.shape {
+            Shape::Rows { columns, schema } => {
+                let values = self.evaluate(columns, &derived);
+                let rows = self.fates.surviving(&derived);
+                self.lateness.see(batch, &plan, &self.fates);
+                segment.push_rows(schema, &values, &rows);
+            }
+            Shape::Groups(groups) => {
+                let keys: Vec<&Compiled> = groups.keys.iter().map(|key| &key.expr).collect();
+                let key_values = self.evaluate_all(&keys, &derived);
+                let arguments = self.evaluate(&groups.arguments, &derived);
+                self.lateness.judge(batch, &plan, &mut self.fates);
+                let rows = self.fates.surviving(&derived);
+                self.aggregate(segment, groups, batch, &derived, (&key_values, &arguments), &rows);
+            }
+        }
+        self.fates.settle(batch, &plan, segment);
+        segment.summary.event_time_max = self.lateness.event_time_max();
+        segment.summary.guess_holds_below = self.lateness.guess_holds_below();
+    }
+
+    fn evaluate(&mut self, expressions: &[Compiled], derived: &Derived<'_>) -> Vec<ArrayRef> {
+        let all: Vec<&Compiled> = expressions.iter().collect();
+        self.evaluate_all(&all, derived)
+    }
+
+    /// Values for every derived row; a row at which an expression stops is rejected.
+    fn evaluate_all(&mut self, expressions: &[&Compiled], derived: &Derived<'_>) -> Vec<ArrayRef> {
+        let mut values = Vec::with_capacity(expressions.len());
+        for expression in expressions {
+            let only = self.fates.surviving(derived);
+            let evaluated = expression.evaluate(derived.columns(), derived.rows(), only.as_deref());
+            for (row, reason) in evaluated.errors {
+                self.fates.reject_expression(derived.parent(row), reason);
+            }
+            values.push(evaluated.values);
+        }
+        values
+    }
+
+    fn aggregate(
+        &mut self,
+        segment: &mut Segment,
+        groups: &Groups,
+        batch: &InputBatch<'_>,
+        derived: &Derived<'_>,
+        (keys, arguments): (&[ArrayRef], &[ArrayRef]),
+        rows: &Option<Vec<u32>>,
+    ) {
+        let grouping = self.grouping.as_mut().expect("a grouped plan has its groups");
+        let rows = match rows {
+            None => Rows::All(derived.rows()),
+            Some(selected) => Rows::Selected(selected),
+        };
+        let inputs: Vec<KeyInput<'_>> = groups
+            .keys
+            .iter()
+            .zip(keys)
+            .map(|(key, values)| match ids_of(&self.plan, &key.expr, derived, values) {
+                Some(ids) => KeyInput::Ids(ids),
+                None => KeyInput::Values(values),
+            })
+            .collect();
+        self.keys.clear();
+        grouping.space.encode(&inputs, rows, &mut self.keys);
+        let positions = Positions {
+            split: batch.place.split,
+            major: batch.place.major,
+            minor: batch.place.minor,
+            offsets: derived.row_starts(batch),
+        };
+        let table = segment.table.as_mut().unwrap_or(&mut grouping.table);
+        table.update(&self.keys, rows, arguments, &positions);
+    }
+
+    /// Ends the open segment.
+    pub fn close(&mut self) -> Segment {
+        self.current.take().expect("close needs an open segment")
+    }
+
+    /// Takes a segment whose guess holds into the epoch. `lines_before`: lines of its file before
+    /// its first one.
+    ///
+    /// Errors: `Failed` where `on_error = "fail"` met a bad row in it.
+    pub fn keep(&mut self, mut segment: Segment, lines_before: u64) -> Result<()> {
+        if let Some(failure) = segment.failure.take() {
+            return Err(Error::failed(failure.at_line(lines_before)));
+        }
+        if let Some(table) = segment.table.take() {
+            let grouping = self.grouping.as_mut().expect("a segment's table is of grouped rows");
+            grouping.table.absorb(&table);
+            self.recycle_table(table);
+        }
+        self.epoch.counters.add(&segment.summary.counters);
+        for letter in &mut segment.dead_letters {
+            letter.line += lines_before;
+        }
+        self.epoch.dead_letters.append(&mut segment.dead_letters);
+        let order = segment.order;
+        self.epoch.rows.extend(segment.rows.drain(..).map(|rows| (order, rows)));
+        Ok(())
+    }
+
+    /// Forgets a segment whose guess failed; its memory serves again.
+    pub fn discard(&mut self, mut segment: Segment) {
+        if let Some(table) = segment.table.take() {
+            self.recycle_table(table);
+        }
+    }
+
+    fn recycle_table(&mut self, mut table: GroupTable) {
+        table.clear();
+        self.recycled.push(table);
+    }
+
+    /// Ends the epoch on this core: its groups as a partial, its rows, its counters.
+    ///
+    /// Every segment must have been kept or discarded: ids are forgotten here.
+    pub fn barrier(&mut self) -> CoreEpoch {
+        assert!(self.current.is_none(), "a barrier falls between segments");
+        let mut epoch = std::mem::take(&mut self.epoch);
+        if let Some(grouping) = &mut self.grouping {
+            if !grouping.table.groups().is_empty() {
+                epoch.partial = Some(grouping.table.partial(&grouping.space, None));
+            }
+            grouping.table.clear();
+            grouping.space.clear();
+        }
+        epoch
+    }
+
+    /// Bytes held for the running epoch.
+    pub fn bytes_held(&self) -> usize {
+        let groups =
+            self.grouping.as_ref().map_or(0, |g| g.table.bytes_held() + g.space.bytes_held());
+        let spare: usize = self.recycled.iter().map(GroupTable::bytes_held).sum();
+        let rows: usize = self.epoch.rows.iter().map(|(_, r)| r.get_array_memory_size()).sum();
+        groups + spare + rows
+    }
+}
+
+impl Grouping {
+    fn new(plan: &Plan, groups: &Groups) -> Self {
+        let (key_fields, calls) = (groups.key_fields(), groups.calls());
+        let types: Vec<_> = key_fields.iter().map(|field| field.data_type().clone()).collect();
+        let key_of =
+            |column: usize| groups.keys.iter().position(|key| key.expr.column() == Some(column));
+        let key_of_input = plan
+            .input
+            .iter()
+            .enumerate()
+            .map(|(i, input)| (input.encoding == Encoding::Ids).then(|| key_of(i)).flatten())
+            .collect();
+        Grouping {
+            space: KeySpace::new(&types),
+            table: GroupTable::new(&key_fields, &calls),
+            key_fields,
+            calls,
+            key_of_input,
+            key_of_element: key_of(plan.input.len()),
+        }
+    }
+}
+
+/// The ids of a key that is a bare column delivered as ids.
+fn ids_of<'a>(
+    plan: &Plan,
+    expr: &Compiled,
+    derived: &Derived<'_>,
+    values: &'a ArrayRef,
+) -> Option<&'a [u32]> {
+    let column = expr.column()?;
+    let is_ids = match plan.input.get(column) {
+        Some(input) => input.encoding == Encoding::Ids,
+        None => derived.element_is_ids(),
+    };
+    is_ids.then(|| {
+        let ids = values.as_any().downcast_ref::<UInt32Array>().expect("ids are u32");
+        ids.values().as_ref()
+    })
+}
+
+/// Which input columns the expressions behind the filters read.
+fn columns_read(plan: &Plan) -> Vec<bool> {
+    let mut reads = vec![false; plan.input.len()];
+    let mut mark = |expression: &Compiled| {
+        for column in expression.columns() {
+            if let Some(read) = reads.get_mut(column) {
+                *read = true;
+            }
+        }
+    };
+    plan.explode.iter().filter_map(|explode| explode.filter.as_ref()).for_each(&mut mark);
+    match &plan.shape {
+        Shape::Rows { columns, .. } => columns.iter().for_each(&mut mark),
+        Shape::Groups(groups) => {
+            groups.keys.iter().map(|key| &key.expr).for_each(&mut mark);
+            groups.arguments.iter().for_each(&mut mark);
+        }
+    }
+    reads
+}
+
+/// Lateness is judged where state is kept by event time, and never in complete or batch mode.
+fn judges_lateness(plan: &Plan) -> bool {
+    let by_time = match &plan.shape {
+        Shape::Groups(groups) => groups.window.is_some() || groups.event_time_key.is_some(),
+        Shape::Rows { .. } => false,
+    };
+    by_time
+        && plan.watermark.is_some()
+        && matches!(plan.mode, OutputMode::Append | OutputMode::Update)
+}

@@ -1,0 +1,108 @@
+//! A stretch of rows that is taken into the epoch, or thrown away, as a whole.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, MutableArrayData, RecordBatch, UInt32Array, make_array};
+use arrow::compute::take;
+use arrow::datatypes::SchemaRef;
+use pelton_kernels::cpu::aggregate::GroupTable;
+
+use crate::batch::{Counters, DeadLetter};
+
+/// What a source must know of a segment to see whether its guess holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Greatest event time seen in the segment and, with a known clock, before it.
+    pub event_time_max: Option<i64>,
+    /// The guess that no row before makes one of these rows late holds exactly if the greatest
+    /// event time before the segment is below this.
+    pub guess_holds_below: i64,
+    pub counters: Counters,
+}
+
+pub struct Segment {
+    /// Rank among the segments of the epoch: the order in which rows leave.
+    pub order: u64,
+    pub summary: Summary,
+    /// Groups of a guessed segment; a known one goes straight into the epoch's.
+    pub(super) table: Option<GroupTable>,
+    pub(super) rows: Vec<RecordBatch>,
+    pub(super) dead_letters: Vec<DeadLetter>,
+    pub(super) failure: Option<Failure>,
+}
+
+/// The row that ends a job under `on_error = "fail"`.
+pub(super) struct Failure {
+    pub(super) letter: DeadLetter,
+}
+
+impl Failure {
+    /// The message with the row's true line.
+    pub(super) fn at_line(&self, lines_before: u64) -> String {
+        let DeadLetter { name, line, column, reason, .. } = &self.letter;
+        let line = line + lines_before;
+        let column = column.as_ref().map_or(String::new(), |c| format!(", column \"{c}\""));
+        format!(
+            "cannot take {name}: line {line}{column}: {reason}; on_error = \"fail\" stops the job here"
+        )
+    }
+}
+
+impl Segment {
+    pub(super) fn new(order: u64, table: Option<GroupTable>) -> Self {
+        Segment {
+            order,
+            table,
+            rows: Vec::new(),
+            dead_letters: Vec::new(),
+            failure: None,
+            summary: Summary {
+                event_time_max: None,
+                guess_holds_below: i64::MAX,
+                counters: Counters::default(),
+            },
+        }
+    }
+
+    /// Takes the surviving rows of a query without groups; `None` keeps all.
+    pub(super) fn push_rows(
+        &mut self,
+        schema: &SchemaRef,
+        values: &[ArrayRef],
+        rows: &Option<Vec<u32>>,
+    ) {
+        let kept: Vec<ArrayRef> = match rows {
+            // The decoder's buffers serve again after the batch, so nothing may share them.
+            None => values.iter().map(|array| copy_of(array)).collect(),
+            Some(rows) if rows.is_empty() => return,
+            Some(rows) => {
+                let rows = UInt32Array::from(rows.clone());
+                let take_rows = |array: &ArrayRef| {
+                    take(array, &rows, None).expect("row numbers are within the batch")
+                };
+                values.iter().map(take_rows).collect()
+            }
+        };
+        if kept.first().is_some_and(|array| array.is_empty()) {
+            return;
+        }
+        let batch = RecordBatch::try_new(Arc::clone(schema), kept)
+            .expect("values have the types that the plan gave its schema");
+        self.rows.push(batch);
+    }
+
+    /// Bytes of rows held until the epoch ends.
+    pub fn bytes_held(&self) -> usize {
+        let rows: usize = self.rows.iter().map(RecordBatch::get_array_memory_size).sum();
+        let letters: usize = self.dead_letters.iter().map(|l| l.raw.len() + 128).sum();
+        rows + letters + self.table.as_ref().map_or(0, GroupTable::bytes_held)
+    }
+}
+
+/// The same values in memory of their own.
+fn copy_of(array: &ArrayRef) -> ArrayRef {
+    let data = array.to_data();
+    let mut copy = MutableArrayData::new(vec![&data], false, data.len());
+    copy.try_extend(0, 0, data.len()).expect("a batch's values fit an array of their own");
+    make_array(copy.freeze())
+}

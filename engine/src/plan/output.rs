@@ -1,0 +1,108 @@
+//! What becomes of finished groups, or of rows, before they leave: HAVING, SELECT, ORDER BY, LIMIT.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::{
+    SortColumn, SortOptions, cast, filter_record_batch, lexsort_to_indices, prep_null_mask_filter,
+    take,
+};
+use arrow::datatypes::DataType;
+
+use super::Output;
+use super::expr::Compiled;
+use crate::error::{Error, Result};
+
+impl Output {
+    /// Rows as they leave; without ORDER BY in the order given.
+    ///
+    /// `rows` holds the groups' keys and then their values, or the columns of `Shape::Rows`. LIMIT is
+    /// of this call alone: in append mode the caller counts over epochs.
+    /// Errors: an expression over finished groups that stops (`sum(a) / sum(b)`) stops the job.
+    pub fn run(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        let mut rows = rows;
+        if let Some(having) = &self.having {
+            let mask = evaluate(having, &rows)?;
+            let mask = prep_null_mask_filter(mask.as_boolean());
+            rows = filter(&rows, &mask)?;
+        }
+        let mut columns = self.evaluate_all(&self.columns, &rows)?;
+        let mut length = rows.num_rows();
+        if let Some(limit) = self.limit
+            && self.order_by.is_empty()
+        {
+            length = length.min(limit);
+            columns = columns.iter().map(|column| column.slice(0, length)).collect();
+        } else if !self.order_by.is_empty() {
+            let hidden = self.evaluate_all(&self.hidden, &rows)?;
+            let order = self.order(&columns, &hidden)?;
+            length = order.len();
+            columns = columns
+                .iter()
+                .map(|column| take(column, &order, None).map_err(internal))
+                .collect::<Result<_>>()?;
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(length));
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
+            .map_err(internal)
+    }
+
+    fn evaluate_all(&self, exprs: &[Compiled], rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        exprs.iter().map(|expr| evaluate(expr, rows)).collect()
+    }
+
+    fn order(
+        &self,
+        columns: &[ArrayRef],
+        hidden: &[ArrayRef],
+    ) -> Result<arrow::array::UInt32Array> {
+        let all: Vec<&ArrayRef> = columns.iter().chain(hidden).collect();
+        let keys = self.order_by.iter().map(|order| SortColumn {
+            values: sortable(all[order.column]),
+            options: Some(SortOptions {
+                descending: order.descending,
+                nulls_first: order.nulls_first,
+            }),
+        });
+        lexsort_to_indices(&keys.collect::<Vec<_>>(), self.limit).map_err(internal)
+    }
+}
+
+/// Arrow orders -0.0 before 0.0; SQL calls them equal.
+fn sortable(column: &ArrayRef) -> ArrayRef {
+    use arrow::datatypes::{Float32Type, Float64Type};
+    match column.data_type() {
+        DataType::Float64 => {
+            Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(|v| v + 0.0))
+        }
+        DataType::Float32 => {
+            Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(|v| v + 0.0))
+        }
+        _ => Arc::clone(column),
+    }
+}
+
+fn evaluate(expr: &Compiled, rows: &RecordBatch) -> Result<ArrayRef> {
+    let evaluated = expr.evaluate(rows.columns(), rows.num_rows(), None);
+    if let Some((_, reason)) = evaluated.errors.into_iter().next() {
+        return Err(Error::failed(format!("an expression over finished groups stopped: {reason}")));
+    }
+    // Keys come as dictionaries; what leaves is plain.
+    match evaluated.values.data_type() {
+        DataType::Dictionary(_, values) => {
+            cast(&evaluated.values, values.as_ref()).map_err(internal)
+        }
+        _ => Ok(evaluated.values),
+    }
+}
+
+fn filter(rows: &RecordBatch, mask: &BooleanArray) -> Result<RecordBatch> {
+    if mask.true_count() == mask.len() {
+        return Ok(rows.clone());
+    }
+    filter_record_batch(rows, mask).map_err(internal)
+}
+
+fn internal(error: arrow::error::ArrowError) -> Error {
+    Error::failed(format!("the output's columns do not fit its schema: {error}"))
+}
