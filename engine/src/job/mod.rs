@@ -1,5 +1,185 @@
 //! The job file: TOML in, a [`spec::JobSpec`] out, every error with its place and its fix.
+//!
+//! Text becomes a tree of values with their places (`tree`), each table is read by its own module
+//! (`source`, `columns`, `query`, `sink`), then come the rules across tables (`rules`). Faults are
+//! collected, not thrown: a job file is refused once, with all that is wrong in it.
+//!
+//! Invariant: no key is ignored. What the reader does not know, or what this version lacks, is a
+//! finding. Nothing here touches a source, a sink or a checkpoint; the SQL is the planner's to read.
 
+mod columns;
+mod ddl;
 pub mod finding;
 pub mod map;
+mod paths;
+mod query;
+mod reader;
+mod rules;
+mod sink;
+mod source;
 pub mod spec;
+mod strings;
+mod text;
+mod tree;
+pub mod unit;
+
+use std::path::Path;
+
+use crate::error::Result;
+use finding::{Finding, quoted};
+use reader::{Choice, Reader, Section, later};
+use spec::{Device, JobSpec, SinkOf};
+pub use text::JobText;
+use tree::{Env, Text};
+
+const TOP_KEYS: &[&str] = &[
+    "name",
+    "device",
+    "cores",
+    "timezone",
+    "memory_limit",
+    "source",
+    "query",
+    "sink",
+    "checkpoint",
+    "http",
+];
+
+/// Where a key belongs that stands in the wrong table.
+const HOMES: &[(&str, &[&str])] = &[
+    ("at the top of the file, before the first [table]", TOP_KEYS),
+    ("in [query]", query::QUERY_KEYS),
+    ("in [checkpoint]", query::CHECKPOINT_KEYS),
+    ("in [source.NAME]", source::COMMON_KEYS),
+    ("in [source.NAME.csv]", columns::CSV_KEYS),
+    ("in [sink.NAME]", sink::COMMON_KEYS),
+    ("in [sink.NAME] with type = \"console\"", sink::CONSOLE_KEYS),
+];
+
+/// Reads and checks a job file: `overrides` are the command line's `--set key=value`, `env` answers
+/// for `${VAR}`.
+///
+/// Errors: `Unavailable` where the file cannot be read, `BadJob` with all findings where it is
+/// refused. What is legal and perhaps not meant stands in [`JobText::warnings`].
+pub fn read(
+    path: &Path,
+    overrides: &[(String, String)],
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(JobSpec, JobText)> {
+    let mut text = JobText::load(path, overrides)?;
+    match parse(&text, env) {
+        Ok((spec, warnings)) => {
+            text.warnings = warnings;
+            Ok((spec, text))
+        }
+        Err(findings) => Err(text.refuse(&findings)),
+    }
+}
+
+/// Checks a job's text; reads no file. Gives the job and the warnings, or all findings.
+pub fn parse(text: &JobText, env: Env) -> Result<(JobSpec, Vec<Finding>), Vec<Finding>> {
+    let mut findings = Vec::new();
+    let tree = tree::parse(text, env, &mut findings);
+    if !findings.is_empty() && tree.entries.is_empty() {
+        return Err(findings);
+    }
+    let file = std::path::absolute(text.path()).unwrap_or(text.path().into());
+    let dir = file.parent().unwrap_or(&file).to_owned();
+    let mut r = Reader { dir, findings, warnings: Vec::new() };
+    let job = job(&mut r, text.path(), &tree);
+    match job {
+        Some(job) if r.findings.is_empty() => Ok((job, r.warnings)),
+        _ => Err(r.findings),
+    }
+}
+
+fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
+    let root = Section::new("the job file".into(), None, tree, TOP_KEYS.to_vec());
+    let root = r.open(
+        root,
+        &[
+            later("table", "joins with static tables are", "join before, in another tool"),
+            later("transform", "transform steps are", "write them in the SQL of [query]"),
+        ],
+    );
+    let name = name(r, &root);
+    let device = device(r, &root);
+    let cores = r.parsed(&root, "cores", unit::cores, "a set of CPUs in quotes", unit::CORES_FORM);
+    let timezone = r.parsed(&root, "timezone", unit::timezone, "a text", "write \"UTC\"");
+    let memory_limit = r.size(&root, "memory_limit");
+    http(r, &root);
+    let source = source::read(r, &root);
+    let (query_table, query) = query::read(r, &root);
+    let (checkpoint_table, checkpoint, epoch) = query::checkpoint(r, &root);
+    let sinks = sink::read(r, &root);
+    rules::check(
+        r,
+        &rules::Parts {
+            source: source.as_ref(),
+            query_table: query_table.as_ref(),
+            query: query.as_ref(),
+            sinks: &sinks,
+            checkpoint_table: checkpoint_table.as_ref(),
+            checkpoint: checkpoint.as_ref(),
+        },
+    );
+    let mut sinks: Vec<_> = sinks.into_iter().map(|sink| sink.spec).collect();
+    if !sinks.iter().any(|sink| sink.of == SinkOf::Rows) {
+        sinks.insert(0, sink::default_console());
+    }
+    Some(JobSpec {
+        name: name?.value.clone(),
+        file: path.into(),
+        device: device.unwrap_or(Device::Auto),
+        cores,
+        timezone: timezone.unwrap_or("UTC".into()),
+        memory_limit,
+        source: source?.1,
+        query: query?,
+        sinks,
+        checkpoint,
+        epoch,
+    })
+}
+
+/// Also the name of state and of consumer groups: it has to fit a path.
+fn name<'a>(r: &mut Reader, root: &Section<'a>) -> Option<&'a Text> {
+    const BYTES_MAX: usize = 200;
+    let name = r.required(root, "name", "write name = \"my-job\" at the top of the file")?;
+    let bad = name.value.find(|c: char| c.is_control() || c == '/' || c == '\\');
+    if bad.is_some() || name.value.starts_with('.') || name.value.len() > BYTES_MAX {
+        let what = format!("{} cannot name a file", quoted(&name.value));
+        r.find(root.place("name"), what, "write a short word like \"sensors\"");
+        return None;
+    }
+    Some(name)
+}
+
+fn device(r: &mut Reader, root: &Section) -> Option<Device> {
+    const INSTEAD: &str = "write \"auto\" or \"cpu\"";
+    const GPU: &str = "there are no GPU kernels in this version";
+    let devices = [
+        ("auto", Choice::Is(Device::Auto)),
+        ("cpu", Choice::Is(Device::Cpu)),
+        ("gpu", Choice::Later(GPU, INSTEAD)),
+    ];
+    if let Some(numbered) = r.text(root, "device").filter(|text| text.value.starts_with("gpu:")) {
+        let what = format!("`device = {}`: {GPU}", quoted(&numbered.value));
+        r.find(root.place("device"), what, INSTEAD);
+        return None;
+    }
+    r.choice(root, "device", &devices)
+}
+
+fn http(r: &mut Reader, root: &Section) {
+    let Some(entry) = root.get("http") else { return };
+    let Some(http) = r.open_entry("[http]".into(), entry, &["listen"], &[]) else { return };
+    if let Some(listen) = r.text(&http, "listen").filter(|text| text.value != "off") {
+        let what =
+            format!("the HTTP server is not in this version, found {}", quoted(&listen.value));
+        r.find(http.place("listen"), what, "write listen = \"off\", or remove [http]");
+    }
+}
+
+#[cfg(test)]
+mod tests;

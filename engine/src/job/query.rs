@@ -1,0 +1,98 @@
+//! `[query]` and `[checkpoint]`: the SQL, when results leave, where an epoch ends.
+
+use super::paths;
+use super::reader::{Choice, Reader, Refused, Section};
+use super::spec::{CheckpointSpec, EpochLimits, OutputMode, QuerySpec, Trigger};
+use super::tree::Value;
+use super::unit::{self, Fault};
+
+pub const QUERY_KEYS: &[&str] = &["sql", "mode", "trigger"];
+pub const CHECKPOINT_KEYS: &[&str] = &["path", "interval", "max_epoch_bytes", "max_rows_per_epoch"];
+
+const QUERY_FORM: &str = "write [query] and below it sql = \"SELECT … FROM …\"";
+
+pub fn read<'a>(r: &mut Reader, root: &Section<'a>) -> (Option<Section<'a>>, Option<QuerySpec>) {
+    let Some(entry) = root.get("query") else {
+        r.find(None, "the job has no query", QUERY_FORM);
+        return (None, None);
+    };
+    let mut refused: Vec<Refused> = Vec::new();
+    if let Value::Table(table) = &entry.node.value {
+        let named = table.entries.iter().filter(|e| matches!(e.node.value, Value::Table(_)));
+        refused.extend(named.map(|e| Refused {
+            key: e.key.clone(),
+            what: "several queries in one job are not in this version".into(),
+            fix: "write one job file a query".into(),
+        }));
+    }
+    let section = r.open_entry("[query]".into(), entry, QUERY_KEYS, &refused);
+    let spec = section.as_ref().and_then(|query| query_spec(r, query));
+    (section, spec)
+}
+
+fn query_spec(r: &mut Reader, query: &Section) -> Option<QuerySpec> {
+    let modes = [
+        ("append", Choice::Is(OutputMode::Append)),
+        ("update", Choice::Is(OutputMode::Update)),
+        ("complete", Choice::Is(OutputMode::Complete)),
+        ("batch", Choice::Is(OutputMode::Batch)),
+    ];
+    let mode = r.choice(query, "mode", &modes).unwrap_or(OutputMode::Append);
+    const FORM: &str = "write \"default\", \"5s\", \"available-now\" or \"once\"";
+    let trigger = r.parsed(query, "trigger", trigger, "a text", FORM).unwrap_or(Trigger::Default);
+    let sql = r.required(query, "sql", QUERY_FORM)?;
+    Some(QuerySpec { sql: sql.value.clone(), sql_map: sql.map.clone(), mode, trigger })
+}
+
+fn trigger(text: &str) -> Result<Trigger, Fault> {
+    match text.trim().to_lowercase().replace(['_', ' '], "-").as_str() {
+        "default" => return Ok(Trigger::Default),
+        "available-now" | "availablenow" => return Ok(Trigger::AvailableNow),
+        "once" => return Ok(Trigger::Once),
+        "" => return Err(Fault::all(text, "the trigger is empty", "write \"default\" or \"5s\"")),
+        word if word.starts_with("continuous") => {
+            return Err(Fault::all(
+                text,
+                "the continuous trigger is not in this version",
+                "write \"default\": an epoch ends as soon as rows wait and the input is read up",
+            ));
+        }
+        _ => {}
+    }
+    if !text.trim_start().starts_with(|c: char| c.is_ascii_digit() || c == '-') {
+        let what = format!("no trigger {}", super::finding::quoted(text));
+        let words = ["default", "available-now", "once"];
+        let fix = super::finding::closest(text, words.into_iter()).map_or(
+            "write \"default\", an interval as \"5s\", \"available-now\" or \"once\"".into(),
+            |meant| format!("did you mean {meant:?}?"),
+        );
+        return Err(Fault::all(text, what, fix));
+    }
+    let interval = unit::duration(text)?;
+    if interval.is_zero() {
+        let what = "an interval of zero is no interval";
+        return Err(Fault::all(text, what, "write \"default\": the next epoch at once"));
+    }
+    Ok(Trigger::Interval(interval))
+}
+
+/// The table where there is one, the path, and where epochs end.
+pub fn checkpoint<'a>(
+    r: &mut Reader,
+    root: &Section<'a>,
+) -> (Option<Section<'a>>, Option<CheckpointSpec>, EpochLimits) {
+    let default = EpochLimits::default();
+    let Some(entry) = root.get("checkpoint") else { return (None, None, default) };
+    let section = r.open_entry("[checkpoint]".into(), entry, CHECKPOINT_KEYS, &[]);
+    let Some(section) = section else { return (None, None, default) };
+    let limits = EpochLimits {
+        interval: r.span(&section, "interval").unwrap_or(default.interval),
+        max_bytes: r.size(&section, "max_epoch_bytes").unwrap_or(default.max_bytes),
+        max_rows: r.count(&section, "max_rows_per_epoch", 1),
+    };
+    let spec = section.has("path").then(|| {
+        paths::path(r, &section, "path", "write path = \"state/my-job\", a directory")
+            .map(|path| CheckpointSpec { path })
+    });
+    (Some(section), spec.flatten(), limits)
+}

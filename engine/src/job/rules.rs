@@ -1,0 +1,193 @@
+//! Rules across the tables of a job: each combination that cannot work, with its reason.
+
+use super::paths::{listed, normal};
+use super::reader::{Reader, Section};
+use super::sink::{Delivery, Sink};
+use super::source::bounded;
+use super::spec::{
+    CheckpointSpec, OnError, OutputMode, QuerySpec, SinkKind, SinkOf, SourceKind, SourceSpec,
+    Trigger,
+};
+
+/// What was read so far; what is missing has its finding already.
+pub struct Parts<'p, 'a> {
+    pub source: Option<&'p (Section<'a>, SourceSpec)>,
+    pub query_table: Option<&'p Section<'a>>,
+    pub query: Option<&'p QuerySpec>,
+    pub sinks: &'p [Sink<'a>],
+    pub checkpoint_table: Option<&'p Section<'a>>,
+    pub checkpoint: Option<&'p CheckpointSpec>,
+}
+
+pub fn check(r: &mut Reader, parts: &Parts) {
+    write_ahead_log(r, parts);
+    interval_trigger(r, parts);
+    endless_input(r, parts);
+    file_sinks_append(r, parts);
+    sinks_get_rows(r, parts);
+    delivery(r, parts);
+    directories(r, parts);
+    dead_letters(r, parts);
+}
+
+/// A connection cannot be read again: a checkpoint would promise what a crash breaks.
+fn write_ahead_log(r: &mut Reader, parts: &Parts) {
+    let (Some((_, source)), Some(_), Some(table)) =
+        (parts.source, parts.checkpoint, parts.checkpoint_table)
+    else {
+        return;
+    };
+    let name = match source.kind {
+        SourceKind::Socket { .. } => "a socket",
+        SourceKind::Stdin => "stdin",
+        _ => return,
+    };
+    r.find(
+        table.place("path"),
+        format!("{name} cannot be read a second time, and the write-ahead log that would keep its rows is not in this version"),
+        "remove `path`: the job runs, and a crash loses its state",
+    );
+}
+
+fn interval_trigger(r: &mut Reader, parts: &Parts) {
+    let (Some(query), Some(table)) = (parts.query, parts.checkpoint_table) else { return };
+    if !matches!(query.trigger, Trigger::Interval(_)) {
+        return;
+    }
+    for key in ["interval", "max_epoch_bytes"] {
+        if table.has(key) {
+            r.find(
+                table.place(key),
+                format!("`{key}` beside an interval trigger: the trigger alone ends an epoch"),
+                format!("remove `{key}`, or write trigger = \"default\""),
+            );
+        }
+    }
+}
+
+/// SEMANTICS 5: "all that is there at the start" must be something.
+fn endless_input(r: &mut Reader, parts: &Parts) {
+    let (Some((_, source)), Some(query), Some(table)) =
+        (parts.source, parts.query, parts.query_table)
+    else {
+        return;
+    };
+    let name = match query.trigger {
+        Trigger::Once => "once",
+        Trigger::AvailableNow => "available-now",
+        _ => return,
+    };
+    let (what, fix) = match source.kind {
+        SourceKind::Socket { .. } => {
+            ("a socket holds nothing when the job starts", "write trigger = \"default\"")
+        }
+        SourceKind::Generate { .. } if !bounded(&source.kind) => {
+            ("the generator without `rows` never ends", "give the source a number of `rows`")
+        }
+        _ => return,
+    };
+    let what = format!("trigger \"{name}\" reads what is there at the start: {what}");
+    r.find(table.place("trigger"), what, fix);
+}
+
+/// A file, once written, is never changed: it can only hold rows that are final.
+fn file_sinks_append(r: &mut Reader, parts: &Parts) {
+    let (Some(query), Some(table)) = (parts.query, parts.query_table) else { return };
+    let mode = match query.mode {
+        OutputMode::Update => "update",
+        OutputMode::Complete => "complete",
+        OutputMode::Append | OutputMode::Batch => return,
+    };
+    let file = |sink: &&Sink| {
+        sink.spec.of == SinkOf::Rows && matches!(sink.spec.kind, SinkKind::File { .. })
+    };
+    if let Some(sink) = parts.sinks.iter().find(file) {
+        r.find(
+            table.place("mode"),
+            format!(
+                "mode \"{mode}\" changes rows that have left, the file sink {} cannot take that back",
+                sink.section.name
+            ),
+            "write mode = \"append\" or \"batch\", or let a console sink take the rows",
+        );
+    }
+}
+
+fn sinks_get_rows(r: &mut Reader, parts: &Parts) {
+    let Some((_, source)) = parts.source else { return };
+    for sink in parts.sinks {
+        let (what, fix) = match sink.spec.of {
+            SinkOf::Late if source.watermark.is_none() => {
+                ("without a watermark no row is late", "give the source a `watermark`")
+            }
+            SinkOf::DeadLetters if source.on_error != OnError::DeadLetter => {
+                ("this `on_error` makes no dead letters", "write on_error = \"dead_letter\"")
+            }
+            _ => continue,
+        };
+        let what = format!("{} would never get a row: {what}", sink.section.name);
+        r.find(sink.section.place("of"), what, fix);
+    }
+}
+
+fn delivery(r: &mut Reader, parts: &Parts) {
+    for sink in parts.sinks.iter().filter(|s| s.delivery == Some(Delivery::ExactlyOnce)) {
+        let place = sink.section.place("delivery");
+        match sink.spec.kind {
+            SinkKind::Console { .. } => r.find(
+                place,
+                "a console cannot take back what it printed: it is at least once",
+                "remove `delivery`",
+            ),
+            SinkKind::File { .. } if parts.checkpoint.is_none() => r.find(
+                place,
+                "exactly once needs a checkpoint: after a crash nobody knows what was written",
+                "write [checkpoint] and below it path = \"state/my-job\"",
+            ),
+            SinkKind::File { .. } => {}
+        }
+    }
+}
+
+/// No directory serves two purposes.
+fn directories(r: &mut Reader, parts: &Parts) {
+    let source = parts.source.and_then(|(_, source)| match &source.kind {
+        SourceKind::File { path, .. } => Some(listed(path)),
+        _ => None,
+    });
+    let state = parts.checkpoint.map(|checkpoint| normal(&checkpoint.path));
+    let mut taken = Vec::new();
+    for sink in parts.sinks {
+        let SinkKind::File { path, .. } = &sink.spec.kind else { continue };
+        let path = normal(path);
+        let what = if Some(&path) == source.as_ref() {
+            "the source reads this path: it would read what the sink writes"
+        } else if Some(&path) == state.as_ref() {
+            "the checkpoint is kept in this directory"
+        } else if taken.contains(&path) {
+            "another sink writes to this directory"
+        } else {
+            taken.push(path);
+            continue;
+        };
+        r.find(sink.section.place("path"), what, "give the sink a directory of its own");
+    }
+    if let (Some(table), true) = (parts.checkpoint_table, state.is_some() && state == source) {
+        let what = "the source reads this path: it would read the checkpoint";
+        r.find(table.place("path"), what, "give the checkpoint a directory of its own");
+    }
+}
+
+/// SEMANTICS 9: dead letters that nobody keeps are legal, and told.
+fn dead_letters(r: &mut Reader, parts: &Parts) {
+    let Some((table, source)) = parts.source else { return };
+    let kept = parts.checkpoint.is_some()
+        || parts.sinks.iter().any(|sink| sink.spec.of == SinkOf::DeadLetters);
+    if source.on_error == OnError::DeadLetter && !kept {
+        r.warnings.push(super::finding::Finding {
+            at: table.place("on_error"),
+            what: "rows that cannot be read are shown on stderr, the first ones, and then only counted".into(),
+            fix: "a [checkpoint] path or a sink with of = \"dead_letters\" keeps them; on_error = \"skip\" says that they may go".into(),
+        });
+    }
+}

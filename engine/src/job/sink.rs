@@ -1,0 +1,179 @@
+//! `[sink.NAME]`: where rows go.
+
+use super::paths;
+use super::reader::{Choice, Reader, Refused, Section, elsewhere, later};
+use super::spec::{ConsoleStyle, FileFormat, SinkKind, SinkOf, SinkSpec};
+use super::tree::{Entry, Value};
+
+pub const COMMON_KEYS: &[&str] = &["type", "of", "delivery"];
+pub const CONSOLE_KEYS: &[&str] = &["style", "num_rows", "truncate"];
+pub const FILE_KEYS: &[&str] = &["path", "format", "csv"];
+
+/// Spark's: 20 rows, 20 characters a column.
+const CONSOLE_ROWS: usize = 20;
+const CONSOLE_CHARS: usize = 20;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Console,
+    File,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    ExactlyOnce,
+    AtLeastOnce,
+}
+
+/// A sink, the table that it was read from, and the promise that was asked for.
+pub struct Sink<'a> {
+    pub section: Section<'a>,
+    pub spec: SinkSpec,
+    pub delivery: Option<Delivery>,
+}
+
+/// The job's sinks in the order of the file; the console is not added here.
+pub fn read<'a>(r: &mut Reader, root: &Section<'a>) -> Vec<Sink<'a>> {
+    const FORM: &str = "write [sink.NAME] and its keys below it";
+    let Some(entry) = root.get("sink") else { return Vec::new() };
+    let Value::Table(sinks) = &entry.node.value else {
+        r.wrong::<()>(entry, "a table of sinks", FORM);
+        return Vec::new();
+    };
+    if let Some(key) = sinks.entries.iter().find(|e| !matches!(e.node.value, Value::Table(_))) {
+        r.find(key.key_at.clone(), "this sink has no name", FORM);
+        return Vec::new();
+    }
+    sinks.entries.iter().filter_map(|entry| sink(r, entry)).collect()
+}
+
+/// The console of a job that names no sink for its rows.
+pub fn default_console() -> SinkSpec {
+    SinkSpec {
+        name: "console".into(),
+        kind: SinkKind::Console {
+            style: ConsoleStyle::Spark,
+            num_rows: CONSOLE_ROWS,
+            truncate: Some(CONSOLE_CHARS),
+        },
+        of: SinkOf::Rows,
+    }
+}
+
+fn sink<'a>(r: &mut Reader, entry: &'a Entry) -> Option<Sink<'a>> {
+    let Value::Table(table) = &entry.node.value else { return None };
+    let name = format!("[sink.{}]", entry.key);
+    let head = Section::new(name, Some(entry.node.at.clone()), table, vec!["type"]);
+    if !r.present(&head, "type", "write type = \"console\" or type = \"file\"") {
+        return None;
+    }
+    const INSTEAD: &str = "in this version: \"console\", \"file\"";
+    let kinds = [
+        ("console", Choice::Is(Kind::Console)),
+        ("file", Choice::Is(Kind::File)),
+        ("kafka", Choice::Later("the Kafka sink is not in this version", INSTEAD)),
+        ("http", Choice::Later("the HTTP sink is not in this version", INSTEAD)),
+    ];
+    let kind = r.choice(&head, "type", &kinds)?;
+    let own = if kind == Kind::Console { CONSOLE_KEYS } else { FILE_KEYS };
+    let keys = COMMON_KEYS.iter().chain(own).copied().collect();
+    let section = r.open(Section { keys, ..head }, &refused(kind));
+    let of = of(r, &section);
+    let promises = [
+        ("exactly_once", Choice::Is(Delivery::ExactlyOnce)),
+        ("at_least_once", Choice::Is(Delivery::AtLeastOnce)),
+    ];
+    let delivery = r.choice(&section, "delivery", &promises);
+    let kind = match kind {
+        Kind::Console => console(r, &section),
+        Kind::File => file(r, &section)?,
+    };
+    let spec = SinkSpec { name: entry.key.clone(), kind, of };
+    Some(Sink { section, spec, delivery })
+}
+
+fn refused(kind: Kind) -> Vec<Refused> {
+    let (here, there, others) = match kind {
+        Kind::Console => ("a console sink", "type = \"file\"", FILE_KEYS),
+        Kind::File => ("a file sink", "type = \"console\"", CONSOLE_KEYS),
+    };
+    let mut refused: Vec<Refused> = others.iter().map(|key| elsewhere(key, here, there)).collect();
+    let roll = "leave it out: an epoch is one file, [checkpoint] says how long an epoch is";
+    refused.push(later("roll_size", "rolling files is", roll));
+    refused.push(later("roll_interval", "rolling files is", roll));
+    refused.push(later("partition_by", "directories by value are", "leave it out"));
+    for key in ["bootstrap_servers", "topic", "key", "tombstones"] {
+        refused.push(later(key, "it belongs to the Kafka sink, which is", "remove it"));
+    }
+    refused
+}
+
+fn of(r: &mut Reader, section: &Section) -> SinkOf {
+    let kinds = [
+        ("rows", Choice::Is(SinkOf::Rows)),
+        ("late", Choice::Is(SinkOf::Late)),
+        ("dead_letters", Choice::Is(SinkOf::DeadLetters)),
+    ];
+    r.choice(section, "of", &kinds).unwrap_or(SinkOf::Rows)
+}
+
+fn console(r: &mut Reader, section: &Section) -> SinkKind {
+    const INSTEAD: &str = "in this version: \"spark\", \"json\"";
+    let styles = [
+        ("spark", Choice::Is(ConsoleStyle::Spark)),
+        ("json", Choice::Is(ConsoleStyle::Json)),
+        ("dstream", Choice::Later("the DStream style is not in this version", INSTEAD)),
+        (
+            "original_processed",
+            Choice::Later("the style with rows before and after is not in this version", INSTEAD),
+        ),
+    ];
+    let style = r.choice(section, "style", &styles).unwrap_or(ConsoleStyle::Spark);
+    let num_rows = r.count(section, "num_rows", 0).map_or(CONSOLE_ROWS, |n| n as usize);
+    let truncate = truncate(r, section);
+    for key in ["num_rows", "truncate"] {
+        if style == ConsoleStyle::Json && section.has(key) {
+            let what =
+                format!("`{key}` has no meaning for style = \"json\": a line holds all rows");
+            r.find(section.place(key), what, "remove it");
+        }
+    }
+    SinkKind::Console { style, num_rows, truncate }
+}
+
+/// true: 20 characters, false: no limit, or the number of characters; as Spark's.
+fn truncate(r: &mut Reader, section: &Section) -> Option<usize> {
+    let Some(entry) = section.get("truncate") else { return Some(CONSOLE_CHARS) };
+    match entry.node.value {
+        Value::Boolean(true) => Some(CONSOLE_CHARS),
+        Value::Boolean(false) | Value::Integer(0) => None,
+        Value::Integer(chars @ 1..) => Some(chars as usize),
+        _ => r.wrong(entry, "true, false or a number of characters", "write truncate = false"),
+    }
+}
+
+fn file(r: &mut Reader, section: &Section) -> Option<SinkKind> {
+    let formats = [
+        ("csv", Choice::Is(FileFormat::Csv { header: true })),
+        ("json", Choice::Is(FileFormat::Json)),
+        ("parquet", Choice::Is(FileFormat::Parquet)),
+        ("arrow", Choice::Is(FileFormat::Arrow)),
+    ];
+    let mut format =
+        r.choice(section, "format", &formats).unwrap_or(FileFormat::Csv { header: true });
+    if let Some(entry) = section.get("csv") {
+        let name = format!("{}.csv]", section.name.trim_end_matches(']'));
+        let csv = r.open_entry(name, entry, &["header"], &[]);
+        let asked = csv.and_then(|csv| r.boolean(&csv, "header"));
+        match &mut format {
+            FileFormat::Csv { header } => *header = asked.unwrap_or(*header),
+            _ => {
+                let what = "`csv` has no meaning for this format";
+                r.find(entry.key_at.clone(), what, "remove it, or write format = \"csv\"");
+            }
+        }
+    }
+    let fix = "write path = \"out/my-job\", the directory for the files";
+    let path = paths::path(r, section, "path", fix)?;
+    Some(SinkKind::File { path, format })
+}
