@@ -66,7 +66,19 @@ pub fn read(
     overrides: &[(String, String)],
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(JobSpec, JobText)> {
-    let mut text = JobText::load(path, overrides)?;
+    checked(JobText::load(path, overrides)?, env)
+}
+
+/// As [`read`], for a job that comes with the program; it has no environment.
+pub fn from_text(
+    file: &str,
+    path: &Path,
+    overrides: &[(String, String)],
+) -> Result<(JobSpec, JobText)> {
+    checked(JobText::new(path, file, overrides), &|_| None)
+}
+
+fn checked(mut text: JobText, env: Env) -> Result<(JobSpec, JobText)> {
     match parse(&text, env) {
         Ok((spec, warnings)) => {
             text.warnings = warnings;

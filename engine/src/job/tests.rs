@@ -15,5 +15,5 @@ fn the_bundled_jobs_are_good() {
         names.push(path.file_name().expect("a file").to_string_lossy().into_owned());
     }
     names.sort();
-    assert_eq!(names, ["demo.toml", "sensors.toml", "word-count.toml"]);
+    assert_eq!(names, ["generate.toml", "sensors.toml", "word-count.toml"]);
 }

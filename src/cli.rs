@@ -1,0 +1,210 @@
+//! The command line as clap reads it; a wrong one ends with exit code 2.
+//!
+//! Flags that stand for a key of the job file become overrides, so that they are checked, and refused
+//! with a place, like the key itself.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Exactly-once windows over streams of rows: one program, one TOML file a job.
+#[derive(Debug, Parser)]
+#[command(name = "pelton", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 the job failed, 2 usage, 69 something is not there, \
+                        74 state cannot be written, 78 the job is refused.\n\
+                        Rows go to stdout; progress and messages go to stderr."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a job: to its input's end, or until Ctrl-C, which commits a last epoch
+    Run(Run),
+    /// Check a job file: every fault with file, line, column and fix; nothing is touched
+    Check(JobFile),
+    /// Show what a job would do: its plan, the columns read, which core reads what
+    Explain(JobFile),
+    /// Show windows closing over generated rows; needs no file
+    Demo(Demo),
+    /// Measure a bundled suite on this machine and check its answer
+    Bench(Bench),
+    /// Show cores, caches, vector instructions, io_uring: what this machine offers and refuses
+    Hardware(Hardware),
+}
+
+/// A job file, and what the command line changes in it.
+#[derive(Args, Debug)]
+pub struct JobFile {
+    /// The job file (TOML)
+    #[arg(value_name = "JOB.toml")]
+    pub job: PathBuf,
+    /// Set a key of the job file, as --set query.mode=update; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    sets: Vec<(String, String)>,
+    /// Where the kernels run: auto or cpu (the key `device`)
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+}
+
+impl JobFile {
+    /// Keys that the command line sets, in the form that `job::read` takes; the last one wins.
+    pub fn overrides(&self) -> Vec<(String, String)> {
+        let device = self.device.iter().map(|device| ("device".to_owned(), device.clone()));
+        self.sets.iter().cloned().chain(device).collect()
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct Run {
+    #[command(flatten)]
+    file: JobFile,
+    /// Read what is there now, in one epoch, and end (trigger = "once")
+    #[arg(long)]
+    once: bool,
+    /// How to tell of progress on stderr [default: bar on a terminal, else off]
+    #[arg(long, value_name = "STYLE")]
+    pub progress: Option<Progress>,
+    /// Use this many cores at most [default: all that the job may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    threads: Option<u32>,
+}
+
+impl Run {
+    pub fn job(&self) -> &std::path::Path {
+        &self.file.job
+    }
+
+    pub fn overrides(&self) -> Vec<(String, String)> {
+        let mut overrides = self.file.overrides();
+        if self.once {
+            overrides.push(("query.trigger".into(), "once".into()));
+        }
+        overrides
+    }
+
+    pub fn threads(&self) -> Option<usize> {
+        self.threads.map(|threads| threads as usize)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// A line that is drawn again
+    Bar,
+    /// Spark's StreamingQueryProgress, a line an epoch
+    Json,
+    Off,
+}
+
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Rows to generate [default: those of the built-in job]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rows: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub struct Bench {
+    /// Which suite
+    #[arg(default_value = "sensors")]
+    pub suite: Suite,
+    /// Rows of input; 20 million sensor readings are about 960 MB
+    #[arg(long, value_name = "N", default_value_t = 20_000_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub rows: u64,
+    /// Seed of the generated rows
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// How many times each engine runs
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// Use this many cores [default: all that the process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub threads: Option<u32>,
+    /// Run DuckDB and Polars beside it, alternating (needs a Python that has them)
+    #[arg(long)]
+    pub peers: bool,
+    /// Directory for the data, kept for the next time [default: pelton-bench in the temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Directory for a dated record of the figures
+    #[arg(long, value_name = "DIR")]
+    pub record: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// Windows of ten seconds by device over CSV
+    Sensors,
+    /// Words counted over lines of text
+    Words,
+}
+
+#[derive(Args, Debug)]
+pub struct Hardware {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().into(), value.into())),
+        _ => Err("expected KEY=VALUE, as query.mode=update".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    fn run(args: &[&str]) -> Run {
+        let args = ["pelton", "run", "j.toml"].iter().chain(args);
+        match Cli::try_parse_from(args).unwrap_or_else(|error| panic!("{error}")).command {
+            Command::Run(run) => run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_of_a_job_become_overrides_and_the_last_one_wins() {
+        let run =
+            run(&["--set", "query.mode=update", "--once", "--device=cpu", "--set", "a.b= x=y"]);
+        let overrides = run.overrides();
+        let shown: Vec<_> = overrides.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(shown, ["query.mode=update", "a.b= x=y", "device=cpu", "query.trigger=once"]);
+        assert_eq!(run.job(), std::path::Path::new("j.toml"));
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_a_usage_error() {
+        for args in [
+            &[][..],
+            &["run"],
+            &["rnu", "j.toml"],
+            &["run", "j.toml", "--no-such-flag"],
+            &["run", "j.toml", "--set", "mode"],
+            &["run", "j.toml", "--set", "=update"],
+            &["run", "j.toml", "--progress", "loud"],
+            &["run", "j.toml", "--threads", "0"],
+            &["bench", "sensor"],
+            &["bench", "--rows", "0"],
+        ] {
+            let args: Vec<_> = std::iter::once("pelton").chain(args.iter().copied()).collect();
+            let error = Cli::try_parse_from(&args).expect_err("it is wrong");
+            assert_eq!(error.exit_code(), 2, "{args:?}");
+        }
+    }
+}
