@@ -4,6 +4,7 @@ use arrow::datatypes::DataType;
 
 use super::ddl::{self, type_name};
 use super::finding::{closest, quoted};
+use super::pattern;
 use super::reader::{Choice, Reader, Refused, Section, later};
 use super::spec::{Column, CsvDialect, Escape, Header, Ragged, TimeFormat};
 use super::tree::{Entry, Text, Value};
@@ -22,7 +23,7 @@ pub const CSV_KEYS: &[&str] = &[
     "fewer",
     "more",
 ];
-const COLUMN_KEYS: &[&str] = &["format", "timezone", "null", "empty", "trim", "truncate"];
+pub const COLUMN_KEYS: &[&str] = &["format", "timezone", "null", "empty", "trim", "truncate"];
 
 const EMPTY: &[(&str, Choice<bool>)] = &[("null", Choice::Is(true)), ("text", Choice::Is(false))];
 
@@ -38,7 +39,11 @@ pub fn dialect(r: &mut Reader, csv: &Section) -> (CsvDialect, bool) {
         ("comment", comment.filter(|_| comment == quote).map(|_| delimiter), "quote"),
     ] {
         if other == Some(delimiter) {
-            r.find(csv.place(key), format!("`{key}` and `{name}` are the same character"), "");
+            r.find(
+                csv.place(key),
+                format!("`{key}` and `{name}` are the same character"),
+                "choose another for one of them",
+            );
         }
     }
     let escape = escape(r, csv).unwrap_or(default.escape);
@@ -67,9 +72,11 @@ fn byte(r: &mut Reader, csv: &Section, key: &str) -> Option<Option<u8>> {
     let text = r.text(csv, key)?;
     match *text.value.as_bytes() {
         [] if key != "delimiter" => return Some(None),
-        [b'\n' | b'\r'] => r.find(csv.place(key), format!("`{key}` ends a line already"), ""),
+        [b'\n' | b'\r'] => {
+            r.find(csv.place(key), "a line end ends the row", format!("choose another `{key}`"))
+        }
         [b'"'] if key == "delimiter" => {
-            r.find(csv.place(key), "the quote cannot be the delimiter", "");
+            r.find(csv.place(key), "the quote cannot be the delimiter", "write delimiter = \",\"");
         }
         [byte] if byte.is_ascii() => return Some(Some(byte)),
         _ => {
@@ -90,8 +97,8 @@ fn escape(r: &mut Reader, csv: &Section) -> Option<Escape> {
         ("doubled", Choice::Is(Escape::Doubled)),
         ("backslash", Choice::Is(Escape::Backslash)),
         // Spark and others name the character.
-        ("\\", Choice::Is(Escape::Backslash)),
-        ("\"", Choice::Is(Escape::Doubled)),
+        ("\\", Choice::Also(Escape::Backslash)),
+        ("\"", Choice::Also(Escape::Doubled)),
     ];
     r.choice(csv, "escape", &choices)
 }
@@ -257,35 +264,6 @@ fn time_format(text: &str, data_type: &DataType) -> Result<TimeFormat, Fault> {
         );
         return Err(Fault::all(text, format!("{} is no format", quoted(text)), fix));
     }
-    pattern(text)
-}
-
-/// Java's DateTimeFormatter letters that a value can be read by.
-fn pattern(text: &str) -> Result<TimeFormat, Fault> {
-    const FORM: &str = "letters: yyyy MM dd HH mm ss SSS a hh E D XXX VV; other text in 'quotes'";
-    if text.contains('%') {
-        let fix = "patterns are Java's: \"yyyy-MM-dd HH:mm:ss\"";
-        return Err(Fault::all(text, format!("{} is no pattern of ours", quoted(text)), fix));
-    }
-    let mut quoted_text = false;
-    let mut letters = 0;
-    for (i, c) in text.char_indices() {
-        match c {
-            '\'' => quoted_text = !quoted_text,
-            _ if quoted_text || !c.is_ascii_alphabetic() => {}
-            'y' | 'u' | 'M' | 'L' | 'd' | 'H' | 'h' | 'K' | 'k' | 'm' | 's' | 'S' | 'a' | 'E'
-            | 'D' | 'X' | 'x' | 'Z' | 'z' | 'V' | 'O' | 'n' => letters += 1,
-            _ => {
-                let what = format!("the pattern letter `{c}` is not known");
-                return Err(Fault::new(i..i + 1, what, FORM));
-            }
-        }
-    }
-    if quoted_text {
-        return Err(Fault::all(text, "a quote of the pattern is not closed", FORM));
-    }
-    if letters == 0 {
-        return Err(Fault::all(text, format!("{} is no pattern", quoted(text)), FORM));
-    }
+    pattern::check(text, *data_type == ddl::timestamp())?;
     Ok(TimeFormat::Pattern(text.into()))
 }

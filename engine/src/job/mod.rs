@@ -12,6 +12,7 @@ mod ddl;
 pub mod finding;
 pub mod map;
 mod paths;
+mod pattern;
 mod query;
 mod reader;
 mod rules;
@@ -45,15 +46,21 @@ const TOP_KEYS: &[&str] = &[
     "http",
 ];
 
-/// Where a key belongs that stands in the wrong table.
+/// Where a key belongs that stands in the wrong table; a hint is given where there is one home.
 const HOMES: &[(&str, &[&str])] = &[
     ("at the top of the file, before the first [table]", TOP_KEYS),
     ("in [query]", query::QUERY_KEYS),
     ("in [checkpoint]", query::CHECKPOINT_KEYS),
     ("in [source.NAME]", source::COMMON_KEYS),
+    ("in [source.NAME] with type = \"file\"", source::FILE_KEYS),
+    ("in [source.NAME] with type = \"socket\"", source::SOCKET_KEYS),
+    ("in [source.NAME] with type = \"generate\"", source::GENERATE_KEYS),
+    ("in watermark = { … }", source::WATERMARK_KEYS),
     ("in [source.NAME.csv]", columns::CSV_KEYS),
+    ("in columns.NAME = { … }", columns::COLUMN_KEYS),
     ("in [sink.NAME]", sink::COMMON_KEYS),
     ("in [sink.NAME] with type = \"console\"", sink::CONSOLE_KEYS),
+    ("in [sink.NAME] with type = \"file\"", sink::FILE_KEYS),
 ];
 
 /// Reads and checks a job file: `overrides` are the command line's `--set key=value`, `env` answers
@@ -106,7 +113,7 @@ pub fn parse(text: &JobText, env: Env) -> Result<(JobSpec, Vec<Finding>), Vec<Fi
 }
 
 fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
-    let root = Section::new("the job file".into(), None, tree, TOP_KEYS.to_vec());
+    let root = Section::new("the job".into(), None, tree, TOP_KEYS.to_vec());
     let root = r.open(
         root,
         &[
@@ -193,5 +200,7 @@ fn http(r: &mut Reader, root: &Section) {
     }
 }
 
+#[cfg(test)]
+mod fuzz_tests;
 #[cfg(test)]
 mod tests;

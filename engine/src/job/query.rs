@@ -12,10 +12,10 @@ pub const CHECKPOINT_KEYS: &[&str] = &["path", "interval", "max_epoch_bytes", "m
 const QUERY_FORM: &str = "write [query] and below it sql = \"SELECT … FROM …\"";
 
 pub fn read<'a>(r: &mut Reader, root: &Section<'a>) -> (Option<Section<'a>>, Option<QuerySpec>) {
-    let Some(entry) = root.get("query") else {
-        r.find(None, "the job has no query", QUERY_FORM);
+    if !r.present(root, "query", QUERY_FORM) {
         return (None, None);
-    };
+    }
+    let Some(entry) = root.get("query") else { return (None, None) };
     let mut refused: Vec<Refused> = Vec::new();
     if let Value::Table(table) = &entry.node.value {
         let named = table.entries.iter().filter(|e| matches!(e.node.value, Value::Table(_)));
@@ -26,11 +26,13 @@ pub fn read<'a>(r: &mut Reader, root: &Section<'a>) -> (Option<Section<'a>>, Opt
         }));
     }
     let section = r.open_entry("[query]".into(), entry, QUERY_KEYS, &refused);
-    let spec = section.as_ref().and_then(|query| query_spec(r, query));
+    let named = !refused.is_empty();
+    let spec = section.as_ref().and_then(|query| query_spec(r, query, named));
     (section, spec)
 }
 
-fn query_spec(r: &mut Reader, query: &Section) -> Option<QuerySpec> {
+/// `named`: there are queries with names, their finding is enough.
+fn query_spec(r: &mut Reader, query: &Section, named: bool) -> Option<QuerySpec> {
     let modes = [
         ("append", Choice::Is(OutputMode::Append)),
         ("update", Choice::Is(OutputMode::Update)),
@@ -38,8 +40,14 @@ fn query_spec(r: &mut Reader, query: &Section) -> Option<QuerySpec> {
         ("batch", Choice::Is(OutputMode::Batch)),
     ];
     let mode = r.choice(query, "mode", &modes).unwrap_or(OutputMode::Append);
-    const FORM: &str = "write \"default\", \"5s\", \"available-now\" or \"once\"";
-    let trigger = r.parsed(query, "trigger", trigger, "a text", FORM).unwrap_or(Trigger::Default);
+    let form = match query.get("trigger").map(|entry| &entry.node.value) {
+        Some(Value::Integer(n)) => format!("write \"{n}s\" for an interval"),
+        _ => "write \"default\", \"5s\", \"available-now\" or \"once\"".into(),
+    };
+    let trigger = r.parsed(query, "trigger", trigger, "a text", &form).unwrap_or(Trigger::Default);
+    if named && !query.has("sql") {
+        return None;
+    }
     let sql = r.required(query, "sql", QUERY_FORM)?;
     Some(QuerySpec { sql: sql.value.clone(), sql_map: sql.map.clone(), mode, trigger })
 }

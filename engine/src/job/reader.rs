@@ -54,6 +54,8 @@ pub fn elsewhere(key: &str, here: &str, there: &str) -> Refused {
 /// One of a closed set of words.
 pub enum Choice<T> {
     Is(T),
+    /// The same by another system's word; not listed.
+    Also(T),
     /// Known, not in this version: what it is, what to use instead.
     Later(&'static str, &'static str),
 }
@@ -75,6 +77,17 @@ impl<'a> Section<'a> {
 
     pub fn has(&self, key: &str) -> bool {
         self.get(key).is_some()
+    }
+
+    /// The key that `written`, which is none, was probably meant to be.
+    fn meant(&self, written: &str) -> Option<&'static str> {
+        closest(written, self.keys.iter().copied())
+    }
+
+    /// Whether `key` is there, but misspelt: that is a finding already.
+    fn misspelt(&self, key: &str) -> bool {
+        let unknown = self.table.entries.iter().map(|e| e.key.as_str());
+        unknown.filter(|k| !self.keys.contains(k)).any(|k| self.meant(k) == Some(key))
     }
 
     /// Where the value stands; where it is absent, the table's head.
@@ -109,11 +122,11 @@ impl Reader {
                 self.find(entry.key_at.clone(), known.what.clone(), known.fix.clone());
                 continue;
             }
-            let home = super::HOMES.iter().find(|(_, keys)| keys.contains(&key));
-            let fix = match (closest(key, section.keys.iter().copied()), home) {
-                (Some(meant), _) => format!("did you mean `{meant}`?"),
-                (None, Some((home, _))) => format!("`{key}` belongs {home}"),
-                (None, None) => format!("the keys here are {}", section.keys.join(", ")),
+            let mut homes = super::HOMES.iter().filter(|(_, keys)| keys.contains(&key));
+            let fix = match (section.meant(key), homes.next(), homes.next()) {
+                (Some(meant), ..) => format!("did you mean `{meant}`?"),
+                (None, Some((home, _)), None) => format!("`{key}` belongs {home}"),
+                _ => format!("the keys here are {}", section.keys.join(", ")),
             };
             let what = format!("unknown key `{key}` in {}", section.name);
             self.find(entry.key_at.clone(), what, fix);
@@ -163,7 +176,7 @@ impl Reader {
 
     /// Whether the key is there; a finding where it is not.
     pub fn present(&mut self, section: &Section, key: &str, fix: &str) -> bool {
-        if !section.has(key) {
+        if !section.has(key) && !section.misspelt(key) {
             self.find(section.at.clone(), format!("{} needs `{key}`", section.name), fix);
         }
         section.has(key)
@@ -180,7 +193,9 @@ impl Reader {
             return None;
         }
         let entry = section.get(key)?;
-        let text = self.entry_text(entry, "a text", fix)?;
+        let quotes = matches!(entry.node.value, Value::Integer(_) | Value::Float(_));
+        let text =
+            self.entry_text(entry, "a text", if quotes { "write it in quotes" } else { fix })?;
         if text.value.trim().is_empty() {
             self.find(entry.node.at.clone(), format!("`{key}` is empty"), fix);
             return None;
@@ -208,7 +223,7 @@ impl Reader {
                 let fix = format!("write {key} = {}, without quotes", min.max(1));
                 self.wrong(entry, &expected, fix)
             }
-            _ => self.wrong(entry, &expected, ""),
+            _ => self.wrong(entry, &expected, format!("the least is {min}")),
         }
     }
 
@@ -304,7 +319,7 @@ impl Reader {
         let fix = format!("write {}{list}", if built().count() > 1 { "one of " } else { "" });
         let text = self.entry_text(section.get(key)?, "a text", &fix)?;
         match choices.iter().find(|c| c.0 == text.value) {
-            Some((_, Choice::Is(value))) => return Some(*value),
+            Some((_, Choice::Is(value) | Choice::Also(value))) => return Some(*value),
             Some((word, Choice::Later(what, instead))) => {
                 let what = format!("`{key} = {word:?}`: {what}");
                 self.find(section.place(key), what, *instead);
@@ -312,7 +327,7 @@ impl Reader {
             None => {
                 let fix = closest(&text.value, choices.iter().map(|c| c.0))
                     .map_or(fix, |meant| format!("did you mean {meant:?}?"));
-                let what = format!("`{key}` has no choice {}", quoted(&text.value));
+                let what = format!("`{key}` cannot be {}", quoted(&text.value));
                 self.find(section.place(key), what, fix);
             }
         }

@@ -79,7 +79,7 @@ fn endless_input(r: &mut Reader, parts: &Parts) {
     };
     let (what, fix) = match source.kind {
         SourceKind::Socket { .. } => {
-            ("a socket holds nothing when the job starts", "write trigger = \"default\"")
+            ("a socket holds nothing when the job starts", "leave `trigger` and --once out")
         }
         SourceKind::Generate { .. } if !bounded(&source.kind) => {
             ("the generator without `rows` never ends", "give the source a number of `rows`")

@@ -99,8 +99,8 @@ fn refused(kind: Kind) -> Vec<Refused> {
     };
     let mut refused: Vec<Refused> = others.iter().map(|key| elsewhere(key, here, there)).collect();
     let roll = "leave it out: an epoch is one file, [checkpoint] says how long an epoch is";
-    refused.push(later("roll_size", "rolling files is", roll));
-    refused.push(later("roll_interval", "rolling files is", roll));
+    refused.push(later("roll_size", "rolling is", roll));
+    refused.push(later("roll_interval", "rolling is", roll));
     refused.push(later("partition_by", "directories by value are", "leave it out"));
     for key in ["bootstrap_servers", "topic", "key", "tombstones"] {
         refused.push(later(key, "it belongs to the Kafka sink, which is", "remove it"));

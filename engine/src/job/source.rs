@@ -27,9 +27,9 @@ pub const COMMON_KEYS: &[&str] = &[
     "max_record_bytes",
     "csv",
 ];
-const FILE_KEYS: &[&str] = &["path", "end", "max_files_per_epoch"];
-const SOCKET_KEYS: &[&str] = &["address", "listen"];
-const GENERATE_KEYS: &[&str] = &["suite", "rows", "rows_per_second", "seed"];
+pub const FILE_KEYS: &[&str] = &["path", "end", "max_files_per_epoch"];
+pub const SOCKET_KEYS: &[&str] = &["address", "listen"];
+pub const GENERATE_KEYS: &[&str] = &["suite", "rows", "rows_per_second", "seed"];
 const KAFKA_KEYS: &[&str] = &[
     "bootstrap_servers",
     "topics",
@@ -43,7 +43,7 @@ const KAFKA_KEYS: &[&str] = &[
     "client",
     "on_data_loss",
 ];
-const WATERMARK_KEYS: &[&str] = &["column", "delay", "late", "across", "idle_timeout"];
+pub const WATERMARK_KEYS: &[&str] = &["column", "delay", "late", "across", "idle_timeout"];
 
 /// DESIGN: a row may span ranges, but not more than this.
 const RECORD_BYTES: u64 = 16 << 20;
@@ -104,10 +104,10 @@ pub fn read<'a>(r: &mut Reader, root: &Section<'a>) -> Option<(Section<'a>, Sour
 /// The entry of the one source.
 fn the_source<'a>(r: &mut Reader, root: &Section<'a>) -> Option<&'a Entry> {
     const FORM: &str = "write [source.NAME] and its keys below it; NAME is the table's name in SQL";
-    let Some(entry) = root.get("source") else {
-        r.find(None, "the job has no source", FORM);
+    if !r.present(root, "source", FORM) {
         return None;
-    };
+    }
+    let entry = root.get("source")?;
     let Value::Table(sources) = &entry.node.value else {
         return r.wrong(entry, "a table of sources", FORM);
     };
@@ -125,7 +125,7 @@ fn the_source<'a>(r: &mut Reader, root: &Section<'a>) -> Option<&'a Entry> {
         r.find(other.key_at.clone(), what, fix);
     }
     if sources.entries.is_empty() {
-        r.find(entry.node.at.clone(), "the job has no source", FORM);
+        r.find(entry.node.at.clone(), "there is no source in it", FORM);
     }
     sources.entries.first()
 }
@@ -177,7 +177,11 @@ fn source(r: &mut Reader, s: &Section, name: &str, kind: Kind) -> Option<SourceS
     let max_error_ratio = r.ratio(s, "max_error_ratio");
     let max_record_bytes = r.size(s, "max_record_bytes").unwrap_or(RECORD_BYTES);
     if max_record_bytes > RECORD_BYTES_MAX {
-        r.find(s.place("max_record_bytes"), "a record has at most 1GiB", "");
+        r.find(
+            s.place("max_record_bytes"),
+            "a record has at most 1GiB",
+            "the default is \"16MiB\"",
+        );
     }
     let (format, schema) = rows?;
     Some(SourceSpec {

@@ -108,8 +108,14 @@ fn syntax_finding(file: &str, message: &str, at: Range<usize>) -> Finding {
     let line_start = file[..from].rfind('\n').map_or(0, |i| i + 1);
     let line = file[line_start..].lines().next().unwrap_or("").trim();
     let token = file.get(at.clone()).unwrap_or("");
-    let (what, _) = message.split_once(", expected literal").unwrap_or((message, ""));
     let is = |part: &str| message.contains(part);
+    let what = if is("missing escaped value") {
+        "a backslash begins an escape, and this is none"
+    } else if is("basic string") || is("literal string, expected `'`") {
+        "the text is not closed"
+    } else {
+        message.split_once(", expected literal").map_or(message, |parts| parts.0)
+    };
     let fix = if is("duplicate key") {
         "write each key and each [table] once"
     } else if is("must be quoted") && token.starts_with(|c: char| c.is_ascii_digit()) {
