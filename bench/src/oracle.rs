@@ -5,6 +5,7 @@
 //! of the tests that use this is made so.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::io::BufRead;
 
 use crate::exact::ExactSum;
@@ -17,6 +18,10 @@ SELECT window.start AS window_start, window.end AS window_end, device,
 FROM sensors WHERE status <> 0
 GROUP BY window(ts, '10 seconds'), device";
 
+/// The names of the result's columns, as the header of a CSV file.
+pub const SENSORS_HEADER: &str =
+    "window_start,window_end,device,n,temperature,humidity_min,humidity_max";
+
 pub const SENSORS_SCHEMA: &str = "ts TIMESTAMP, device STRING, region STRING, temperature DOUBLE, \
                                   humidity DOUBLE, status INT";
 
@@ -25,6 +30,8 @@ pub const WORDS_SQL: &str = "\
 SELECT value, count(*) AS count
 FROM (SELECT explode(split(value, ' ')) AS value FROM words)
 GROUP BY value";
+
+pub const WORDS_HEADER: &str = "value,count";
 
 const WINDOW_MS: i64 = 10_000;
 
@@ -38,13 +45,42 @@ pub struct Fates {
     pub rejected: u64,
 }
 
+/// A row of the result; printed, it is the CSV line that the file sink writes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SensorsRow {
+    pub start_ms: i64,
+    /// Empty for NULL.
+    pub device: String,
+    pub rows: u64,
+    pub temperature: Option<f64>,
+    pub humidity_min: Option<f64>,
+    pub humidity_max: Option<f64>,
+}
+
+impl fmt::Display for SensorsRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (start, end) = (instant(self.start_ms), instant(self.start_ms + WINDOW_MS));
+        let SensorsRow { device, rows, .. } = self;
+        let [mean, least, most] =
+            [self.temperature, self.humidity_min, self.humidity_max].map(double);
+        write!(f, "{start},{end},{device},{rows},{mean},{least},{most}")
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// The result as CSV lines, by window start, then device, NULL first.
-    pub rows: Vec<String>,
+    /// By window start, then device, NULL first.
+    pub rows: Vec<SensorsRow>,
     pub fates: Fates,
     /// Lines, from 1, that were rejected.
     pub rejected_lines: Vec<u64>,
+}
+
+impl Answer {
+    /// The result as the lines of a CSV file.
+    pub fn lines(&self) -> Vec<String> {
+        self.rows.iter().map(SensorsRow::to_string).collect()
+    }
 }
 
 #[derive(Default)]
@@ -81,14 +117,14 @@ pub fn sensors(input: impl BufRead, delay_ms: i64) -> Answer {
             }
         }
     }
-    for (start, groups) in windows {
+    for (start_ms, groups) in windows {
         let mut groups: Vec<_> = groups.into_iter().collect();
         groups.sort_by(|a, b| a.0.cmp(&b.0));
-        let window = format!("{},{}", instant(start), instant(start + WINDOW_MS));
-        answer.rows.extend(groups.iter().map(|(device, group)| {
-            let (least, most) = group.humidity.unzip();
-            let mean = double(group.temperature.mean());
-            format!("{window},{device},{},{mean},{},{}", group.rows, double(least), double(most))
+        answer.rows.extend(groups.into_iter().map(|(device, group)| {
+            let (humidity_min, humidity_max) = group.humidity.unzip();
+            let temperature = group.temperature.mean();
+            let rows = group.rows;
+            SensorsRow { start_ms, device, rows, temperature, humidity_min, humidity_max }
         }));
     }
     answer
@@ -145,8 +181,8 @@ fn value<T: std::str::FromStr>(field: &str) -> Result<Option<T>, ()> {
     if field.is_empty() { Ok(None) } else { field.parse().map(Some).map_err(|_| ()) }
 }
 
-/// Answers [`WORDS_SQL`] at the end of the input: CSV lines in the order of the words' bytes.
-pub fn words(input: impl BufRead) -> Vec<String> {
+/// Answers [`WORDS_SQL`] at the end of the input, in the order of the words' bytes.
+pub fn words(input: impl BufRead) -> Vec<(String, u64)> {
     let mut counts: HashMap<String, u64> = HashMap::new();
     for line in input.lines() {
         let line = line.expect("the oracle's input is readable text");
@@ -159,7 +195,7 @@ pub fn words(input: impl BufRead) -> Vec<String> {
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort();
-    counts.iter().map(|(word, count)| format!("{word},{count}")).collect()
+    counts
 }
 
 /// Shortest text that reads back as the same double, with a decimal point; NULL is empty.
@@ -220,7 +256,7 @@ mod tests {
         // the first window is over for row 11 and was not for row 9.
         let answer = sensors(input.as_bytes(), 10_001);
         assert_eq!(
-            answer.rows,
+            answer.lines(),
             [
                 "1970-01-01T00:00:00Z,1970-01-01T00:00:10Z,a,3,2.5,10.0,20.0",
                 "1970-01-01T00:00:20Z,1970-01-01T00:00:30Z,b,2,-3.0,5.0,5.0",
@@ -233,6 +269,7 @@ mod tests {
 
     #[test]
     fn words_are_what_stands_between_single_blanks() {
-        assert_eq!(words("b a\n\na  b\n".as_bytes()), [",2", "a,2", "b,2"]);
+        let counts = [("", 2), ("a", 2), ("b", 2)].map(|(word, count)| (word.to_string(), count));
+        assert_eq!(words("b a\n\na  b\n".as_bytes()), counts);
     }
 }

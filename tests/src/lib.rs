@@ -5,6 +5,7 @@
 //! signals and exit codes only. The right answers are `pelton_bench::oracle`'s.
 
 pub mod data;
+pub mod jobs;
 pub mod output;
 pub mod program;
 

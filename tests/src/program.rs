@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use pelton_bench::oracle::Fates;
+
 /// Longest time that a run in a test may take; the slowest take a few seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -58,13 +60,14 @@ impl Job {
         std::fs::write(&path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 
-    /// `pelton run job.toml`, in the job's directory.
+    /// The job, to its end.
     pub fn run(&self) -> Ended {
         self.start().end()
     }
 
+    /// The job, with its progress on stderr.
     pub fn start(&self) -> Running {
-        self.start_with(&["run", "job.toml"])
+        self.start_with(&["run", "job.toml", "--progress", "json"])
     }
 
     pub fn start_with(&self, args: &[&str]) -> Running {
@@ -236,6 +239,25 @@ impl Ended {
             assert!(self.stderr.contains(text), "stderr does not say {text:?}:\n{}", self.stderr);
         }
         self
+    }
+
+    /// The fates of all rows of all epochs, which close in each of them (SEMANTICS 9).
+    pub fn fates(&self) -> Fates {
+        let mut all = Fates::default();
+        for epoch in self.progress() {
+            let count = |name: &str| {
+                epoch["counters"][name].as_u64().unwrap_or_else(|| panic!("no {name} in {epoch}"))
+            };
+            let [rows_in, applied, filtered, late, rejected] =
+                ["rowsIn", "applied", "filtered", "late", "rejected"].map(count);
+            assert_eq!(rows_in, applied + filtered + late + rejected, "open counters in {epoch}");
+            all.rows_in += rows_in;
+            all.applied += applied;
+            all.filtered += filtered;
+            all.late += late;
+            all.rejected += rejected;
+        }
+        all
     }
 
     /// The progress objects that `--progress json` wrote, an epoch each.

@@ -13,6 +13,7 @@ const INLINE_TEST_LINES: usize = 150;
 
 /// Files that may say `unsafe`: each has a reason in its head.
 const UNSAFE_FILES: &[&str] = &[
+    "bench/src/child.rs",                    // wait4(2)
     "hardware/src/affinity.rs",              // two system calls
     "hardware/src/limits.rs",                // one system call
     "hardware/src/ring.rs",                  // lends one buffer to the kernel
