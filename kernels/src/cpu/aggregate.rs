@@ -82,3 +82,7 @@ pub struct Positions<'a> {
     /// One for each row of the full-length columns.
     pub offsets: &'a [u32],
 }
+
+#[cfg(test)]
+#[path = "aggregate/table_tests.rs"]
+mod tests;

@@ -337,3 +337,7 @@ fn dictionary(
     let values = narrow_bytes(data_type, used.iter().map(|&id| Some(interner.value(id))));
     Arc::new(DictionaryArray::new(UInt32Array::new(keys.into(), nulls), values))
 }
+
+#[cfg(test)]
+#[path = "keys_tests.rs"]
+mod tests;

@@ -9,6 +9,8 @@ mod exact_sum;
 pub mod filter;
 pub mod groups;
 pub mod keys;
+#[cfg(test)]
+mod oracle;
 pub mod project;
 pub mod split;
 mod words;
