@@ -211,8 +211,9 @@ mod tests {
     #[test]
     fn a_million_values_keep_their_ids_while_the_table_grows() {
         let mut interner = Interner::new();
-        let text =
-            |n: u32| if n % 3 == 0 { format!("a long key number {n}") } else { n.to_string() };
+        let text = |n: u32| {
+            if n.is_multiple_of(3) { format!("a long key number {n}") } else { n.to_string() }
+        };
         for n in 0..1_000_000 {
             assert_eq!(interner.intern(text(n).as_bytes()), n + 1);
         }
