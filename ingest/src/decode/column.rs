@@ -58,6 +58,28 @@ impl Framed<'_> {
     }
 }
 
+impl Framed<'_> {
+    /// Hands out each row's span of a field. The branch on the layout is taken here, before the loop.
+    #[inline(always)]
+    fn each_span(&self, field: usize, mut take: impl FnMut(usize, u32, u32)) {
+        let starts = &self.rows.starts;
+        let Some(stride) = self.stride else {
+            for row in 0..starts.len() {
+                let (start, end) = self.field(row, field);
+                take(row, start, end);
+            }
+            return;
+        };
+        assert!(field < stride, "a regular row has all fields");
+        let rows = self.positions.chunks_exact(stride).zip(starts).enumerate();
+        if field == 0 {
+            rows.for_each(|(i, (row, &start))| take(i, start, row[0]));
+        } else {
+            rows.for_each(|(i, (row, _))| take(i, row[field - 1] + 1, row[field]));
+        }
+    }
+}
+
 /// As the interner has it: ends before it starts.
 const MISSING: (u32, u32) = (1, 0);
 
@@ -74,34 +96,20 @@ pub(super) struct Scratch {
 
 impl Scratch {
     fn take_spans(&mut self, framed: &Framed<'_>, field: usize) {
-        self.rest.clear();
-        self.null_rows.clear();
+        let rows = framed.rows.starts.len();
         self.starts.clear();
         self.ends.clear();
-        let Some(stride) = framed.stride else {
-            for row in 0..framed.rows.starts.len() {
-                let (start, end) = framed.field(row, field);
-                self.starts.push(start);
-                self.ends.push(end);
-            }
-            return;
-        };
-        let rows = framed.positions.chunks_exact(stride).take(framed.rows.starts.len());
-        match field {
-            0 => self.starts.extend_from_slice(&framed.rows.starts),
-            _ => self.starts.extend(rows.clone().map(|row| row[field - 1] + 1)),
-        }
-        self.ends.extend(rows.map(|row| row[field]));
+        self.starts.reserve(rows);
+        self.ends.reserve(rows);
+        framed.each_span(field, |_, start, end| {
+            self.starts.push(start);
+            self.ends.push(end);
+        });
     }
 
-    /// Takes the quotes off quoted fields, escapes left as they are.
-    fn strip_quotes(&mut self, bytes: &[u8], quote: u8) {
-        for (start, end) in self.starts.iter_mut().zip(&mut self.ends) {
-            if end.saturating_sub(*start) >= 2 && bytes[*start as usize] == quote {
-                *start += 1;
-                *end -= 1;
-            }
-        }
+    fn begin(&mut self) {
+        self.rest.clear();
+        self.null_rows.clear();
     }
 }
 
@@ -305,20 +313,19 @@ impl FieldReader {
         let rows = framed.rows.starts.len();
         let mut buffer = self.values.take_zeroed(rows * size_of::<T::Native>());
         let values: &mut [T::Native] = buffer.typed_data_mut();
-        scratch.take_spans(framed, self.field);
-        if self.all_rules {
-            scratch.rest.extend(0..rows as u32);
-        } else {
-            if let (true, Some(quote)) = (framed.quotes, self.rules.quote) {
-                scratch.strip_quotes(bytes, quote);
-            }
-            let spans = scratch.starts.iter().zip(&scratch.ends);
-            for (row, (value, (&start, &end))) in values.iter_mut().zip(spans).enumerate() {
-                match quick(bytes, start, end) {
-                    Some(v) => *value = v,
-                    None => scratch.rest.push(row as u32),
-                }
-            }
+        scratch.begin();
+        let mut take = |row: usize, start, end| match quick(bytes, start, end) {
+            Some(value) => values[row] = value,
+            None => scratch.rest.push(row as u32),
+        };
+        match self.rules.quote {
+            _ if self.all_rules => scratch.rest.extend(0..rows as u32),
+            Some(quote) if framed.quotes => framed.each_span(self.field, |row, start, end| {
+                // Quotes off; an escape between them is none of the quick reading's characters.
+                let quoted = end.saturating_sub(start) >= 2 && bytes[start as usize] == quote;
+                take(row, start + u32::from(quoted), end - u32::from(quoted));
+            }),
+            _ => framed.each_span(self.field, take),
         }
         self.read_rest(framed, scratch, errors, |row, text| match full(text) {
             Some(value) => {
@@ -369,15 +376,14 @@ impl FieldReader {
         let mut set = |row: usize, value| {
             bits.as_slice_mut()[row / 8] |= u8::from(value) << (row % 8);
         };
-        scratch.take_spans(framed, self.field);
-        let spans = scratch.starts.iter().zip(&scratch.ends);
-        for (row, (&start, &end)) in spans.enumerate() {
+        scratch.begin();
+        framed.each_span(self.field, |row, start, end| {
             let text = framed.bytes.get(start as usize..end as usize).unwrap_or_default();
             match if self.all_rules { None } else { number::boolean(text) } {
                 Some(value) => set(row, value),
                 None => scratch.rest.push(row as u32),
             }
-        }
+        });
         self.read_rest(framed, scratch, errors, |row, text| match number::boolean(text) {
             Some(value) => {
                 set(row, value);
@@ -399,6 +405,7 @@ impl FieldReader {
         utf8: bool,
     ) -> ArrayRef {
         let bytes = framed.bytes;
+        scratch.begin();
         scratch.take_spans(framed, self.field);
         let mut data = self.values.take();
         let mut offsets = self.offsets.take();
@@ -445,25 +452,17 @@ impl FieldReader {
         interner: &mut Interner,
     ) -> ArrayRef {
         let bytes = framed.bytes;
+        scratch.begin();
         scratch.take_spans(framed, self.field);
-        for row in 0..scratch.starts.len() {
-            let text = self.locate(framed, scratch, row);
-            (scratch.starts[row], scratch.ends[row]) = match text {
-                Text::Null => MISSING,
-                Text::At(start, end) => {
-                    let text = &bytes[start as usize..end as usize];
-                    if utf8 && !framed.utf8 && std::str::from_utf8(text).is_err() {
-                        self.refuse_utf8(framed, scratch, errors, row);
-                        MISSING
-                    } else {
-                        (start, end)
-                    }
-                }
-                Text::Escaped(..) => {
-                    scratch.rest.push(row as u32);
-                    MISSING
-                }
-            };
+        let spans = scratch.starts.len();
+        if self.plain(framed) && (framed.utf8 || !utf8) {
+            let empty_is_null = self.rules.empty_is_null;
+            for (start, end) in scratch.starts.iter_mut().zip(&mut scratch.ends) {
+                let null = start == end && empty_is_null;
+                (*start, *end) = if null { MISSING } else { (*start, *end) };
+            }
+        } else {
+            (0..spans).for_each(|row| self.locate_id(framed, scratch, errors, utf8, row));
         }
         scratch.ids.clear();
         interner.intern_spans(bytes, &scratch.starts, &scratch.ends, &mut scratch.ids);
@@ -483,16 +482,49 @@ impl FieldReader {
         Arc::new(UInt32Array::new(ids, None))
     }
 
+    /// Puts the span of the row's text into the place of its field's.
+    fn locate_id(
+        &self,
+        framed: &Framed<'_>,
+        scratch: &mut Scratch,
+        errors: &mut Vec<ValueError>,
+        utf8: bool,
+        row: usize,
+    ) {
+        let text = self.locate(framed, scratch, row);
+        (scratch.starts[row], scratch.ends[row]) = match text {
+            Text::Null => MISSING,
+            Text::At(start, end) => {
+                let text = &framed.bytes[start as usize..end as usize];
+                if utf8 && !framed.utf8 && std::str::from_utf8(text).is_err() {
+                    self.refuse_utf8(framed, scratch, errors, row);
+                    MISSING
+                } else {
+                    (start, end)
+                }
+            }
+            Text::Escaped(..) => {
+                scratch.rest.push(row as u32);
+                MISSING
+            }
+        };
+    }
+
+    /// Text needs no rule but that of the empty field.
+    fn plain(&self, framed: &Framed<'_>) -> bool {
+        !framed.quotes && !self.rules.trim && self.rules.nulls.is_empty()
+    }
+
     /// The text of the row's field, whose span is in `scratch`.
     #[inline(always)]
     fn locate(&self, framed: &Framed<'_>, scratch: &Scratch, row: usize) -> Text {
         let (start, end) = (scratch.starts[row], scratch.ends[row]);
         if start > end || (start == end && self.rules.empty_is_null) {
             Text::Null
-        } else if framed.quotes || self.rules.trim || !self.rules.nulls.is_empty() {
-            self.rules.locate(framed.bytes, start, end)
-        } else {
+        } else if self.plain(framed) {
             Text::At(start, end)
+        } else {
+            self.rules.locate(framed.bytes, start, end)
         }
     }
 

@@ -5,6 +5,8 @@
 //! positions); a quote, comment or limit needs a byte-by-byte reading ([`super::careful`]). What they
 //! give does not depend on which of them ran, nor on where the bytes handed in ended.
 
+use memchr::memchr_iter;
+
 use pelton_engine::batch::{Reason, RowError};
 
 use super::structure::{Index, Marks};
@@ -98,6 +100,8 @@ pub(super) struct Frame {
     pub consumed: usize,
     /// Nothing more can be decoded without further bytes.
     pub need_more: bool,
+    /// Newlines among the bytes consumed.
+    pub newlines: u64,
     /// All bytes looked at are below 0x80.
     pub ascii: bool,
 }
@@ -156,7 +160,8 @@ impl Framer {
                 let limit = self.dialect.max_record_bytes;
                 let unfinished = whole && !at_end && rows < max_rows && left <= limit;
                 let need_more = left == 0 || unfinished;
-                return Frame { consumed, need_more, ascii: self.index.ascii };
+                let newlines = memchr_iter(b'\n', &bytes[..consumed]).count() as u64;
+                return Frame { consumed, need_more, newlines, ascii: self.index.ascii };
             }
             assert!(window < widest, "a record of {window} bytes was neither read nor refused");
             window = (window * 2).min(widest).min(bytes.len());
@@ -199,19 +204,32 @@ impl Framer {
             return Shape::Ragged;
         }
         let positions = &mut self.index.positions_mut()[..fields * newlines];
-        if !positions.chunks_exact(fields).all(|row| is_terminator(bytes, row[fields - 1])) {
-            return Shape::Ragged;
-        }
+        let (taken, left) = positions.split_at_mut(fields * lines);
+        let mut even = left.chunks_exact(fields).all(|row| is_terminator(bytes, row[fields - 1]));
+        self.rows.starts.resize(lines, 0);
+        self.rows.ends.resize(lines, 0);
+        let rows = self.rows.starts.iter_mut().zip(&mut self.rows.ends);
         let mut start = 0;
         let mut longest = 0;
-        for row in positions.chunks_exact_mut(fields).take(lines) {
+        let mut any_cr = false;
+        for (row, (row_start, row_end)) in taken.chunks_exact(fields).zip(rows) {
             let terminator = row[fields - 1];
+            even &= is_terminator(bytes, terminator);
             let end = without_cr(bytes, start, terminator);
-            row[fields - 1] = end;
+            any_cr |= end != terminator;
             longest = longest.max(terminator - start);
-            self.rows.starts.push(start);
-            self.rows.ends.push(end);
+            *row_start = start;
+            *row_end = end;
             start = terminator + 1;
+        }
+        if !even {
+            self.rows.clear();
+            return Shape::Ragged;
+        }
+        if any_cr {
+            for (row, end) in taken.chunks_exact_mut(fields).zip(&self.rows.ends) {
+                row[fields - 1] = *end;
+            }
         }
         if longest as usize > self.dialect.max_record_bytes || self.any_comment(bytes) {
             return Shape::Careful;

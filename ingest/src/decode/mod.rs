@@ -48,7 +48,7 @@ use pelton_kernels::interner::Interner;
 
 use column::{ColumnDecoder, Framed, Scratch};
 use field::FieldRules;
-use frame::{Dialect, Framer};
+use frame::{Dialect, Frame, Framer};
 use structure::Marks;
 
 pub use head::{Head, HeadError, Mapping, file_head};
@@ -200,8 +200,8 @@ impl Decoder {
             row_errors: &rows.errors,
             place,
         };
-        let newlines = taken.iter().filter(|&&b| b == b'\n').count() as u64;
-        Decoded { batch, consumed: frame.consumed, newlines, need_more: frame.need_more }
+        let Frame { consumed, newlines, need_more, .. } = frame;
+        Decoded { batch, consumed, newlines, need_more }
     }
 }
 

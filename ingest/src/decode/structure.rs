@@ -91,18 +91,26 @@ impl Index {
     #[inline(always)]
     pub(super) fn scan<B: Block>(&mut self, bytes: &[u8], marks: Marks) {
         let mut state = State { field_start: 1, ..State::default() };
+        // Locals, so that the stores of positions cannot be taken for stores to these fields.
+        let mut positions = std::mem::take(&mut self.positions);
+        let mut count = 0;
         let blocks = bytes.chunks_exact(64);
         let rest = blocks.remainder();
         for (i, block) in blocks.enumerate() {
             let block = block.try_into().expect("chunks of 64");
-            self.block::<B>(block, (i * 64) as u32, !0, bytes, marks, &mut state);
+            let base = (i * 64) as u32;
+            let separators = state.block::<B>(block, base, !0, bytes, marks);
+            push::<B>(separators, base, &mut positions, &mut count);
         }
         if !rest.is_empty() {
             let mut block = [0; 64];
             block[..rest.len()].copy_from_slice(rest);
             let base = (bytes.len() - rest.len()) as u32;
-            self.block::<B>(&block, base, (1 << rest.len()) - 1, bytes, marks, &mut state);
+            let separators = state.block::<B>(&block, base, (1 << rest.len()) - 1, bytes, marks);
+            push::<B>(separators, base, &mut positions, &mut count);
         }
+        self.positions = positions;
+        self.count = count;
         self.newlines = state.newlines;
         self.quotes = state.quotes != 0;
         self.irregular = state.irregular != 0;
@@ -110,55 +118,26 @@ impl Index {
         self.ascii = state.high == 0;
     }
 
-    /// One block of 64 bytes, of which those in `valid` count.
-    #[inline(always)]
-    fn block<B: Block>(
-        &mut self,
-        block: &[u8; 64],
-        base: u32,
-        valid: u64,
-        bytes: &[u8],
-        marks: Marks,
-        state: &mut State,
-    ) {
-        let masks = B::masks(block, marks.delimiter, marks.quote.unwrap_or(0));
-        let quotes = if marks.quote.is_some() { masks.quotes & valid } else { 0 };
-        let newlines = masks.newlines & valid;
-        let mut separators = newlines | (masks.delimiters & valid);
-        state.high |= masks.high;
-        let mut outside = !0;
-        if (quotes | state.inside | state.after_close) != 0 {
-            let inside = B::prefix_xor(quotes) ^ state.inside;
-            outside = !inside;
-            separators &= outside;
-            let field_starts = ((separators | quotes) << 1) | state.field_start;
-            let opening = quotes & inside;
-            let after_close = ((quotes & outside) << 1) | state.after_close;
-            state.irregular |= opening & !field_starts;
-            let odd = after_close & valid & !(separators | quotes);
-            if odd != 0 {
-                state.irregular |= odd & !crlf(odd, base, bytes);
-            }
-            state.after_close = (quotes & outside) >> 63;
-            // The sign bit, spread: all ones if the block ends inside quotes. In a last, partial
-            // block nothing follows its valid bytes, so the state after them is that of bit 63.
-            state.inside = ((inside as i64) >> 63) as u64;
-            state.quotes |= quotes;
-        }
-        state.field_start = (separators | quotes) >> 63;
-        state.newlines += (newlines & outside).count_ones() as usize;
-        if self.positions.len() - self.count < 64 {
-            self.grow();
-        }
-        let room = (&mut self.positions[self.count..self.count + 64]).try_into();
-        B::extract(separators, base, room.expect("64 positions"));
-        self.count += separators.count_ones() as usize;
-    }
-
     #[cold]
     fn grow(&mut self) {
-        self.positions.resize((self.positions.len() * 2).max(4096), 0);
+        grow(&mut self.positions);
     }
+}
+
+#[inline(always)]
+fn push<B: Block>(separators: u64, base: u32, positions: &mut Vec<u32>, count: &mut usize) {
+    if positions.len() - *count < 64 {
+        grow(positions);
+    }
+    let room = (&mut positions[*count..*count + 64]).try_into();
+    B::extract(separators, base, room.expect("64 positions"));
+    *count += separators.count_ones() as usize;
+}
+
+#[cold]
+#[inline(never)]
+fn grow(positions: &mut Vec<u32>) {
+    positions.resize((positions.len() * 2).max(4096), 0);
 }
 
 /// What one block hands to the next; one bit, or all ones.
@@ -171,6 +150,47 @@ struct State {
     quotes: u64,
     high: u64,
     newlines: usize,
+}
+
+impl State {
+    /// Returns the separators of one block of 64 bytes, of which those in `valid` count.
+    #[inline(always)]
+    fn block<B: Block>(
+        &mut self,
+        block: &[u8; 64],
+        base: u32,
+        valid: u64,
+        bytes: &[u8],
+        marks: Marks,
+    ) -> u64 {
+        let masks = B::masks(block, marks.delimiter, marks.quote.unwrap_or(0));
+        let quotes = if marks.quote.is_some() { masks.quotes & valid } else { 0 };
+        let newlines = masks.newlines & valid;
+        let mut separators = newlines | (masks.delimiters & valid);
+        self.high |= masks.high;
+        let mut outside = !0;
+        if (quotes | self.inside | self.after_close) != 0 {
+            let inside = B::prefix_xor(quotes) ^ self.inside;
+            outside = !inside;
+            separators &= outside;
+            let field_starts = ((separators | quotes) << 1) | self.field_start;
+            let opening = quotes & inside;
+            let after_close = ((quotes & outside) << 1) | self.after_close;
+            self.irregular |= opening & !field_starts;
+            let odd = after_close & valid & !(separators | quotes);
+            if odd != 0 {
+                self.irregular |= odd & !crlf(odd, base, bytes);
+            }
+            self.after_close = (quotes & outside) >> 63;
+            // The sign bit, spread: all ones if the block ends inside quotes. In a last, partial
+            // block nothing follows its valid bytes, so the state after them is that of bit 63.
+            self.inside = ((inside as i64) >> 63) as u64;
+            self.quotes |= quotes;
+        }
+        self.field_start = (separators | quotes) >> 63;
+        self.newlines += (newlines & outside).count_ones() as usize;
+        separators
+    }
 }
 
 /// Those of the bits where `\r\n`, or `\r` at the window's end, stands.

@@ -1,7 +1,12 @@
 //! Tests of the decoder as its callers see it, on every tier that the machine has.
 
+mod arrow_csv;
 mod dialect;
+mod faults;
+mod options;
 mod oracle;
+mod times;
+mod values;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::UInt32Type;
@@ -9,7 +14,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::*;
 use pelton_engine::batch::Reason;
-use pelton_engine::job::spec::{OnError, SourceKind, TimeFormat};
+use pelton_engine::job::spec::{Header, OnError, SourceKind, TimeFormat};
 
 pub fn column(name: &str, data_type: DataType) -> Column {
     Column {
