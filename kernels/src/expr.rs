@@ -22,6 +22,14 @@ pub struct Expr {
 }
 
 impl Expr {
+    pub fn column(index: usize, data_type: DataType) -> Expr {
+        Expr { kind: ExprKind::Column(index), data_type }
+    }
+
+    pub fn literal(literal: Literal, data_type: DataType) -> Expr {
+        Expr { kind: ExprKind::Literal(literal), data_type }
+    }
+
     /// The columns that are read, from left to right, some perhaps more than once.
     pub fn columns(&self) -> Vec<usize> {
         let mut columns = Vec::new();
@@ -36,31 +44,28 @@ impl Expr {
     /// Calls `see` for this expression and all those within it, the outer first.
     pub fn visit(&self, see: &mut impl FnMut(&Expr)) {
         see(self);
-        match &self.kind {
-            ExprKind::Column(_) | ExprKind::Literal(_) => {}
-            ExprKind::Not(inner)
-            | ExprKind::IsNull(inner)
-            | ExprKind::IsNotNull(inner)
-            | ExprKind::Negate(inner)
-            | ExprKind::Cast(inner)
-            | ExprKind::WindowStart { time: inner, .. } => inner.visit(see),
-            ExprKind::And(left, right)
-            | ExprKind::Or(left, right)
-            | ExprKind::Compare(_, left, right)
-            | ExprKind::Arithmetic(_, left, right) => {
-                left.visit(see);
-                right.visit(see);
-            }
-            ExprKind::Case { branches, otherwise } => {
-                for (condition, value) in branches {
-                    condition.visit(see);
-                    value.visit(see);
-                }
-                if let Some(otherwise) = otherwise {
-                    otherwise.visit(see);
-                }
-            }
+        for operand in self.operands() {
+            operand.visit(see);
         }
+    }
+
+    /// The expressions that this one is directly made of, from left to right.
+    pub fn operands(&self) -> impl Iterator<Item = &Expr> {
+        let (pair, branches): ([Option<&Expr>; 2], &[(Expr, Expr)]) = match &self.kind {
+            ExprKind::Column(_) | ExprKind::Literal(_) => ([None, None], &[]),
+            ExprKind::Not(e)
+            | ExprKind::IsNull(e)
+            | ExprKind::IsNotNull(e)
+            | ExprKind::Negate(e)
+            | ExprKind::Cast(e)
+            | ExprKind::WindowStart { time: e, .. } => ([Some(e), None], &[]),
+            ExprKind::And(a, b)
+            | ExprKind::Or(a, b)
+            | ExprKind::Compare(_, a, b)
+            | ExprKind::Arithmetic(_, a, b) => ([Some(a), Some(b)], &[]),
+            ExprKind::Case { branches, otherwise } => ([otherwise.as_deref(), None], branches),
+        };
+        branches.iter().flat_map(|(when, then)| [when, then]).chain(pair.into_iter().flatten())
     }
 }
 
@@ -133,33 +138,4 @@ pub enum ArithmeticOp {
     Divide,
     /// Sign of the dividend, as Spark's `%`.
     Remainder,
-}
-
-impl Expr {
-    pub fn column(index: usize, data_type: DataType) -> Expr {
-        Expr { kind: ExprKind::Column(index), data_type }
-    }
-
-    pub fn literal(literal: Literal, data_type: DataType) -> Expr {
-        Expr { kind: ExprKind::Literal(literal), data_type }
-    }
-
-    /// The expressions that this one is directly made of.
-    pub fn operands(&self) -> impl Iterator<Item = &Expr> {
-        let (pair, branches): ([Option<&Expr>; 2], &[(Expr, Expr)]) = match &self.kind {
-            ExprKind::Column(_) | ExprKind::Literal(_) => ([None, None], &[]),
-            ExprKind::Not(e)
-            | ExprKind::IsNull(e)
-            | ExprKind::IsNotNull(e)
-            | ExprKind::Negate(e)
-            | ExprKind::Cast(e)
-            | ExprKind::WindowStart { time: e, .. } => ([Some(e), None], &[]),
-            ExprKind::And(a, b)
-            | ExprKind::Or(a, b)
-            | ExprKind::Compare(_, a, b)
-            | ExprKind::Arithmetic(_, a, b) => ([Some(a), Some(b)], &[]),
-            ExprKind::Case { branches, otherwise } => ([otherwise.as_deref(), None], branches),
-        };
-        branches.iter().flat_map(|(when, then)| [when, then]).chain(pair.into_iter().flatten())
-    }
 }

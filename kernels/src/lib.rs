@@ -8,3 +8,4 @@ pub mod cpu;
 pub mod expr;
 mod index;
 pub mod interner;
+pub mod oracle;

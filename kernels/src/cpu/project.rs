@@ -12,6 +12,8 @@ mod compare;
 mod decimal;
 mod logic;
 #[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
 mod tests;
 mod value;
 
