@@ -15,6 +15,8 @@ use datafusion_physical_expr::PhysicalExpr;
 use pelton_kernels::cpu::project;
 use pelton_kernels::expr::{Expr, ExprKind};
 
+use super::diagnose::diagnose;
+
 #[derive(Clone, Debug)]
 pub enum Compiled {
     Kernel(Expr),
@@ -88,9 +90,7 @@ fn kernel(expr: &Expr, columns: &[ArrayRef], rows: usize, only: Option<&[u32]>) 
         None => bits.set_indices_u32().collect(),
         Some(only) => only.iter().copied().filter(|row| bits.value(*row as usize)).collect(),
     };
-    let errors = failed
-        .into_iter()
-        .map(|row| (row, "overflow, division by zero or a cast that fails".to_string()));
+    let errors = failed.into_iter().map(|row| (row, diagnose(expr, columns, row as usize)));
     Evaluated { values, errors: errors.collect() }
 }
 

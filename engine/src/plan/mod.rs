@@ -4,15 +4,127 @@
 //! SQL is parsed, bound and simplified by DataFusion's crates; what comes out is one chain:
 //! input → filters → explode → rows or groups → output. Anything else is refused with its reason.
 
+mod bind;
+mod compile;
+mod diagnose;
+pub mod explain;
 pub mod expr;
+pub mod functions;
+mod kernel;
+mod lower;
+mod modes;
+mod operators;
 mod output;
+mod shape;
+pub mod sql;
+#[cfg(test)]
+mod tests;
+mod types;
 
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use jiff::tz::TimeZone;
 use pelton_kernels::cpu::aggregate::{AggregateSpec, Call};
 
 use crate::batch::InputColumn;
-use crate::job::spec::{LateRule, OutputMode};
+use crate::job::finding::Finding;
+use crate::job::spec::{JobSpec, LateRule, OutputMode, SourceKind, Trigger};
+use compile::Compiler;
 use expr::Compiled;
+use functions::Catalog;
+use modes::Facts;
+use sql::place::Places;
+
+/// Plans the job's query; every reason for which it is refused, at its place in the job file.
+pub fn plan(job: &JobSpec) -> Result<Plan, Vec<Finding>> {
+    let places = Places::new(&job.query);
+    let whole = |what: String, fix: &str| vec![Finding::new(places.whole(), what, fix)];
+    let zone = zone(&job.timezone).map_err(|reason| {
+        vec![Finding { at: None, what: reason, fix: "write an IANA name such as \"UTC\"".into() }]
+    })?;
+    check_watermark(job)?;
+    let catalog = Catalog::new(zone.clone());
+    let parsed = sql::parse(&job.query.sql, &job.source, &catalog, &places)?;
+    let bound = bind::bind(parsed.query, &job.source, &catalog, &places)?;
+    let chain = lower::lower(&bound).map_err(|refused| whole(refused.what, refused.fix))?;
+    let event_time = |expr| shape::is_event_time(expr, &job.source);
+    let facts = Facts {
+        mode: job.query.mode,
+        marks: &parsed.marks,
+        grouped_by_event_time: chain
+            .groups
+            .as_ref()
+            .is_some_and(|groups| groups.keys.iter().any(|key| event_time(&key.expr))),
+        watermark: job.source.watermark.is_some(),
+        bounded: ends(job),
+        whole: places.whole(),
+    };
+    let findings = modes::check(&chain, &facts);
+    if !findings.is_empty() {
+        return Err(findings);
+    }
+    let compiler = Compiler { zone };
+    shape::assemble(chain, &job.source, job.query.mode, &compiler)
+        .map_err(|error| whole(format!("SQL: {}", error.find_root().strip_backtrace()), ""))
+}
+
+/// `UTC`, an IANA name, or a fixed offset such as `+02:00`.
+fn zone(name: &str) -> Result<TimeZone, String> {
+    if name.eq_ignore_ascii_case("utc") || name == "Z" {
+        return Ok(TimeZone::UTC);
+    }
+    if let Some(offset) = fixed_offset(name) {
+        return Ok(offset);
+    }
+    TimeZone::get(name).map_err(|_| format!("unknown time zone {name:?}"))
+}
+
+fn fixed_offset(name: &str) -> Option<TimeZone> {
+    let (sign, rest) = match name.split_at_checked(1)? {
+        ("+", rest) => (1, rest),
+        ("-", rest) => (-1, rest),
+        _ => return None,
+    };
+    let (hours, minutes) = rest.split_once(':').unwrap_or((rest, "0"));
+    let seconds = hours.parse::<i32>().ok()? * 3_600 + minutes.parse::<i32>().ok()? * 60;
+    jiff::tz::Offset::from_seconds(sign * seconds).ok().map(TimeZone::fixed)
+}
+
+fn check_watermark(job: &JobSpec) -> Result<(), Vec<Finding>> {
+    let Some(watermark) = &job.source.watermark else { return Ok(()) };
+    let refuse = |what: String, fix: String| Err(vec![Finding { at: None, what, fix }]);
+    match job.source.schema.iter().find(|column| column.name == watermark.column) {
+        None => {
+            let names: Vec<&str> = job.source.schema.iter().map(|c| c.name.as_str()).collect();
+            let what = format!("the watermark's column {} is not in the schema", watermark.column);
+            refuse(what, format!("the columns are {}", names.join(", ")))
+        }
+        Some(column) if !matches!(column.data_type, DataType::Timestamp(_, _)) => refuse(
+            format!(
+                "the event time {} has the invalid type {}, expected TIMESTAMP",
+                column.name,
+                types::sql_name(&column.data_type)
+            ),
+            "give the watermark a TIMESTAMP column".into(),
+        ),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Whether the input comes to an end, at which every group is final (SEMANTICS 5).
+fn ends(job: &JobSpec) -> bool {
+    let to_the_end = matches!(job.query.trigger, Trigger::Default | Trigger::Interval(_));
+    to_the_end
+        && match &job.source.kind {
+            SourceKind::File { end: Some(end), .. } => *end,
+            // One plain file: no pattern and no directory.
+            SourceKind::File { path, end: None, .. } => {
+                !path.to_string_lossy().contains(['*', '?', '[']) && !path.is_dir()
+            }
+            SourceKind::Socket { .. } => false,
+            SourceKind::Stdin => true,
+            SourceKind::Generate { rows, .. } => rows.is_some(),
+        }
+}
 
 #[derive(Debug)]
 pub struct Plan {

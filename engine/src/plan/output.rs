@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{
-    SortColumn, SortOptions, cast, filter_record_batch, lexsort_to_indices, prep_null_mask_filter,
-    take,
+    SortColumn, SortOptions, cast, filter_record_batch, lexsort_to_indices, take,
 };
 use arrow::datatypes::DataType;
 
@@ -23,8 +22,7 @@ impl Output {
         let mut rows = rows;
         if let Some(having) = &self.having {
             let mask = evaluate(having, &rows)?;
-            let mask = prep_null_mask_filter(mask.as_boolean());
-            rows = filter(&rows, &mask)?;
+            rows = filter(&rows, mask.as_boolean())?;
         }
         let mut columns = self.evaluate_all(&self.columns, &rows)?;
         let mut length = rows.num_rows();
@@ -96,6 +94,7 @@ fn evaluate(expr: &Compiled, rows: &RecordBatch) -> Result<ArrayRef> {
     }
 }
 
+/// The rows for which the condition is true; NULL is not.
 fn filter(rows: &RecordBatch, mask: &BooleanArray) -> Result<RecordBatch> {
     if mask.true_count() == mask.len() {
         return Ok(rows.clone());

@@ -1,0 +1,165 @@
+//! From the parser's tree to DataFusion's logical plan over the source's one table.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::{DataFusionError, Result, TableReference, plan_err};
+use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion_expr::{
+    AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion_optimizer::AnalyzerRule;
+use datafusion_optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion_sql::planner::{ParserOptions, SqlToRel};
+use datafusion_sql::sqlparser::ast::{DataType as SqlType, Query, Statement, TimezoneInfo};
+
+use super::functions::Catalog;
+use super::operators::SparkOperators;
+use super::sql::place::Places;
+use super::types::timestamp;
+use crate::job::finding::Finding;
+use crate::job::spec::SourceSpec;
+
+/// Binds a query whose names are resolved; types come out by Spark's rules.
+pub fn bind(
+    query: Box<Query>,
+    source: &SourceSpec,
+    catalog: &Catalog,
+    places: &Places,
+) -> Result<LogicalPlan, Vec<Finding>> {
+    let context = Context::new(source, catalog);
+    let options = ParserOptions::new()
+        .with_enable_ident_normalization(false)
+        .with_map_string_types_to_utf8view(false)
+        .with_collect_spans(true);
+    let planner = SqlToRel::new_with_options(&context, options);
+    let bound = planner
+        .sql_statement_to_plan(Statement::Query(query))
+        .and_then(|plan| TypeCoercion::new().analyze(plan, &context.options));
+    bound.map_err(|error| vec![finding(&error, places)])
+}
+
+/// The binder's message without its wrapping, at the place that it knows.
+fn finding(error: &DataFusionError, places: &Places) -> Finding {
+    let root = error.find_root();
+    let diagnostic = error.diagnostic().or_else(|| root.diagnostic());
+    let at = match diagnostic.and_then(|d| d.span) {
+        Some(span) => places.bound(span),
+        None => places.whole(),
+    };
+    let text = match root {
+        DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) => text.clone(),
+        DataFusionError::Diagnostic(diagnostic, _) => diagnostic.message.clone(),
+        other => other.strip_backtrace(),
+    };
+    Finding::new(at, format!("SQL: {}", text.trim()), "")
+}
+
+struct Context<'a> {
+    catalog: &'a Catalog,
+    table: Arc<Table>,
+    name: &'a str,
+    options: ConfigOptions,
+    operators: Vec<Arc<dyn ExprPlanner>>,
+}
+
+impl<'a> Context<'a> {
+    fn new(source: &'a SourceSpec, catalog: &'a Catalog) -> Self {
+        let fields = source
+            .schema
+            .iter()
+            .map(|column| Field::new(&column.name, column.data_type.clone(), true));
+        let table = Arc::new(Table { schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())) });
+        let operators: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(SparkOperators)];
+        let mut options = ConfigOptions::default();
+        options.sql_parser.map_string_types_to_utf8view = false;
+        Context { catalog, table, name: &source.name, options, operators }
+    }
+}
+
+#[derive(Debug)]
+struct Table {
+    schema: SchemaRef,
+}
+
+impl TableSource for Table {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}
+
+#[derive(Debug)]
+struct SparkTypes;
+
+impl TypePlanner for SparkTypes {
+    fn plan_type_field(&self, sql_type: &SqlType) -> Result<Option<FieldRef>> {
+        let data_type = match sql_type {
+            SqlType::Timestamp(_, TimezoneInfo::None) => timestamp(),
+            SqlType::TimestampNtz(_) => {
+                DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None)
+            }
+            SqlType::Float(_) => DataType::Float32,
+            SqlType::String(_) => DataType::Utf8,
+            _ => return Ok(None),
+        };
+        Ok(Some(Arc::new(Field::new("", data_type, true))))
+    }
+}
+
+impl ContextProvider for Context<'_> {
+    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        if name.table() == self.name {
+            return Ok(Arc::clone(&self.table) as Arc<dyn TableSource>);
+        }
+        plan_err!("unknown table {}", name.table())
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.operators
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(SparkTypes))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.catalog.scalar(name)
+    }
+
+    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
+        None
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.catalog.aggregate(name)
+    }
+
+    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
+        None
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.options
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.catalog.names()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,251 @@
+//! Logical expressions to what runs: the kernels' tree where it can say all of it; else DataFusion's
+//! physical expression, in which every part that the kernels can say is still theirs.
+//!
+//! So arithmetic, comparisons of numbers and casts have one implementation and one meaning, also
+//! beside strings. Casts that the kernels cannot say are Spark's (`functions::cast`).
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, new_null_array};
+use arrow::datatypes::{DataType, Field};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{
+    Column, DFSchema, Result, ScalarValue, TableReference, exec_datafusion_err,
+};
+use datafusion_expr::execution_props::ExecutionProps;
+use datafusion_expr::expr::ScalarFunction;
+use datafusion_expr::{
+    Cast, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, TryCast, Volatility,
+};
+use datafusion_physical_expr::create_physical_expr;
+use jiff::tz::TimeZone;
+
+use super::expr::Compiled;
+use super::functions::cast::spark_cast;
+use super::kernel;
+
+/// The columns that an expression can read, and where the batch holds them.
+#[derive(Clone, Debug, Default)]
+pub struct Columns {
+    columns: Vec<(Column, DataType, usize)>,
+}
+
+impl Columns {
+    pub fn push(&mut self, column: Column, data_type: DataType, index: usize) {
+        self.columns.push((column, data_type, index));
+    }
+
+    /// Type of a column and its index in the batch.
+    pub fn get(&self, column: &Column) -> Option<(&DataType, usize)> {
+        let same = |c: &Column| c.relation == column.relation && c.name == column.name;
+        let found = self.columns.iter().find(|(c, _, _)| same(c))?;
+        Some((&found.1, found.2))
+    }
+
+    fn schema(&self) -> Result<DFSchema> {
+        schema_of(self.columns.iter().map(|(column, data_type, _)| (column, data_type)))
+    }
+}
+
+fn schema_of<'a>(columns: impl Iterator<Item = (&'a Column, &'a DataType)>) -> Result<DFSchema> {
+    let fields = columns.map(|(column, data_type)| {
+        let field = Field::new(&column.name, data_type.clone(), true);
+        (column.relation.clone(), Arc::new(field))
+    });
+    let fields: Vec<(Option<TableReference>, _)> = fields.collect();
+    DFSchema::new_with_metadata(fields, Default::default())
+}
+
+pub fn type_of(expr: &Expr, schema: &DFSchema) -> Result<DataType> {
+    expr.get_type(schema)
+}
+
+/// What compiling needs to know of the job.
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    pub zone: TimeZone,
+}
+
+impl Compiler {
+    /// Compiles an expression over the columns given.
+    pub fn compile(&self, expr: &Expr, columns: &Columns) -> Result<Compiled> {
+        let folded = self.fold(expr.clone(), &columns.schema()?)?;
+        self.folded(&folded, columns)
+    }
+
+    fn folded(&self, expr: &Expr, columns: &Columns) -> Result<Compiled> {
+        let kernel = kernel::Translator { columns, utc: self.is_utc() };
+        match kernel.translate(expr) {
+            Some(kernel) => Ok(Compiled::Kernel(kernel)),
+            None => self.physical(expr, columns),
+        }
+    }
+
+    pub fn is_utc(&self) -> bool {
+        self.zone == TimeZone::UTC
+    }
+
+    /// Replaces what depends on no column by its value; what stops is left to stop at each row.
+    fn fold(&self, expr: Expr, schema: &DFSchema) -> Result<Expr> {
+        let none = Columns::default();
+        let folded = expr.transform_up(|node| {
+            let constant = !matches!(node, Expr::Literal(_, _) | Expr::Column(_))
+                && !matches!(&node, Expr::ScalarFunction(call) if call.func.name() == "window")
+                && node.column_refs().is_empty();
+            if !constant {
+                return Ok(Transformed::no(node));
+            }
+            let data_type = node.get_type(schema)?;
+            let Ok(compiled) = self.folded(&node, &none) else { return Ok(Transformed::no(node)) };
+            let evaluated = compiled.evaluate(&[], 1, None);
+            if !evaluated.errors.is_empty() || evaluated.values.data_type() != &data_type {
+                return Ok(Transformed::no(node));
+            }
+            let value = ScalarValue::try_from_array(&evaluated.values, 0)?;
+            Ok(Transformed::yes(Expr::Literal(value, None)))
+        })?;
+        Ok(folded.data)
+    }
+
+    fn physical(&self, expr: &Expr, columns: &Columns) -> Result<Compiled> {
+        let text = super::explain::logical(expr);
+        let translator = kernel::Translator { columns, utc: self.is_utc() };
+        let prepared = expr.clone().transform_down(|node| {
+            if matches!(node, Expr::Column(_) | Expr::Literal(_, _)) {
+                return Ok(Transformed::no(node));
+            }
+            if let Some(kernel) = translator.translate(&node) {
+                let call = kernel_call(&node, kernel, columns);
+                return Ok(Transformed::new(call, true, TreeNodeRecursion::Jump));
+            }
+            Ok(match node {
+                Expr::Cast(Cast { expr, field }) => {
+                    let udf = spark_cast(field.data_type().clone(), false, &self.zone);
+                    Transformed::yes(call(udf, vec![*expr]))
+                }
+                Expr::TryCast(TryCast { expr, field }) => {
+                    let udf = spark_cast(field.data_type().clone(), true, &self.zone);
+                    Transformed::yes(call(udf, vec![*expr]))
+                }
+                other => Transformed::no(other),
+            })
+        })?;
+        let prepared = prepared.data;
+        let read = columns
+            .columns
+            .iter()
+            .filter(|(column, _, _)| prepared.column_refs().iter().any(|c| *c == column));
+        let read: Vec<_> = read.collect();
+        let schema = schema_of(read.iter().map(|(column, data_type, _)| (column, data_type)))?;
+        let data_type = plain(&prepared.get_type(&schema)?);
+        let physical =
+            create_physical_expr(&prepared, &schema, &ExecutionProps::new(), &Default::default())?;
+        Ok(Compiled::DataFusion {
+            expr: physical,
+            inputs: read.iter().map(|(_, _, index)| *index).collect(),
+            schema: Arc::clone(schema.inner()),
+            data_type,
+            text,
+        })
+    }
+}
+
+/// One representation for each of SQL's types.
+fn plain(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        DataType::List(item) if plain(item.data_type()) != *item.data_type() => {
+            let item = item.as_ref().clone().with_data_type(plain(item.data_type()));
+            DataType::List(Arc::new(item))
+        }
+        DataType::Struct(fields) => DataType::Struct(
+            fields
+                .iter()
+                .map(|f| f.as_ref().clone().with_data_type(plain(f.data_type())))
+                .collect::<Vec<_>>()
+                .into(),
+        ),
+        other => other.clone(),
+    }
+}
+
+fn call(udf: ScalarUDF, args: Vec<Expr>) -> Expr {
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(udf), args))
+}
+
+/// A call of the kernel in place of the expression that it computes.
+fn kernel_call(expr: &Expr, kernel: pelton_kernels::expr::Expr, columns: &Columns) -> Expr {
+    let mut reads: Vec<Column> = expr.column_refs().into_iter().cloned().collect();
+    reads.sort();
+    let indices = reads.iter().map(|column| columns.get(column).map_or(0, |(_, index)| index));
+    let udf = KernelCall {
+        text: super::explain::logical(expr),
+        data_type: kernel.data_type.clone(),
+        kernel,
+        indices: indices.collect(),
+        signature: Signature::variadic_any(Volatility::Immutable),
+    };
+    let args = reads.into_iter().map(Expr::Column).collect();
+    call(ScalarUDF::new_from_impl(udf), args)
+}
+
+#[derive(Debug)]
+struct KernelCall {
+    text: String,
+    data_type: DataType,
+    kernel: pelton_kernels::expr::Expr,
+    /// Column of the kernel's tree that each argument is.
+    indices: Vec<usize>,
+    signature: Signature,
+}
+
+/// The text and the columns say all that the kernel computes.
+impl PartialEq for KernelCall {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text && self.kernel == other.kernel && self.indices == other.indices
+    }
+}
+
+impl Eq for KernelCall {}
+
+impl Hash for KernelCall {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for KernelCall {
+    fn name(&self) -> &str {
+        "kernel"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        Ok(self.data_type.clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let arrays = args.args.into_iter().map(|arg| arg.into_array(rows));
+        let arrays = arrays.collect::<Result<Vec<_>>>()?;
+        // The kernel's columns have gaps where other parts of the expression read.
+        let width = self.indices.iter().max().map_or(0, |greatest| greatest + 1);
+        let gap: ArrayRef = new_null_array(&DataType::Null, rows);
+        let mut columns = vec![gap; width];
+        for (index, array) in self.indices.iter().zip(arrays) {
+            columns[*index] = array;
+        }
+        let kernel = Compiled::Kernel(self.kernel.clone());
+        let evaluated = kernel.evaluate(&columns, rows, None);
+        match evaluated.errors.into_iter().next() {
+            Some((_, reason)) => Err(exec_datafusion_err!("{reason}")),
+            None => Ok(ColumnarValue::Array(evaluated.values)),
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The plan as a user reads it, and the text by which two plans are told apart.
+
+use std::fmt::Write as _;
+
+use datafusion_common::ScalarValue;
+use datafusion_expr::Expr as Logical;
+use pelton_kernels::cpu::aggregate::AggregateFunction;
+use pelton_kernels::expr::{ArithmeticOp, CompareOp, Expr, ExprKind, Literal};
+
+use super::expr::Compiled;
+use super::functions::{arithmetic, window};
+use super::types::sql_name;
+use super::{Aggregate, Explode, ExplodeList, Groups, Plan, Shape};
+use crate::batch::Encoding;
+use crate::job::spec::{LateRule, OutputMode};
+
+/// The whole plan, from what is decoded to what leaves.
+pub fn explain(plan: &Plan) -> String {
+    let mut out = String::new();
+    let names = row_names(plan);
+    _ = writeln!(out, "mode     {}", mode(plan.mode));
+    inputs(&mut out, plan);
+    if let (Some(time), Some(watermark)) = (plan.event_time, plan.watermark) {
+        let rule = match watermark.late {
+            LateRule::Row => "each row by the rows before it",
+            LateRule::Epoch => "by the watermark of the epoch before",
+        };
+        let delay = duration(watermark.delay_us);
+        _ = writeln!(out, "watermark {} - {delay}; late: {rule}", plan.input_names[time]);
+    }
+    let filters = [(&plan.filter_below, ""), (&plan.filter_above, " on the event time")];
+    for (filter, on) in filters {
+        if let Some(filter) = filter {
+            _ = writeln!(out, "filter   {}{on}{}", text(filter, &names), place(filter));
+        }
+    }
+    if let Some(explode) = &plan.explode {
+        explode_line(&mut out, explode, &names);
+    }
+    match &plan.shape {
+        Shape::Rows { columns, schema } => {
+            _ = writeln!(out, "rows     one for each row that passes, in its order; no state");
+            for (field, column) in schema.fields().iter().zip(columns) {
+                let (text, data_type) = (text(column, &names), sql_name(column.data_type()));
+                _ = writeln!(out, "  {} = {text}: {data_type}{}", field.name(), place(column));
+            }
+        }
+        Shape::Groups(groups) => grouping(&mut out, plan, groups, &names),
+    }
+    output(&mut out, plan);
+    _ = writeln!(
+        out,
+        "device   CPU: decode, keys and output are its work by design, and this build has no device kernels"
+    );
+    out
+}
+
+/// Text that is equal for two plans exactly when one can go on from the other's state: everything
+/// below the output, and the mode.
+pub fn fingerprint(plan: &Plan) -> String {
+    let mut out = String::new();
+    let names = row_names(plan);
+    _ = write!(out, "mode={};", mode(plan.mode));
+    if let Some(watermark) = plan.watermark {
+        let late = matches!(watermark.late, LateRule::Row);
+        let time = plan.event_time.map_or("", |index| &plan.input_names[index]);
+        _ = write!(out, "watermark={time}-{}us,late_by_row={late};", watermark.delay_us);
+    }
+    for filter in plan.filter_below.iter().chain(&plan.filter_above) {
+        _ = write!(out, "filter={};", text(filter, &names));
+    }
+    if let Some(explode) = &plan.explode {
+        let filter = explode.filter.as_ref().map(|f| text(f, &names));
+        _ = write!(out, "explode={},{filter:?};", list_text(&explode.list, &names));
+    }
+    match &plan.shape {
+        Shape::Rows { .. } => out.push_str("rows;"),
+        Shape::Groups(groups) => {
+            for key in &groups.keys {
+                let data_type = sql_name(key.expr.data_type());
+                _ = write!(out, "key={}:{data_type};", text(&key.expr, &names));
+            }
+            for aggregate in &groups.aggregates {
+                let output = sql_name(&aggregate.spec.output);
+                _ = write!(out, "{}:{output};", aggregate_text(aggregate, groups, &names));
+            }
+            _ = write!(out, "closes={};", groups.window.is_some());
+        }
+    }
+    out
+}
+
+fn row_names(plan: &Plan) -> Vec<String> {
+    let mut names = plan.input_names.clone();
+    names.push("element".into());
+    names
+}
+
+fn inputs(out: &mut String, plan: &Plan) {
+    if plan.input.is_empty() {
+        _ = writeln!(out, "decode   no column: rows are counted");
+        return;
+    }
+    let columns = plan.input.iter().zip(&plan.input_names).map(|(input, name)| {
+        let form = match input.encoding {
+            Encoding::Values => "values",
+            Encoding::Ids => "ids",
+        };
+        let first = if input.in_filter { ", before the filter" } else { "" };
+        format!("{name} ({form}{first})")
+    });
+    _ = writeln!(out, "decode   {}", columns.collect::<Vec<_>>().join(", "));
+}
+
+fn explode_line(out: &mut String, explode: &Explode, names: &[String]) {
+    _ = writeln!(out, "explode  {}", list_text(&explode.list, names));
+    if let Some(filter) = &explode.filter {
+        _ = writeln!(out, "filter   {} on the elements{}", text(filter, names), place(filter));
+    }
+}
+
+fn list_text(list: &ExplodeList, names: &[String]) -> String {
+    match list {
+        ExplodeList::SplitByByte { input, separator } => {
+            let separator = char::from(*separator);
+            format!("{} at each {separator:?}, straight to ids", names[*input])
+        }
+        ExplodeList::List(list) => format!("{}{}", text(list, names), place(list)),
+    }
+}
+
+fn grouping(out: &mut String, plan: &Plan, groups: &Groups, names: &[String]) {
+    if groups.keys.is_empty() {
+        _ = writeln!(out, "groups   one, always there");
+    } else {
+        _ = writeln!(out, "groups");
+    }
+    for (index, key) in groups.keys.iter().enumerate() {
+        let data_type = sql_name(key.expr.data_type());
+        let closing = match groups.window {
+            Some(window) if window.key == index => {
+                format!(", windows of {}", duration(window.size_us))
+            }
+            _ => String::new(),
+        };
+        let (text, place) = (text(&key.expr, names), place(&key.expr));
+        _ = writeln!(out, "  key {} = {text}: {data_type}{closing}{place}", key.name);
+    }
+    for aggregate in &groups.aggregates {
+        let data_type = sql_name(&aggregate.spec.output);
+        _ = writeln!(out, "  {}: {data_type}", aggregate_text(aggregate, groups, names));
+    }
+    _ = writeln!(out, "state    {}", state_bound(plan, groups));
+}
+
+/// What keeps the state from growing for ever, if anything does.
+fn state_bound(plan: &Plan, groups: &Groups) -> &'static str {
+    let closes = groups.window.is_some() || groups.event_time_key.is_some();
+    match plan.mode {
+        OutputMode::Batch => "the groups of one epoch",
+        _ if groups.keys.is_empty() => "one group",
+        OutputMode::Complete => "every group ever seen: complete mode drops none",
+        _ if plan.watermark.is_some() && closes => "groups that the watermark has not passed",
+        _ => "every group ever seen: no watermark closes one",
+    }
+}
+
+fn aggregate_text(aggregate: &Aggregate, groups: &Groups, names: &[String]) -> String {
+    let argument = aggregate.argument.map(|index| text(&groups.arguments[index], names));
+    let name = match aggregate.spec.function {
+        AggregateFunction::CountRows => {
+            return with_filter("count(*)".into(), aggregate, groups, names);
+        }
+        AggregateFunction::Count => "count",
+        AggregateFunction::Sum => "sum",
+        AggregateFunction::Avg => "avg",
+        AggregateFunction::Min => "min",
+        AggregateFunction::Max => "max",
+        AggregateFunction::VarianceSample => "variance",
+        AggregateFunction::VariancePopulation => "var_pop",
+        AggregateFunction::StddevSample => "stddev",
+        AggregateFunction::StddevPopulation => "stddev_pop",
+        AggregateFunction::First { ignore_nulls: false } => "first",
+        AggregateFunction::First { ignore_nulls: true } => "first ignoring nulls",
+        AggregateFunction::Last { ignore_nulls: false } => "last",
+        AggregateFunction::Last { ignore_nulls: true } => "last ignoring nulls",
+        AggregateFunction::BoolAnd => "bool_and",
+        AggregateFunction::BoolOr => "bool_or",
+        AggregateFunction::BitAnd => "bit_and",
+        AggregateFunction::BitOr => "bit_or",
+        AggregateFunction::BitXor => "bit_xor",
+    };
+    with_filter(format!("{name}({})", argument.unwrap_or_default()), aggregate, groups, names)
+}
+
+fn with_filter(call: String, aggregate: &Aggregate, groups: &Groups, names: &[String]) -> String {
+    match aggregate.filter {
+        Some(index) => format!("{call} where {}", text(&groups.arguments[index], names)),
+        None => call,
+    }
+}
+
+fn output(out: &mut String, plan: &Plan) {
+    let output = &plan.output;
+    let names: Vec<String> = match &plan.shape {
+        Shape::Rows { schema, .. } => schema.fields().iter().map(|f| f.name().clone()).collect(),
+        Shape::Groups(groups) => {
+            let keys = groups.keys.iter().map(|key| key.name.clone());
+            let row_names = row_names(plan);
+            let aggregates =
+                groups.aggregates.iter().map(|a| aggregate_text(a, groups, &row_names));
+            keys.chain(aggregates).collect()
+        }
+    };
+    if let Some(having) = &output.having {
+        _ = writeln!(out, "having   {}{}", text(having, &names), place(having));
+    }
+    if matches!(plan.shape, Shape::Groups(_)) {
+        _ = writeln!(out, "output");
+        for (field, column) in output.schema.fields().iter().zip(&output.columns) {
+            let (text, data_type) = (text(column, &names), sql_name(field.data_type()));
+            _ = writeln!(out, "  {} = {text}: {data_type}{}", field.name(), place(column));
+        }
+    }
+    for order in &output.order_by {
+        let column = output.columns.iter().chain(&output.hidden).nth(order.column);
+        let text = column.map(|column| text(column, &names)).unwrap_or_default();
+        let direction = if order.descending { "descending" } else { "ascending" };
+        let nulls = if order.nulls_first { "NULL first" } else { "NULL last" };
+        _ = writeln!(out, "order by {text} {direction}, {nulls}");
+    }
+    if let Some(limit) = output.limit {
+        _ = writeln!(out, "limit    {limit}");
+    }
+}
+
+/// Where an expression is computed, where that is worth a word.
+fn place(compiled: &Compiled) -> &'static str {
+    match compiled {
+        _ if compiled.column().is_some() => "",
+        Compiled::Kernel(_) => "  [kernel]",
+        Compiled::DataFusion { .. } => "  [DataFusion]",
+    }
+}
+
+fn mode(mode: OutputMode) -> &'static str {
+    match mode {
+        OutputMode::Append => "append",
+        OutputMode::Update => "update",
+        OutputMode::Complete => "complete",
+        OutputMode::Batch => "batch",
+    }
+}
+
+fn duration(us: i64) -> String {
+    const UNITS: [(i64, &str); 6] = [
+        (86_400_000_000, "d"),
+        (3_600_000_000, "h"),
+        (60_000_000, "m"),
+        (1_000_000, "s"),
+        (1_000, "ms"),
+        (1, "us"),
+    ];
+    let fits = UNITS.iter().find(|(unit, _)| us % unit == 0 && us != 0);
+    fits.map_or("0s".into(), |(unit, name)| format!("{}{name}", us / unit))
+}
+
+/// A compiled expression over columns of these names.
+pub fn text(compiled: &Compiled, names: &[String]) -> String {
+    match compiled {
+        Compiled::Kernel(expr) => kernel(expr, names),
+        Compiled::DataFusion { text, .. } => text.clone(),
+    }
+}
+
+fn kernel(expr: &Expr, names: &[String]) -> String {
+    let of = |e: &Expr| kernel(e, names);
+    match &expr.kind {
+        ExprKind::Column(index) => {
+            names.get(*index).cloned().unwrap_or_else(|| format!("#{index}"))
+        }
+        ExprKind::Literal(literal) => literal_text(literal, expr),
+        ExprKind::Not(e) => format!("NOT {}", of(e)),
+        ExprKind::IsNull(e) => format!("({} IS NULL)", of(e)),
+        ExprKind::IsNotNull(e) => format!("({} IS NOT NULL)", of(e)),
+        ExprKind::And(a, b) => format!("({} AND {})", of(a), of(b)),
+        ExprKind::Or(a, b) => format!("({} OR {})", of(a), of(b)),
+        ExprKind::Compare(op, a, b) => format!("({} {} {})", of(a), compare(*op), of(b)),
+        ExprKind::Arithmetic(op, a, b) => {
+            format!("({} {} {})", of(a), symbol(*op, expr), of(b))
+        }
+        ExprKind::Negate(e) => format!("-{}", of(e)),
+        ExprKind::Cast(e) => format!("CAST({} AS {})", of(e), sql_name(&expr.data_type)),
+        ExprKind::Case { branches, otherwise } => {
+            let branches = branches.iter();
+            let branches =
+                branches.map(|(when, then)| format!(" WHEN {} THEN {}", of(when), of(then)));
+            let otherwise = otherwise.as_ref().map(|e| format!(" ELSE {}", of(e)));
+            format!("CASE{}{} END", branches.collect::<String>(), otherwise.unwrap_or_default())
+        }
+        ExprKind::WindowStart { time, size_us, offset_us } => match offset_us {
+            0 => format!("start of {}'s {} window", of(time), duration(*size_us)),
+            offset => format!(
+                "start of {}'s {} window at {}",
+                of(time),
+                duration(*size_us),
+                duration(*offset)
+            ),
+        },
+    }
+}
+
+fn literal_text(literal: &Literal, expr: &Expr) -> String {
+    let value = match literal {
+        Literal::Null => return "NULL".into(),
+        Literal::Boolean(value) => return value.to_string(),
+        Literal::Float(value) => return value.to_string(),
+        Literal::Int(value) if super::types::is_integer(&expr.data_type) => {
+            return value.to_string();
+        }
+        Literal::Int(value) => match &expr.data_type {
+            arrow::datatypes::DataType::Date32 => ScalarValue::Date32(Some(*value as i32)),
+            arrow::datatypes::DataType::Timestamp(_, zone) => {
+                ScalarValue::TimestampMicrosecond(Some(*value), zone.clone())
+            }
+            _ => return value.to_string(),
+        },
+        Literal::Decimal(value) => match &expr.data_type {
+            arrow::datatypes::DataType::Decimal128(precision, scale) => {
+                ScalarValue::Decimal128(Some(*value), *precision, *scale)
+            }
+            _ => return value.to_string(),
+        },
+    };
+    scalar(&value)
+}
+
+fn scalar(value: &ScalarValue) -> String {
+    use arrow::util::display::array_value_to_string;
+    if value.is_null() {
+        return "NULL".into();
+    }
+    let text = value.to_array().ok().and_then(|a| array_value_to_string(&a, 0).ok());
+    let text = text.unwrap_or_else(|| value.to_string());
+    let data_type = value.data_type();
+    let quoted = super::types::is_text(&data_type) || super::types::is_time(&data_type);
+    if quoted { format!("'{text}'") } else { text }
+}
+
+fn compare(op: CompareOp) -> &'static str {
+    match op {
+        CompareOp::Equal => "=",
+        CompareOp::NotEqual => "<>",
+        CompareOp::Less => "<",
+        CompareOp::LessOrEqual => "<=",
+        CompareOp::Greater => ">",
+        CompareOp::GreaterOrEqual => ">=",
+    }
+}
+
+fn symbol(op: ArithmeticOp, expr: &Expr) -> &'static str {
+    arithmetic::symbol(op, &expr.data_type)
+}
+
+/// A bound expression: names without their relations.
+pub fn logical(expr: &Logical) -> String {
+    if let Some((op, left, right, to)) = arithmetic::parts(expr) {
+        return format!("({} {} {})", logical(left), arithmetic::symbol(op, to), logical(right));
+    }
+    if let Some((time, us)) = window::shift_parts(expr) {
+        return format!("({} + {})", logical(time), duration(us));
+    }
+    let list = |exprs: &[Logical]| exprs.iter().map(logical).collect::<Vec<_>>().join(", ");
+    match expr {
+        Logical::Alias(alias) => logical(&alias.expr),
+        Logical::Column(column) => match &column.relation {
+            Some(relation) if relation.table() == super::lower::GROUP => {
+                format!("#{}", column.name)
+            }
+            _ => column.name.clone(),
+        },
+        Logical::Literal(value, _) => scalar(value),
+        Logical::BinaryExpr(b) => format!("({} {} {})", logical(&b.left), b.op, logical(&b.right)),
+        Logical::Not(e) => format!("NOT {}", logical(e)),
+        Logical::IsNull(e) => format!("({} IS NULL)", logical(e)),
+        Logical::IsNotNull(e) => format!("({} IS NOT NULL)", logical(e)),
+        Logical::Negative(e) => format!("-{}", logical(e)),
+        Logical::Cast(cast) => {
+            format!("CAST({} AS {})", logical(&cast.expr), sql_name(cast.field.data_type()))
+        }
+        Logical::TryCast(cast) => {
+            format!("TRY_CAST({} AS {})", logical(&cast.expr), sql_name(cast.field.data_type()))
+        }
+        Logical::ScalarFunction(call) => format!("{}({})", call.func.name(), list(&call.args)),
+        Logical::InList(l) => {
+            let not = if l.negated { "NOT " } else { "" };
+            format!("({} {not}IN ({}))", logical(&l.expr), list(&l.list))
+        }
+        Logical::Like(l) => {
+            let not = if l.negated { "NOT " } else { "" };
+            format!("({} {not}LIKE {})", logical(&l.expr), logical(&l.pattern))
+        }
+        Logical::Case(case) => {
+            let operand = case.expr.as_ref().map(|e| format!(" {}", logical(e)));
+            let branches = case.when_then_expr.iter();
+            let branches = branches
+                .map(|(when, then)| format!(" WHEN {} THEN {}", logical(when), logical(then)));
+            let otherwise = case.else_expr.as_ref().map(|e| format!(" ELSE {}", logical(e)));
+            let branches = branches.collect::<String>();
+            format!(
+                "CASE{}{branches}{} END",
+                operand.unwrap_or_default(),
+                otherwise.unwrap_or_default()
+            )
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,125 @@
+//! Elements of arrays.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListArray, StructArray, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Fields, Int32Type};
+
+use super::native::{Context, Definition, Takes};
+
+pub fn functions() -> impl Iterator<Item = Definition> {
+    const ELEMENT: &[Takes] = &[Takes::Array, Takes::Int];
+    let element = |name, run| Definition {
+        name,
+        takes: ELEMENT,
+        optional: 0,
+        variadic: false,
+        returns: item,
+        scaled: None,
+        run,
+    };
+    [
+        element("array_item", |_: &Context, a: &[ArrayRef]| at(a, From::Zero)),
+        element("get", |_: &Context, a: &[ArrayRef]| at(a, From::ZeroOrNull)),
+        element("element_at", |_: &Context, a: &[ArrayRef]| at(a, From::One)),
+    ]
+    .into_iter()
+    .chain([Definition {
+        name: "indexed",
+        takes: &[Takes::Array],
+        optional: 0,
+        variadic: false,
+        returns: |types| {
+            let fields = indexed_fields(&item(types));
+            DataType::List(Arc::new(Field::new("item", DataType::Struct(fields), true)))
+        },
+        scaled: None,
+        run: |_, a| Ok(indexed(&a[0])),
+    }])
+    .chain([Definition {
+        name: "size",
+        takes: &[Takes::Array],
+        optional: 0,
+        variadic: false,
+        returns: |_| DataType::Int32,
+        scaled: None,
+        run: |_, a| {
+            let lists = a[0].as_list::<i32>();
+            let sizes = lists.iter().map(|list| list.map(|list| list.len() as i32));
+            Ok(Arc::new(sizes.collect::<Int32Array>()))
+        },
+    }])
+}
+
+/// Each element with its place: what `posexplode` takes apart.
+fn indexed(list: &ArrayRef) -> ArrayRef {
+    let list = list.as_list::<i32>();
+    let offsets = list.value_offsets();
+    let mut places = vec![0_i32; list.values().len()];
+    for ends in offsets.windows(2) {
+        let (start, end) = (ends[0] as usize, ends[1] as usize);
+        places[start..end].iter_mut().zip(0..).for_each(|(place, index)| *place = index);
+    }
+    let fields = indexed_fields(list.values().data_type());
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(Int32Array::from(places)), Arc::clone(list.values())];
+    let elements = StructArray::new(fields.clone(), columns, None);
+    let field = Arc::new(Field::new("item", DataType::Struct(fields), true));
+    let nulls = list.nulls().cloned();
+    Arc::new(ListArray::new(field, list.offsets().clone(), Arc::new(elements), nulls))
+}
+
+fn indexed_fields(item: &DataType) -> Fields {
+    Fields::from(vec![
+        Field::new("pos", DataType::Int32, true),
+        Field::new("col", item.clone(), true),
+    ])
+}
+
+fn item(types: &[DataType]) -> DataType {
+    match &types[0] {
+        DataType::List(item) => item.data_type().clone(),
+        other => other.clone(),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// `list[0]`: beyond the list is an error.
+    Zero,
+    /// `get(list, 0)`: beyond the list is NULL.
+    ZeroOrNull,
+    /// `element_at(list, 1)`: negative from the end; beyond the list is an error.
+    One,
+}
+
+fn at(args: &[ArrayRef], from: From) -> Result<ArrayRef, String> {
+    let lists = args[0].as_list::<i32>();
+    let indices = args[1].as_primitive::<Int32Type>();
+    let mut places: Vec<Option<u32>> = Vec::with_capacity(lists.len());
+    for row in 0..lists.len() {
+        if lists.is_null(row) || indices.is_null(row) {
+            places.push(None);
+            continue;
+        }
+        let index = i64::from(indices.value(row));
+        let length = i64::from(lists.value_length(row));
+        let place = match from {
+            From::Zero | From::ZeroOrNull => index,
+            From::One if index > 0 => index - 1,
+            From::One if index < 0 => length + index,
+            From::One => return Err("an index of element_at is 0: it counts from 1".into()),
+        };
+        if (0..length).contains(&place) {
+            places.push(Some((i64::from(lists.value_offsets()[row]) + place) as u32));
+        } else if from == From::ZeroOrNull {
+            places.push(None);
+        } else {
+            return Err(format!(
+                "the index {index} is out of bounds: the array has {length} elements"
+            ));
+        }
+    }
+    take(lists.values(), &UInt32Array::from(places), None).map_err(|error| error.to_string())
+}

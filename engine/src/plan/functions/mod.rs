@@ -1,0 +1,87 @@
+//! The functions that SQL can call: Spark's as written here, then those of DataFusion's crates.
+//!
+//! A function here takes whole columns and fails as a whole; the rows at fault are found by asking
+//! again for fewer of them (see `expr`). Spark's ANSI answers: nothing wraps, nothing becomes NULL.
+
+pub mod aggregate;
+pub mod arithmetic;
+pub mod cast;
+
+mod list;
+mod math;
+mod native;
+mod text;
+mod text_time;
+mod time;
+pub mod window;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion_expr::{AggregateUDF, ScalarUDF, Volatility};
+use jiff::tz::TimeZone;
+
+/// Every function by the name that SQL calls it.
+#[derive(Debug)]
+pub struct Catalog {
+    scalars: HashMap<String, Arc<ScalarUDF>>,
+    aggregates: HashMap<String, Arc<AggregateUDF>>,
+    pub zone: TimeZone,
+}
+
+impl Catalog {
+    /// `zone` serves text without zone and the parts of a date.
+    pub fn new(zone: TimeZone) -> Self {
+        let mut scalars = HashMap::new();
+        let borrowed = datafusion_functions::all_default_functions()
+            .into_iter()
+            .chain(datafusion_functions_nested::all_default_nested_functions())
+            .chain(datafusion_spark::all_default_scalar_functions());
+        for udf in borrowed {
+            // A function whose answer depends on the clock or on chance has no place in a result
+            // that is the same for any run.
+            if udf.signature().volatility != Volatility::Immutable {
+                continue;
+            }
+            for name in udf.aliases().iter().map(String::as_str).chain([udf.name()]) {
+                scalars.insert(name.to_string(), Arc::clone(&udf));
+            }
+        }
+        let own = text::functions()
+            .chain(math::functions())
+            .chain(time::functions())
+            .chain(list::functions());
+        for definition in own {
+            let name = definition.name.to_string();
+            scalars.insert(name, Arc::new(native::udf(definition, zone.clone())));
+        }
+        scalars.insert("window".into(), Arc::new(window::window()));
+        scalars.insert("window_time".into(), Arc::new(window::window_time()));
+        let aggregates = aggregate::all().map(|udf| (udf.name().to_string(), Arc::new(udf)));
+        Catalog { scalars, aggregates: aggregates.collect(), zone }
+    }
+
+    pub fn scalar(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.scalars.get(name).cloned()
+    }
+
+    pub fn aggregate(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.aggregates.get(name).cloned()
+    }
+
+    pub fn is_aggregate(&self, name: &str) -> bool {
+        self.aggregates.contains_key(name)
+    }
+
+    pub fn is_known(&self, name: &str) -> bool {
+        self.scalars.contains_key(name) || self.aggregates.contains_key(name)
+    }
+
+    /// All names, for suggestions.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.scalars.keys().chain(self.aggregates.keys()).cloned().collect();
+        names.sort_unstable();
+        names
+    }
+}

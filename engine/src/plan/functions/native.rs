@@ -1,0 +1,178 @@
+//! A scalar function as three plain pieces: what it takes, what it returns, what it does.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use datafusion_common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, plan_err};
+use datafusion_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+use jiff::tz::TimeZone;
+
+use crate::plan::types::{sql_name, timestamp};
+
+/// What one argument is made into before the function sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    Text,
+    Int,
+    Long,
+    Double,
+    Date,
+    /// TIMESTAMP; a date is its midnight, a text is read.
+    Time,
+    /// Any integer, decimal or floating type, as it is.
+    Number,
+    /// Any array, as it is.
+    Array,
+    Any,
+}
+
+/// What a function can know beside its arguments.
+pub struct Context<'a> {
+    pub zone: &'a TimeZone,
+    pub returns: &'a DataType,
+    pub rows: usize,
+}
+
+#[derive(Debug)]
+pub struct Definition {
+    pub name: &'static str,
+    pub takes: &'static [Takes],
+    /// How many of them a call may leave out.
+    pub optional: usize,
+    /// The last one may come any number of times.
+    pub variadic: bool,
+    pub returns: fn(&[DataType]) -> DataType,
+    /// What it returns where its last argument is a constant scale.
+    pub scaled: Option<fn(&DataType, i32) -> DataType>,
+    pub run: fn(&Context, &[ArrayRef]) -> Result<ArrayRef, String>,
+}
+
+pub fn udf(definition: Definition, zone: TimeZone) -> ScalarUDF {
+    let signature = Signature::user_defined(Volatility::Immutable);
+    ScalarUDF::new_from_impl(Native { definition, zone, signature })
+}
+
+#[derive(Debug)]
+struct Native {
+    definition: Definition,
+    zone: TimeZone,
+    signature: Signature,
+}
+
+/// Names are unique in the catalog.
+impl PartialEq for Native {
+    fn eq(&self, other: &Self) -> bool {
+        self.definition.name == other.definition.name
+    }
+}
+
+impl Eq for Native {}
+
+impl Hash for Native {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.definition.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Native {
+    fn name(&self) -> &str {
+        self.definition.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let takes = self.definition.takes;
+        let least = takes.len() - self.definition.optional;
+        let most = if self.definition.variadic { usize::MAX } else { takes.len() };
+        if types.len() < least || types.len() > most {
+            let wanted = match (least, most) {
+                (least, usize::MAX) => format!("{least} or more"),
+                (least, most) if least == most => format!("{least}"),
+                (least, most) => format!("{least} to {most}"),
+            };
+            let (name, found) = (self.definition.name, types.len());
+            return plan_err!("{name} takes {wanted} arguments, found {found}");
+        }
+        let each = types.iter().enumerate();
+        each.map(|(i, found)| {
+            let wanted = takes[i.min(takes.len() - 1)];
+            taken(wanted, found).map_or_else(
+                || {
+                    let (name, number) = (self.definition.name, i + 1);
+                    let found = sql_name(found);
+                    plan_err!("{name}: argument {number} is {found}, expected {wanted:?}")
+                },
+                Ok,
+            )
+        })
+        .collect()
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok((self.definition.returns)(types))
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
+        let returns = match (self.definition.scaled, args.scalar_arguments) {
+            (Some(scaled), [_, Some(ScalarValue::Utf8(Some(scale)))]) => {
+                let Ok(scale) = scale.parse() else {
+                    return plan_err!("{}: the scale {scale:?} is no number", self.definition.name);
+                };
+                scaled(&types[0], scale)
+            }
+            _ => (self.definition.returns)(&types),
+        };
+        Ok(Arc::new(Field::new(self.definition.name, returns, true)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let returns = args.return_field.data_type().clone();
+        let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let rows = if constant { 1 } else { args.number_rows };
+        let arrays = args.args.into_iter().map(|arg| arg.into_array(rows));
+        let arrays = arrays.collect::<Result<Vec<_>>>()?;
+        let context = Context { zone: &self.zone, returns: &returns, rows };
+        let values: ArrayRef = (self.definition.run)(&context, &arrays)
+            .map_err(|reason| -> DataFusionError { exec_datafusion_err!("{reason}") })?;
+        if constant {
+            let value = ScalarValue::try_from_array(&values, 0)?;
+            return Ok(ColumnarValue::Scalar(value));
+        }
+        Ok(ColumnarValue::Array(values))
+    }
+}
+
+/// The type that an argument is cast to; `None` where Spark casts it by no rule.
+fn taken(wanted: Takes, found: &DataType) -> Option<DataType> {
+    use DataType::*;
+    let text = matches!(found, Utf8 | LargeUtf8 | Utf8View);
+    let null = matches!(found, Null);
+    let number = found.is_integer() || found.is_floating() || matches!(found, Decimal128(_, _));
+    let time = matches!(found, Timestamp(_, _) | Date32);
+    let atom = text || null || number || time || matches!(found, Boolean);
+    match wanted {
+        Takes::Text if atom => Some(Utf8),
+        Takes::Int if number || text || null => Some(Int32),
+        Takes::Long if number || text || null => Some(Int64),
+        Takes::Double if number || text || null => Some(Float64),
+        Takes::Date if time || text || null => Some(Date32),
+        Takes::Time if matches!(found, Timestamp(TimeUnit::Microsecond, None)) => {
+            Some(found.clone())
+        }
+        Takes::Time if time || text || null => Some(timestamp()),
+        Takes::Number if number => Some(found.clone()),
+        Takes::Number if text || null => Some(Float64),
+        Takes::Array if matches!(found, List(_)) => Some(found.clone()),
+        Takes::Any => Some(found.clone()),
+        _ => None,
+    }
+}

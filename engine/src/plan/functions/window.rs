@@ -1,0 +1,155 @@
+//! `window(time, size, slide, offset)`: never run, replaced by the planner with the window's start;
+//! and `window_time(window)`, the last microsecond that belongs to it.
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{DataType, Field, Fields, TimestampMicrosecondType};
+use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion_expr::expr::ScalarFunction;
+use datafusion_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use crate::plan::types::{sql_name, timestamp};
+
+pub fn window() -> ScalarUDF {
+    ScalarUDF::new_from_impl(Window { signature: Signature::user_defined(Volatility::Immutable) })
+}
+
+pub fn window_time() -> ScalarUDF {
+    ScalarUDF::new_from_impl(WindowTime { signature: Signature::any(1, Volatility::Immutable) })
+}
+
+/// `time + us`, checked.
+pub fn shift(time: Expr, us: i64) -> Expr {
+    let signature = Signature::any(1, Volatility::Immutable);
+    let udf = ScalarUDF::new_from_impl(Shift { us, signature });
+    Expr::ScalarFunction(ScalarFunction::new_udf(udf.into(), vec![time]))
+}
+
+/// Time, size and offset of a call of [`window`].
+pub fn parts(expr: &Expr) -> Option<(&Expr, i64, i64, i64)> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    if call.func.name() != "window" || call.args.len() != 4 {
+        return None;
+    }
+    let us = |expr: &Expr| match expr {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => text.parse::<i64>().ok(),
+        _ => None,
+    };
+    Some((&call.args[0], us(&call.args[1])?, us(&call.args[2])?, us(&call.args[3])?))
+}
+
+/// Time and microseconds of an expression made by [`shift`].
+pub fn shift_parts(expr: &Expr) -> Option<(&Expr, i64)> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let own = call.func.inner().as_ref() as &dyn std::any::Any;
+    Some((&call.args[0], own.downcast_ref::<Shift>()?.us))
+}
+
+/// STRUCT<start: TIMESTAMP, end: TIMESTAMP>
+pub fn window_type(time: &DataType) -> DataType {
+    let field = |name: &str| Field::new(name, time.clone(), true);
+    DataType::Struct(Fields::from(vec![field("start"), field("end")]))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Window {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Window {
+    fn name(&self) -> &str {
+        "window"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let time = match &types[0] {
+            time @ DataType::Timestamp(_, _) => time.clone(),
+            DataType::Date32 | DataType::Utf8 | DataType::Null => timestamp(),
+            other => {
+                let found = sql_name(other);
+                return plan_err!("window: the time is {found}, expected TIMESTAMP");
+            }
+        };
+        Ok(vec![time, DataType::Utf8, DataType::Utf8, DataType::Utf8])
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        let time = match &types[0] {
+            time @ DataType::Timestamp(_, _) => time.clone(),
+            _ => timestamp(),
+        };
+        Ok(window_type(&time))
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        exec_err!("a window has no value of its own; it is a group key")
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct WindowTime {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for WindowTime {
+    fn name(&self) -> &str {
+        "window_time"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        match &types[0] {
+            DataType::Struct(fields) if fields.len() == 2 && fields[1].name() == "end" => {
+                Ok(fields[1].data_type().clone())
+            }
+            other => {
+                let found = sql_name(other);
+                plan_err!("window_time: the argument is {found}, expected a window")
+            }
+        }
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        exec_err!("window_time is the window's end less a microsecond; the planner writes it so")
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Shift {
+    us: i64,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Shift {
+    fn name(&self) -> &str {
+        "shift"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types[0].clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let times = args.args[0].to_array(args.number_rows)?;
+        let times = times.as_primitive::<TimestampMicrosecondType>();
+        let shifted = times.try_unary::<_, TimestampMicrosecondType, _>(|time| {
+            time.checked_add(self.us).ok_or_else(|| {
+                arrow::error::ArrowError::ComputeError("a window's end is out of range".into())
+            })
+        })?;
+        let shifted = shifted.with_data_type(times.data_type().clone());
+        Ok(ColumnarValue::Array(std::sync::Arc::new(shifted)))
+    }
+}

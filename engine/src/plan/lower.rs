@@ -1,0 +1,432 @@
+//! The logical plan as one chain: filters, explode, rows or groups, output.
+//!
+//! Projections are inlined: every expression of a [`Chain`] reads the source's columns, the exploded
+//! element ([`ELEMENT`]) or, above an aggregate, the groups' columns ([`GROUP`]). What is no chain is
+//! refused here with its reason.
+
+use arrow::datatypes::DataType;
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{Column, DFSchema, DataFusionError, Result, ScalarValue};
+use datafusion_expr::expr::{AggregateFunction as BoundAggregate, NullTreatment, ScalarFunction};
+use datafusion_expr::utils::split_conjunction_owned;
+use datafusion_expr::{
+    Aggregate, Distinct, Expr, FetchType, Limit, LogicalPlan, SkipType, Sort, Unnest, lit,
+};
+use pelton_kernels::cpu::aggregate::AggregateFunction;
+
+use super::functions::{aggregate, window};
+
+/// Relation of the exploded element's column.
+pub const ELEMENT: &str = "$element";
+/// Relation of the groups' columns, which are named by their number: keys, then aggregates.
+pub const GROUP: &str = "$group";
+
+/// A query as one chain of steps, in the order in which rows meet them.
+#[derive(Debug, Default)]
+pub struct Chain {
+    /// WHERE below the explode, in conjuncts, over the source's columns.
+    pub filters: Vec<Expr>,
+    pub explode: Option<Exploded>,
+    pub groups: Option<Grouping>,
+    /// Over the groups' columns.
+    pub having: Vec<Expr>,
+    pub columns: Vec<(String, Expr)>,
+    pub order_by: Vec<SortKey>,
+    pub limit: Option<usize>,
+}
+
+#[derive(Debug)]
+pub struct Exploded {
+    pub list: Expr,
+    pub element: DataType,
+    /// WHERE above the explode that reads the element.
+    pub filters: Vec<Expr>,
+}
+
+#[derive(Debug, Default)]
+pub struct Grouping {
+    pub keys: Vec<Key>,
+    pub aggregates: Vec<Aggregated>,
+    /// DISTINCT rather than GROUP BY.
+    pub distinct: bool,
+}
+
+#[derive(Debug)]
+pub struct Key {
+    pub name: String,
+    /// The key; for a window the time.
+    pub expr: Expr,
+    pub window: Option<Tumbling>,
+    pub data_type: DataType,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tumbling {
+    pub size_us: i64,
+    pub slide_us: i64,
+    pub offset_us: i64,
+}
+
+#[derive(Debug)]
+pub struct Aggregated {
+    pub name: String,
+    pub function: AggregateFunction,
+    pub argument: Option<Expr>,
+    pub filter: Option<Expr>,
+    pub input: Option<DataType>,
+    pub output: DataType,
+}
+
+#[derive(Debug)]
+pub struct SortKey {
+    pub expr: Expr,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+/// Why a plan is no chain: what and what to do.
+#[derive(Debug)]
+pub struct Refused {
+    pub what: String,
+    pub fix: &'static str,
+}
+
+impl From<DataFusionError> for Refused {
+    fn from(error: DataFusionError) -> Self {
+        Refused { what: error.find_root().strip_backtrace(), fix: "" }
+    }
+}
+
+fn refuse<T>(what: impl Into<String>, fix: &'static str) -> Result<T, Refused> {
+    Err(Refused { what: what.into(), fix })
+}
+
+pub fn lower(plan: &LogicalPlan) -> Result<Chain, Refused> {
+    let mut chain = Chain::default();
+    let columns = step(plan, &mut chain)?;
+    let names = plan.schema().fields().iter().map(|field| field.name().clone());
+    chain.columns = names.zip(columns).collect();
+    Ok(chain)
+}
+
+/// Adds a plan's steps to the chain; what its columns are made of.
+fn step(plan: &LogicalPlan, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
+    match plan {
+        LogicalPlan::TableScan(scan) => {
+            let columns = scan.projected_schema.columns();
+            Ok(columns.into_iter().map(Expr::Column).collect())
+        }
+        LogicalPlan::SubqueryAlias(alias) => step(&alias.input, chain),
+        LogicalPlan::Projection(projection) => {
+            let columns = step(&projection.input, chain)?;
+            inline_all(&projection.expr, projection.input.schema(), &columns)
+        }
+        LogicalPlan::Filter(filter) => {
+            let columns = step(&filter.input, chain)?;
+            if chain.limit.is_some() {
+                return refuse("a filter above LIMIT is not in this version", "filter before it");
+            }
+            let predicate = inline(&filter.predicate, filter.input.schema(), &columns)?;
+            chain.filter(predicate);
+            Ok(columns)
+        }
+        LogicalPlan::Unnest(unnest) => explode(unnest, chain),
+        LogicalPlan::Aggregate(aggregate) => group(aggregate, chain),
+        LogicalPlan::Distinct(Distinct::All(input)) => distinct(input, chain),
+        LogicalPlan::Sort(sort) => order(sort, chain),
+        LogicalPlan::Limit(limit) => cut(limit, chain),
+        LogicalPlan::Join(_) => refuse("joins are not in this version", "read one table"),
+        LogicalPlan::Union(_) => refuse("UNION is not in this version", "write one SELECT"),
+        LogicalPlan::Window(_) => refuse(
+            "Window function is not supported on streaming DataFrames/Datasets",
+            "group by window(…) instead",
+        ),
+        other => {
+            let name = other.display().to_string();
+            let name = name.split([':', ' ']).next().unwrap_or_default().to_string();
+            refuse(format!("{name} is not in this version"), "write one SELECT over the source")
+        }
+    }
+}
+
+impl Chain {
+    fn filter(&mut self, predicate: Expr) {
+        for conjunct in split_conjunction_owned(predicate) {
+            if self.groups.is_some() {
+                self.having.push(conjunct);
+            } else if let Some(explode) = &mut self.explode
+                && reads(&conjunct, ELEMENT)
+            {
+                explode.filters.push(conjunct);
+            } else {
+                self.filters.push(conjunct);
+            }
+        }
+    }
+
+    fn nothing_above(&self, what: &str) -> Result<(), Refused> {
+        if !self.order_by.is_empty() || self.limit.is_some() {
+            let what = format!("{what} above ORDER BY or LIMIT is not in this version");
+            return refuse(what, "order and cut the outermost query");
+        }
+        Ok(())
+    }
+}
+
+pub fn reads(expr: &Expr, relation: &str) -> bool {
+    expr.column_refs().iter().any(|c| c.relation.as_ref().is_some_and(|r| r.table() == relation))
+}
+
+fn explode(unnest: &Unnest, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
+    let columns = step(&unnest.input, chain)?;
+    chain.nothing_above("explode")?;
+    if chain.groups.is_some() || chain.explode.is_some() {
+        return refuse("only one explode below the aggregate is in this version", "explode once");
+    }
+    let ([(list, _)], []) =
+        (unnest.list_type_columns.as_slice(), unnest.struct_type_columns.as_slice())
+    else {
+        return refuse("explode takes one array", "explode one array");
+    };
+    let output = unnest.dependency_indices.iter().position(|dependency| dependency == list);
+    let Some(output) = output else {
+        return refuse("explode takes one array", "explode one array");
+    };
+    let element = unnest.schema.field(output).data_type().clone();
+    chain.explode = Some(Exploded { list: columns[*list].clone(), element, filters: Vec::new() });
+    let made_of = unnest.dependency_indices.iter().map(|dependency| {
+        if dependency == list {
+            Expr::Column(element_column())
+        } else {
+            columns[*dependency].clone()
+        }
+    });
+    Ok(made_of.collect())
+}
+
+fn group(node: &Aggregate, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
+    let columns = step(&node.input, chain)?;
+    chain.nothing_above("an aggregate")?;
+    if chain.groups.is_some() {
+        return refuse(
+            "an aggregate over an aggregate is not in this version",
+            "write one GROUP BY; Spark allows windows over windows in append mode",
+        );
+    }
+    let schema = node.input.schema();
+    let mut grouping = Grouping::default();
+    for (index, key) in node.group_expr.iter().enumerate() {
+        if matches!(key, Expr::GroupingSet(_)) {
+            return refuse("GROUPING SETS are not in this version", "group by the columns");
+        }
+        let expr = inline(key, schema, &columns)?;
+        let field = node.schema.field(index);
+        let (expr, window, data_type) = match window::parts(&expr) {
+            Some((time, size_us, slide_us, offset_us)) => {
+                let window = Tumbling { size_us, slide_us, offset_us };
+                let DataType::Struct(fields) = field.data_type() else {
+                    return refuse("a window is a struct", "");
+                };
+                (time.clone(), Some(window), fields[0].data_type().clone())
+            }
+            None => (expr, None, field.data_type().clone()),
+        };
+        let name = if window.is_some() { "window".into() } else { field.name().clone() };
+        grouping.keys.push(Key { name, expr, window, data_type });
+    }
+    for (index, aggregated) in node.aggr_expr.iter().enumerate() {
+        let field = node.schema.field(node.group_expr.len() + index);
+        let name = field.name().clone();
+        let output = field.data_type().clone();
+        grouping.aggregates.push(aggregate_of(aggregated, name, output, schema, &columns)?);
+    }
+    let made_of = grouping.columns();
+    chain.groups = Some(grouping);
+    Ok(made_of)
+}
+
+fn aggregate_of(
+    expr: &Expr,
+    name: String,
+    output: DataType,
+    schema: &DFSchema,
+    columns: &[Expr],
+) -> Result<Aggregated, Refused> {
+    let Expr::AggregateFunction(BoundAggregate { func, params }) = unaliased(expr) else {
+        return refuse(format!("{expr} is no aggregate"), "");
+    };
+    if params.distinct || !params.order_by.is_empty() {
+        let what = format!("{}: DISTINCT and ORDER BY inside are not in this version", func.name());
+        return refuse(what, "leave them out");
+    }
+    let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
+    let function = aggregate::function(func.name(), ignore_nulls)
+        .ok_or_else(|| Refused { what: format!("{} has no kernel", func.name()), fix: "" })?;
+    let argument = inline(&params.args[0], schema, columns)?;
+    let filter = params.filter.as_deref().map(|f| inline(f, schema, columns)).transpose()?;
+    let counts_rows = function == AggregateFunction::Count
+        && match unaliased(&argument) {
+            Expr::Cast(cast) => is_value(&cast.expr),
+            other => is_value(other),
+        };
+    if counts_rows {
+        let function = AggregateFunction::CountRows;
+        return Ok(Aggregated { name, function, argument: None, filter, input: None, output });
+    }
+    let input = Some(super::compile::type_of(&params.args[0], schema)?);
+    Ok(Aggregated { name, function, argument: Some(argument), filter, input, output })
+}
+
+fn is_value(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(value, _) if !value.is_null())
+}
+
+impl Grouping {
+    /// What the columns of an aggregate are made of: a window is a struct of its start and end.
+    fn columns(&self) -> Vec<Expr> {
+        let keys = self.keys.iter().enumerate().map(|(index, key)| match key.window {
+            None => Expr::Column(group_column(index)),
+            Some(window) => {
+                let start = Expr::Column(group_column(index));
+                let end = window::shift(start.clone(), window.size_us);
+                let args = vec![lit("start"), start, lit("end"), end];
+                let udf = datafusion_functions::core::named_struct();
+                Expr::ScalarFunction(ScalarFunction::new_udf(udf, args))
+            }
+        });
+        let aggregates = (0..self.aggregates.len())
+            .map(|index| Expr::Column(group_column(self.keys.len() + index)));
+        keys.chain(aggregates).collect()
+    }
+}
+
+/// DISTINCT is a GROUP BY of every column.
+fn distinct(input: &LogicalPlan, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
+    let columns = step(input, chain)?;
+    chain.nothing_above("DISTINCT")?;
+    if chain.groups.is_some() {
+        return refuse(
+            "DISTINCT above an aggregate is an aggregate over an aggregate: not in this version",
+            "leave DISTINCT out: groups are distinct already",
+        );
+    }
+    let fields = input.schema().fields().iter();
+    let keys = fields.zip(columns).map(|(field, expr)| Key {
+        name: field.name().clone(),
+        expr,
+        window: None,
+        data_type: field.data_type().clone(),
+    });
+    let grouping = Grouping { keys: keys.collect(), aggregates: Vec::new(), distinct: true };
+    let made_of = grouping.columns();
+    chain.groups = Some(grouping);
+    Ok(made_of)
+}
+
+fn order(sort: &Sort, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
+    let columns = step(&sort.input, chain)?;
+    if chain.limit.is_some() {
+        return refuse("ORDER BY above LIMIT is not in this version", "order before the LIMIT");
+    }
+    let schema = sort.input.schema();
+    chain.order_by.clear();
+    for key in &sort.expr {
+        let expr = inline(&key.expr, schema, &columns)?;
+        let sort = SortKey { expr, descending: !key.asc, nulls_first: key.nulls_first };
+        chain.order_by.push(sort);
+    }
+    Ok(columns)
+}
+
+fn cut(limit: &Limit, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
+    let columns = step(&limit.input, chain)?;
+    let skipped = !matches!(limit.get_skip_type()?, SkipType::Literal(0));
+    let FetchType::Literal(fetch) = limit.get_fetch_type()? else {
+        return refuse("LIMIT is not a number", "write LIMIT 10");
+    };
+    if skipped {
+        return refuse("OFFSET is not in this version", "leave it out");
+    }
+    chain.limit = match (chain.limit, fetch) {
+        (Some(inner), Some(outer)) => Some(inner.min(outer)),
+        (inner, outer) => inner.or(outer),
+    };
+    Ok(columns)
+}
+
+fn inline_all(exprs: &[Expr], schema: &DFSchema, columns: &[Expr]) -> Result<Vec<Expr>, Refused> {
+    exprs.iter().map(|expr| inline(expr, schema, columns)).collect()
+}
+
+/// The expression over what the columns below are made of; aliases are dropped, fields of a struct
+/// that is made in place are taken from it.
+fn inline(expr: &Expr, schema: &DFSchema, columns: &[Expr]) -> Result<Expr, Refused> {
+    let inlined = expr.clone().transform_up(|node| {
+        let replaced = match &node {
+            Expr::Column(column) => {
+                let index = schema.index_of_column(column)?;
+                columns[index].clone()
+            }
+            Expr::Alias(alias) => alias.expr.as_ref().clone(),
+            Expr::ScalarFunction(call) => match field_in_place(call) {
+                Some(field) => field,
+                None => return Ok(Transformed::no(node)),
+            },
+            _ => return Ok(Transformed::no(node)),
+        };
+        Ok(Transformed::yes(replaced))
+    })?;
+    Ok(inlined.data)
+}
+
+/// `get_field(named_struct('a', x, …), 'a')` is `x`; `window_time(…)` is its end less 1 µs.
+fn field_in_place(call: &ScalarFunction) -> Option<Expr> {
+    let Some(Expr::ScalarFunction(inner)) = call.args.first() else { return None };
+    if inner.func.name() != "named_struct" {
+        return None;
+    }
+    let field = |name: &str| {
+        let at = inner.args.chunks(2).find(|pair| text(&pair[0]).is_some_and(|n| n == name))?;
+        Some(at[1].clone())
+    };
+    match call.func.name() {
+        "get_field" => field(text(call.args.get(1)?)?),
+        "window_time" => Some(window::shift(field("end")?, -1)),
+        _ => None,
+    }
+}
+
+fn text(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => Some(text),
+        _ => None,
+    }
+}
+
+fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}
+
+pub fn element_column() -> Column {
+    Column::new(Some(ELEMENT), "element")
+}
+
+pub fn group_column(index: usize) -> Column {
+    Column::new(Some(GROUP), index.to_string())
+}
+
+/// Gives the groups' columns in an expression new numbers.
+pub fn renumber_groups(expr: &mut Expr, moved: &impl Fn(usize) -> usize) {
+    let taken = std::mem::replace(expr, lit(ScalarValue::Null));
+    let renumbered = taken.transform_up(|node| match &node {
+        Expr::Column(column) if column.relation.as_ref().is_some_and(|r| r.table() == GROUP) => {
+            let index = column.name.parse().expect("groups' columns are named by their number");
+            Ok(Transformed::yes(Expr::Column(group_column(moved(index)))))
+        }
+        _ => Ok(Transformed::no(node)),
+    });
+    *expr = renumbered.expect("the rule returns no error").data;
+}

@@ -1,0 +1,90 @@
+//! Which output mode a query allows: Spark's rules (SEMANTICS 2), with Spark's reasons.
+
+use std::ops::Range;
+
+use super::lower::Chain;
+use super::sql::Marks;
+use crate::job::finding::Finding;
+use crate::job::spec::OutputMode;
+
+/// What the rules need to know beside the chain.
+pub struct Facts<'a> {
+    pub mode: OutputMode,
+    pub marks: &'a Marks,
+    /// A key is the watermark's column, or a window over it.
+    pub grouped_by_event_time: bool,
+    pub watermark: bool,
+    /// The source ends, and every group with it.
+    pub bounded: bool,
+    pub whole: Range<usize>,
+}
+
+/// Every reason for which the mode does not fit the query.
+pub fn check(chain: &Chain, facts: &Facts) -> Vec<Finding> {
+    if facts.mode == OutputMode::Batch {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    let mut refuse = |at: &Option<Range<usize>>, what: &str, fix: String| {
+        let at = at.clone().unwrap_or_else(|| facts.whole.clone());
+        findings.push(Finding::new(at, what, fix));
+    };
+    match (&chain.groups, facts.mode) {
+        (None, OutputMode::Complete) => refuse(
+            &None,
+            "Invalid streaming output mode: complete. This output mode is not supported for no \
+             streaming aggregations: without groups there is no table to show whole",
+            "set mode = \"append\" or \"update\"".into(),
+        ),
+        (Some(groups), OutputMode::Append)
+            if !facts.bounded && !(facts.watermark && facts.grouped_by_event_time) =>
+        {
+            let clause = if groups.distinct { "DISTINCT" } else { "GROUP BY" };
+            let missing = match facts.watermark {
+                true => format!("the {clause} has no window over the watermark's column"),
+                false => "the source has no watermark".to_string(),
+            };
+            let what = format!(
+                "Invalid streaming output mode: append. This output mode is not supported for \
+                 streaming aggregations without watermark: {missing}, so no group is ever final"
+            );
+            let at = if groups.distinct { &facts.marks.distinct } else { &facts.marks.group_by };
+            let fix = match facts.watermark {
+                true => {
+                    "group by window(…) of the watermark's column, or set mode = \"update\" or \
+                         \"complete\""
+                }
+                false => {
+                    "give the source a watermark and group by window(…) of its column, or set \
+                          mode = \"update\" or \"complete\""
+                }
+            };
+            refuse(at, &what, fix.into());
+        }
+        _ => {}
+    }
+    if !chain.order_by.is_empty() && !(chain.groups.is_some() && facts.mode == OutputMode::Complete)
+    {
+        let fix = match chain.groups {
+            Some(_) => "leave ORDER BY out, or set mode = \"complete\"",
+            None => "leave ORDER BY out: rows leave in the order in which they came",
+        };
+        refuse(
+            &facts.marks.order_by,
+            "Sorting is not supported on streaming DataFrames/Datasets, unless it is on aggregated \
+             DataFrame/Dataset in Complete output mode",
+            fix.into(),
+        );
+    }
+    if chain.limit.is_some() && facts.mode == OutputMode::Update {
+        refuse(
+            &facts.marks.limit,
+            "Limits are not supported on streaming DataFrames/Datasets in Update output mode",
+            match chain.groups {
+                Some(_) => "leave LIMIT out, or set mode = \"complete\"".into(),
+                None => "leave LIMIT out, or set mode = \"append\"".into(),
+            },
+        );
+    }
+    findings
+}

@@ -1,0 +1,364 @@
+//! Queries and their clauses: scopes, output names, what is refused before binding.
+//!
+//! After this every column is named letter by letter as its relation spells it, every item of
+//! SELECT has an alias, and `*` is gone. Expressions are in `calls`.
+
+use std::ops::Range;
+
+use datafusion_sql::sqlparser::ast::{
+    Distinct, Expr, GroupByExpr, Ident, LimitClause, ObjectNamePart, OrderBy, OrderByKind, Query,
+    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, Spanned, TableAlias,
+    TableFactor, TableWithJoins, WildcardAdditionalOptions,
+};
+use datafusion_sql::sqlparser::tokenizer::Span;
+
+use super::Marks;
+use super::calls::{self, Clause};
+use super::lateral;
+use super::names;
+use super::place::Places;
+use super::scope::{Relation, Scope, nearest, quoted, same};
+use crate::job::finding::Finding;
+use crate::job::spec::SourceSpec;
+use crate::plan::functions::Catalog;
+
+pub(super) struct Rewriter<'a> {
+    /// The source's table, then the queries that WITH names.
+    tables: Vec<Relation>,
+    pub catalog: &'a Catalog,
+    pub places: &'a Places<'a>,
+    pub findings: Vec<Finding>,
+}
+
+/// Resolves names in place; where the clauses of the outermost query stand.
+pub fn rewrite(
+    query: &mut Query,
+    source: &SourceSpec,
+    catalog: &Catalog,
+    places: &Places,
+) -> Result<Marks, Vec<Finding>> {
+    let columns = source.schema.iter().map(|column| column.name.clone()).collect();
+    let table = Relation { name: Some(source.name.clone()), columns };
+    let mut rewriter = Rewriter { tables: vec![table], catalog, places, findings: Vec::new() };
+    let marks = rewriter.marks(query);
+    rewriter.query(query);
+    if rewriter.findings.is_empty() { Ok(marks) } else { Err(rewriter.findings) }
+}
+
+impl Rewriter<'_> {
+    pub fn refuse(&mut self, span: Span, what: impl Into<String>, fix: impl Into<String>) {
+        self.findings.push(Finding::new(self.places.range(span), what, fix));
+    }
+
+    fn marks(&self, query: &Query) -> Marks {
+        let range = |span: Span| -> Option<Range<usize>> { Some(self.places.range(span)) };
+        let mut marks = Marks {
+            order_by: query.order_by.as_ref().and_then(|o| range(o.span())),
+            limit: query.limit_clause.as_ref().and_then(|l| range(l.span())),
+            ..Marks::default()
+        };
+        if let SetExpr::Select(select) = query.body.as_ref() {
+            marks.group_by = match &select.group_by {
+                GroupByExpr::Expressions(keys, _) if !keys.is_empty() => {
+                    range(Span::union_iter(keys.iter().map(|key| key.span())))
+                }
+                _ => None,
+            };
+            marks.having = select.having.as_ref().and_then(|h| range(h.span()));
+            marks.distinct = select.distinct.as_ref().and_then(|_| range(select.span()));
+        }
+        marks
+    }
+
+    /// Names of the query's columns.
+    fn query(&mut self, query: &mut Query) -> Vec<String> {
+        let known = self.tables.len();
+        if let Some(with) = &mut query.with {
+            for cte in &mut with.cte_tables {
+                let columns = self.query(&mut cte.query);
+                if !cte.alias.columns.is_empty() {
+                    let span = cte.alias.name.span;
+                    self.refuse(span, "columns renamed by WITH", "give the names in its SELECT");
+                }
+                let name = cte.alias.name.value.clone();
+                cte.alias.name = quoted(&name, &cte.alias.name);
+                self.tables.push(Relation { name: Some(name), columns });
+            }
+        }
+        let columns = match query.body.as_mut() {
+            SetExpr::Select(select) => self.select(select, query.order_by.as_mut()),
+            SetExpr::Query(inner) => self.query(inner),
+            SetExpr::SetOperation { op, left, right, .. } => {
+                let span = left.span().union(&right.span());
+                let what = match op {
+                    SetOperator::Union => "UNION is not in this version".to_string(),
+                    op => format!("{op} needs the whole of both sides, which a stream never has"),
+                };
+                self.refuse(span, what, "write one SELECT over the source");
+                Vec::new()
+            }
+            other => {
+                let span = other.span();
+                self.refuse(span, "the query is not a SELECT", "write one SELECT over the source");
+                Vec::new()
+            }
+        };
+        self.tables.truncate(known);
+        if let Some(LimitClause::LimitOffset { offset: Some(offset), .. }) = &query.limit_clause {
+            let span = offset.span();
+            self.refuse(span, "OFFSET is not in this version", "leave it out");
+        }
+        columns
+    }
+
+    fn select(&mut self, select: &mut Select, order_by: Option<&mut OrderBy>) -> Vec<String> {
+        self.refuse_clauses(select);
+        let mut scope = Scope::default();
+        for view in std::mem::take(&mut select.lateral_views) {
+            lateral::into_from(self, &mut select.from, view);
+        }
+        for table in &mut select.from {
+            if let Some(relation) = self.from(table) {
+                scope.relations.push(relation);
+            }
+        }
+        let window = self.group_window(&mut select.group_by, &scope);
+        let columns = self.items(&mut select.projection, &scope, window.as_ref());
+        if let Some(condition) = &mut select.selection {
+            calls::rewrite(self, condition, &scope, None, Clause::Where);
+        }
+        scope.aliases = columns.clone();
+        let window = window.as_ref();
+        if let GroupByExpr::Expressions(keys, modifiers) = &mut select.group_by {
+            if !modifiers.is_empty() {
+                let span = keys.first().map_or(Span::empty(), |key| key.span());
+                self.refuse(
+                    span,
+                    "ROLLUP and CUBE are not in this version",
+                    "group by the columns",
+                );
+            }
+            for key in keys.iter_mut().filter(|key| !is_ordinal(key)) {
+                if !calls::is_window(key) {
+                    calls::rewrite(self, key, &scope, window, Clause::GroupBy);
+                }
+            }
+        }
+        if let Some(having) = &mut select.having {
+            calls::rewrite(self, having, &scope, window, Clause::Output);
+        }
+        if let Some(OrderBy { kind: OrderByKind::Expressions(exprs), .. }) = order_by {
+            scope.aliases_first = true;
+            for order in exprs.iter_mut() {
+                if !is_ordinal(&order.expr) {
+                    calls::rewrite(self, &mut order.expr, &scope, window, Clause::Output);
+                }
+                // NULL is the least value: first ascending, last descending.
+                let ascending = order.options.asc.unwrap_or(true);
+                order.options.nulls_first.get_or_insert(ascending);
+            }
+        }
+        columns
+    }
+
+    fn refuse_clauses(&mut self, select: &Select) {
+        let whole = select.select_token.0.span;
+        let clauses = [
+            (!select.sort_by.is_empty(), "SORT BY"),
+            (!select.cluster_by.is_empty(), "CLUSTER BY"),
+            (!select.distribute_by.is_empty(), "DISTRIBUTE BY"),
+            (!select.connect_by.is_empty(), "CONNECT BY"),
+            (!select.named_window.is_empty(), "WINDOW"),
+            (select.qualify.is_some(), "QUALIFY"),
+            (select.top.is_some(), "TOP"),
+            (select.into.is_some(), "INTO"),
+        ];
+        for (_, name) in clauses.iter().filter(|(there, _)| *there) {
+            self.refuse(whole, format!("{name} has no meaning over a stream"), "leave it out");
+        }
+        if let Some(Distinct::On(_)) = &select.distinct {
+            self.refuse(whole, "DISTINCT ON is not Spark's SQL", "write DISTINCT or GROUP BY");
+        }
+        if select.from.is_empty() {
+            let fix = format!("write FROM {}", self.tables[0].name.as_deref().unwrap_or_default());
+            self.refuse(whole, "SELECT without FROM reads no stream", fix);
+        }
+        if let Some(second) = select.from.get(1) {
+            let span = second.span();
+            self.refuse(span, "joins are not in this version", "read one table");
+        }
+    }
+
+    fn from(&mut self, table: &mut TableWithJoins) -> Option<Relation> {
+        if let Some(join) = table.joins.first() {
+            let span = join.relation.span();
+            self.refuse(span, "joins are not in this version", "read one table");
+            return None;
+        }
+        match &mut table.relation {
+            TableFactor::Table { name, alias, args: None, .. } => {
+                let part = name.0.last_mut()?;
+                let ObjectNamePart::Identifier(ident) = part else { return None };
+                let known = |t: &&Relation| t.name.as_ref().is_some_and(|n| same(n, &ident.value));
+                match self.tables.iter().rev().find(known).cloned() {
+                    Some(found) => {
+                        let table_name = found.name.clone().unwrap_or_default();
+                        *ident = quoted(&table_name, ident);
+                        let name = rename(alias).or(found.name);
+                        Some(Relation { name, columns: found.columns })
+                    }
+                    None => {
+                        let ident = ident.clone();
+                        self.unknown_table(&ident);
+                        None
+                    }
+                }
+            }
+            TableFactor::Derived { subquery, alias, lateral: false, .. } => {
+                let columns = self.query(subquery);
+                Some(Relation { name: rename(alias), columns })
+            }
+            other => {
+                let span = other.span();
+                self.refuse(span, "this FROM is not in this version", "read the source's table");
+                None
+            }
+        }
+    }
+
+    fn unknown_table(&mut self, ident: &Ident) {
+        let names: Vec<&str> = self.tables.iter().filter_map(|t| t.name.as_deref()).collect();
+        let fix = match nearest(&ident.value, names.iter().copied()) {
+            Some(name) => format!("did you mean {name}?"),
+            None => format!("the source's table is {}", names[0]),
+        };
+        self.refuse(ident.span, format!("unknown table {}", ident.value), fix);
+    }
+
+    /// The window call of GROUP BY, rewritten: what the bare name `window` stands for elsewhere.
+    fn group_window(&mut self, group_by: &mut GroupByExpr, scope: &Scope) -> Option<Expr> {
+        let GroupByExpr::Expressions(keys, _) = group_by else { return None };
+        let mut found: Option<Expr> = None;
+        for key in keys.iter_mut().filter(|key| calls::is_window(key)) {
+            let span = key.span();
+            if found.is_some() {
+                self.refuse(
+                    span,
+                    "Multiple time/session window expressions would result in a cartesian product \
+                     of rows, therefore they are currently not supported",
+                    "group by one window",
+                );
+                continue;
+            }
+            calls::rewrite(self, key, scope, None, Clause::GroupBy);
+            found = Some(key.clone());
+        }
+        found
+    }
+
+    /// Gives every item its name and replaces `*` by the columns it stands for.
+    fn items(
+        &mut self,
+        items: &mut Vec<SelectItem>,
+        scope: &Scope,
+        window: Option<&Expr>,
+    ) -> Vec<String> {
+        let mut columns = Vec::new();
+        for item in std::mem::take(items) {
+            let (mut expr, alias) = match item {
+                SelectItem::UnnamedExpr(expr) => {
+                    let name = names::of_column(&expr);
+                    (expr, Ident::new(name))
+                }
+                SelectItem::ExprWithAlias { expr, alias } => (expr, alias),
+                SelectItem::Wildcard(options) => {
+                    self.star(None, &options, scope, &mut columns, items);
+                    continue;
+                }
+                SelectItem::QualifiedWildcard(
+                    SelectItemQualifiedWildcardKind::ObjectName(name),
+                    options,
+                ) => {
+                    let relation = name.0.last().and_then(|part| part.as_ident()).cloned();
+                    self.star(relation.as_ref(), &options, scope, &mut columns, items);
+                    continue;
+                }
+                other => {
+                    let span = other.span();
+                    self.refuse(span, "this item is not in this version", "name the columns");
+                    continue;
+                }
+            };
+            let clause = if calls::explode(&mut expr) { Clause::Explode } else { Clause::Select };
+            calls::rewrite(self, &mut expr, scope, window, clause);
+            let alias = quoted(&alias.value, &alias);
+            columns.push(alias.value.clone());
+            items.push(SelectItem::ExprWithAlias { expr, alias });
+        }
+        columns
+    }
+
+    fn star(
+        &mut self,
+        relation: Option<&Ident>,
+        options: &WildcardAdditionalOptions,
+        scope: &Scope,
+        columns: &mut Vec<String>,
+        items: &mut Vec<SelectItem>,
+    ) {
+        let span = options.wildcard_token.0.span;
+        if options.opt_replace.is_some() || options.opt_rename.is_some() {
+            self.refuse(span, "this form of * is not in this version", "name the columns");
+        }
+        let except: Vec<&Ident> = options
+            .opt_except
+            .iter()
+            .flat_map(|except| {
+                std::iter::once(&except.first_element).chain(&except.additional_elements)
+            })
+            .collect();
+        let named = |r: &&Relation| match relation {
+            Some(ident) => r.name.as_ref().is_some_and(|name| same(name, &ident.value)),
+            None => true,
+        };
+        let relations: Vec<&Relation> = scope.relations.iter().filter(named).collect();
+        if let (Some(ident), true) = (relation, relations.is_empty()) {
+            let known: Vec<&str> =
+                scope.relations.iter().filter_map(|r| r.name.as_deref()).collect();
+            let fix = format!("the relations here are {}", known.join(", "));
+            self.refuse(ident.span, format!("unknown relation {}", ident.value), fix);
+        }
+        for relation in relations {
+            for name in &relation.columns {
+                if except.iter().any(|ident| same(&ident.value, name)) {
+                    continue;
+                }
+                let ident = Ident { value: name.clone(), quote_style: Some('`'), span };
+                let expr = match &relation.name {
+                    Some(relation) => {
+                        let relation = Ident::with_quote('`', relation.clone());
+                        Expr::CompoundIdentifier(vec![relation, ident.clone()])
+                    }
+                    None => Expr::Identifier(ident.clone()),
+                };
+                columns.push(name.clone());
+                items.push(SelectItem::ExprWithAlias { expr, alias: ident });
+            }
+        }
+    }
+}
+
+/// The alias as the binder is to take it; column lists after it are not Spark's.
+fn rename(alias: &mut Option<TableAlias>) -> Option<String> {
+    let alias = alias.as_mut()?;
+    alias.name = quoted(&alias.name.value.clone(), &alias.name);
+    Some(alias.name.value.clone())
+}
+
+/// `GROUP BY 1` and `ORDER BY 2` count the items of SELECT.
+fn is_ordinal(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if matches!(
+        value.value,
+        datafusion_sql::sqlparser::ast::Value::Number(_, _)
+    ))
+}

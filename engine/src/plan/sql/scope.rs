@@ -1,0 +1,92 @@
+//! Which names a clause can read, and what a name in any spelling stands for.
+
+use datafusion_sql::sqlparser::ast::{Expr, Ident};
+
+/// The relations of one FROM, and the columns that each of them offers, in their own spelling.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    pub relations: Vec<Relation>,
+    /// Names that SELECT gives: GROUP BY and HAVING read them after the columns, ORDER BY before.
+    pub aliases: Vec<String>,
+    pub aliases_first: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Relation {
+    /// As the query calls it; `None` for a subquery without a name.
+    pub name: Option<String>,
+    pub columns: Vec<String>,
+}
+
+pub enum Resolved {
+    /// The column, and how many of the name's parts it took.
+    Column(Expr, usize),
+    Ambiguous(String),
+    Unknown,
+}
+
+impl Scope {
+    /// What the parts of a name stand for; case does not matter.
+    pub fn resolve(&self, parts: &[Ident]) -> Resolved {
+        if self.aliases_first
+            && let Some(alias) = self.alias(&parts[0])
+        {
+            return Resolved::Column(alias, 1);
+        }
+        if let [relation, column, ..] = parts
+            && let Some(found) = self.qualified(relation, column)
+        {
+            return Resolved::Column(found, 2);
+        }
+        let mut found = None;
+        for relation in &self.relations {
+            for column in relation.columns.iter().filter(|name| same(name, &parts[0].value)) {
+                if found.is_some() {
+                    return Resolved::Ambiguous(column.clone());
+                }
+                found = Some(Expr::Identifier(quoted(column, &parts[0])));
+            }
+        }
+        match found.or_else(|| self.alias(&parts[0])) {
+            Some(found) => Resolved::Column(found, 1),
+            None => Resolved::Unknown,
+        }
+    }
+
+    /// Every name that could have been meant, in the order of the relations.
+    pub fn names(&self) -> Vec<&str> {
+        let columns = self.relations.iter().flat_map(|relation| &relation.columns);
+        columns.chain(&self.aliases).map(String::as_str).collect()
+    }
+
+    fn qualified(&self, relation: &Ident, column: &Ident) -> Option<Expr> {
+        let named = |r: &&Relation| r.name.as_ref().is_some_and(|name| same(name, &relation.value));
+        let found = self.relations.iter().find(named)?;
+        let name = found.columns.iter().find(|name| same(name, &column.value))?;
+        let relation_name = found.name.as_deref().unwrap_or_default();
+        Some(Expr::CompoundIdentifier(vec![quoted(relation_name, relation), quoted(name, column)]))
+    }
+
+    fn alias(&self, part: &Ident) -> Option<Expr> {
+        let alias = self.aliases.iter().find(|name| same(name, &part.value))?;
+        Some(Expr::Identifier(quoted(alias, part)))
+    }
+}
+
+pub fn same(a: &str, b: &str) -> bool {
+    a.to_lowercase() == b.to_lowercase()
+}
+
+/// A name that the binder takes letter by letter, standing where `from` stands.
+pub fn quoted(name: &str, from: &Ident) -> Ident {
+    Ident { value: name.to_string(), quote_style: Some('`'), span: from.span }
+}
+
+/// The known name that a misspelt one most resembles.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = name.to_lowercase();
+    let scored =
+        known.into_iter().map(|k| (strsim::damerau_levenshtein(&lower, &k.to_lowercase()), k));
+    let allowed = (lower.chars().count() / 3).max(1);
+    scored.filter(|(distance, _)| *distance <= allowed).min_by_key(|(d, _)| *d).map(|(_, k)| k)
+}

@@ -1,0 +1,271 @@
+//! What Spark's spellings are made of once they are the binder's: names, literals, calls.
+
+use datafusion_sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+use datafusion_sql::sqlparser::ast::{
+    BinaryOperator, CaseWhen, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, NullTreatment, ObjectName,
+    UnaryOperator, Value,
+};
+use datafusion_sql::sqlparser::tokenizer::Span;
+
+/// Why a function has no place in a result that is the same for any run.
+pub(super) fn volatile(name: &str) -> Option<&'static str> {
+    match name {
+        "now" | "current_timestamp" | "current_date" | "localtimestamp" | "curdate"
+        | "current_time" | "unix_timestamp_now" => Some("depends on when the job runs"),
+        "rand" | "randn" | "random" | "uuid" | "shuffle" | "monotonically_increasing_id" => {
+            Some("differs each time it is asked")
+        }
+        _ => None,
+    }
+}
+
+/// One spelling for functions that have several.
+pub(super) fn canonical(name: &str) -> &str {
+    match name {
+        "mean" => "avg",
+        "first_value" | "any_value" => "first",
+        "last_value" => "last",
+        "every" => "bool_and",
+        "some" | "any" => "bool_or",
+        "std" | "stddev_samp" => "stddev",
+        "var_samp" => "variance",
+        "char_length" | "character_length" | "len" => "length",
+        "lcase" => "lower",
+        "ucase" => "upper",
+        "substr" => "substring",
+        "ifnull" | "nvl" => "coalesce",
+        "pow" => "power",
+        "ceiling" => "ceil",
+        "signum" => "sign",
+        "dayofmonth" => "day",
+        "dow" => "dayofweek",
+        "doy" => "dayofyear",
+        "week" => "weekofyear",
+        "date_diff" => "datediff",
+        "regexp" | "regexp_like" => "rlike",
+        "isnan" => "is_nan",
+        other => other,
+    }
+}
+
+/// Calls that are other expressions in disguise.
+pub(super) fn respell(name: &str, function: &mut Function) -> Option<Expr> {
+    let args = match &function.args {
+        FunctionArguments::List(list) => {
+            list.args.iter().map(expression_of).collect::<Option<Vec<_>>>()?
+        }
+        _ => return None,
+    };
+    if let (Some(data_type), [arg]) = (cast_target(name), args.as_slice()) {
+        return Some(cast(arg.clone(), data_type));
+    }
+    let mut args = args.into_iter();
+    match (name, args.len()) {
+        ("if" | "iff", 3) => {
+            let condition = args.next()?;
+            Some(case(condition, args.next()?, args.next()))
+        }
+        ("nvl2", 3) => {
+            let condition = Expr::IsNotNull(Box::new(args.next()?));
+            Some(case(condition, args.next()?, args.next()))
+        }
+        ("nullif", 2) => {
+            let (left, right) = (args.next()?, args.next()?);
+            let equal = binary(left.clone(), BinaryOperator::Eq, right);
+            Some(case(equal, Expr::Value(Value::Null.into()), Some(left)))
+        }
+        ("coalesce", 1..) => {
+            let last = args.next_back();
+            let conditions = args.map(|arg| CaseWhen {
+                condition: Expr::IsNotNull(Box::new(arg.clone())),
+                result: arg,
+            });
+            Some(Expr::Case {
+                case_token: AttachedToken::empty(),
+                end_token: AttachedToken::empty(),
+                operand: None,
+                conditions: conditions.collect(),
+                else_result: last.map(Box::new),
+            })
+        }
+        ("isnull", 1) => Some(Expr::IsNull(Box::new(args.next()?))),
+        ("isnotnull", 1) => Some(Expr::IsNotNull(Box::new(args.next()?))),
+        ("mod", 2) => Some(binary(args.next()?, BinaryOperator::Modulo, args.next()?)),
+        ("negative", 1) => {
+            Some(Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(args.next()?) })
+        }
+        ("positive", 1) => args.next(),
+        _ => None,
+    }
+}
+
+pub(super) fn cast_target(name: &str) -> Option<DataType> {
+    Some(match name {
+        "tinyint" => DataType::TinyInt(None),
+        "smallint" => DataType::SmallInt(None),
+        "int" => DataType::Int(None),
+        "bigint" => DataType::BigInt(None),
+        "float" => DataType::Float(ExactNumberInfo::None),
+        "double" => DataType::Double(ExactNumberInfo::None),
+        "decimal" => DataType::Decimal(ExactNumberInfo::PrecisionAndScale(10, 0)),
+        "string" => DataType::String(None),
+        "boolean" => DataType::Boolean,
+        "date" => DataType::Date,
+        "timestamp" => {
+            DataType::Timestamp(None, datafusion_sql::sqlparser::ast::TimezoneInfo::None)
+        }
+        _ => return None,
+    })
+}
+
+/// `first(v, true)` is `first(v) IGNORE NULLS`.
+pub(super) fn ignore_nulls(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    if let [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(flag)))] =
+        list.args.as_slice()
+        && let Value::Boolean(ignore) = flag.value
+    {
+        list.args.truncate(1);
+        if ignore {
+            function.null_treatment = Some(NullTreatment::IgnoreNulls);
+        }
+    }
+}
+
+/// The scale of `round(x, 2)` as a text: a constant before types are known, unlike a typed number.
+pub(super) fn constant_scale(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    if let [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(scale))] = list.args.as_mut_slice()
+        && let Expr::Cast { expr, .. } = &*scale
+        && let Expr::Value(value) = expr.as_ref()
+        && let Value::Number(digits, _) = &value.value
+    {
+        *scale = Expr::Value(Value::SingleQuotedString(digits.clone()).with_span(value.span));
+    }
+}
+
+/// `x BETWEEN a AND b` is `x >= a AND x <= b`: the binder compares by Spark's rules then.
+pub(super) fn between(expr: &mut Expr) {
+    let Expr::Between { expr: inner, negated, low, high } = expr else { return };
+    let negated = *negated;
+    let inner = take(inner);
+    let least = binary(inner.clone(), BinaryOperator::GtEq, take(low));
+    let greatest = binary(inner, BinaryOperator::LtEq, take(high));
+    let both = Expr::Nested(Box::new(binary(least, BinaryOperator::And, greatest)));
+    *expr = if negated { not(both) } else { both };
+}
+
+/// A number with Spark's type: INT, BIGINT, DECIMAL, or DOUBLE where it has an exponent.
+pub(super) fn number(digits: &str, long: bool, span: Span) -> Expr {
+    let value = |text: &str| Expr::Value(Value::Number(text.into(), false).with_span(span));
+    if digits.contains(['e', 'E']) {
+        return cast(value(digits), DataType::Double(ExactNumberInfo::None));
+    }
+    if let Some((whole, fraction)) = digits.split_once('.') {
+        let whole = whole.trim_start_matches('0');
+        let scale = fraction.len();
+        let precision = (whole.len() + scale).max(scale).max(1);
+        let info = ExactNumberInfo::PrecisionAndScale(precision as u64, scale as i64);
+        let text = Value::SingleQuotedString(digits.into()).with_span(span);
+        return cast(Expr::Value(text), DataType::Decimal(info));
+    }
+    match digits.parse::<i64>() {
+        Ok(n) if !long && i32::try_from(n).is_ok() => cast(value(digits), DataType::Int(None)),
+        Ok(_) => cast(value(digits), DataType::BigInt(None)),
+        Err(_) => {
+            let info = ExactNumberInfo::PrecisionAndScale(digits.len() as u64, 0);
+            let text = Value::SingleQuotedString(digits.into()).with_span(span);
+            cast(Expr::Value(text), DataType::Decimal(info))
+        }
+    }
+}
+
+/// `-5` is one literal: the least INT has no positive twin.
+pub(super) fn negative(inner: &Expr) -> Option<Expr> {
+    let Expr::Cast { expr, .. } = inner else { return None };
+    let Expr::Value(value) = expr.as_ref() else { return None };
+    match &value.value {
+        Value::Number(digits, _) if !digits.starts_with('-') => {
+            let negative = format!("-{digits}");
+            if digits.contains(['e', 'E']) {
+                let value = Value::Number(negative, false).with_span(value.span);
+                return Some(cast(Expr::Value(value), DataType::Double(ExactNumberInfo::None)));
+            }
+            let fits = negative.parse::<i64>().is_ok_and(|n| i32::try_from(n).is_ok());
+            let data_type = if fits { DataType::Int(None) } else { DataType::BigInt(None) };
+            Some(cast(Expr::Value(Value::Number(negative, false).with_span(value.span)), data_type))
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn fields(root: Expr, names: &[Ident]) -> Expr {
+    names.iter().fold(root, |root, name| {
+        let field = Value::SingleQuotedString(name.value.to_lowercase()).with_span(name.span);
+        call("get_field", vec![root, Expr::Value(field)], name.span)
+    })
+}
+
+pub(super) fn cast(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
+}
+
+pub(super) fn case(condition: Expr, result: Expr, otherwise: Option<Expr>) -> Expr {
+    Expr::Case {
+        case_token: AttachedToken::empty(),
+        end_token: AttachedToken::empty(),
+        operand: None,
+        conditions: vec![CaseWhen { condition, result }],
+        else_result: otherwise.map(Box::new),
+    }
+}
+
+pub(super) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+pub(super) fn not(inner: Expr) -> Expr {
+    Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(inner) }
+}
+
+pub(super) fn int(digits: &str) -> Expr {
+    number(digits, false, Span::empty())
+}
+
+pub(super) fn call(name: &str, args: Vec<Expr>, span: Span) -> Expr {
+    let args = args.into_iter().map(argument).collect();
+    Expr::Function(Function {
+        name: object_name(name, span),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args,
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+pub(super) fn argument(expr: Expr) -> FunctionArg {
+    FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
+}
+
+pub(super) fn expression_of(arg: &FunctionArg) -> Option<Expr> {
+    match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    }
+}
+
+pub(super) fn object_name(name: &str, span: Span) -> ObjectName {
+    ObjectName::from(vec![Ident { value: name.into(), quote_style: None, span }])
+}
+
+pub(super) fn take(expr: &mut Box<Expr>) -> Expr {
+    std::mem::replace(expr.as_mut(), Expr::Value(Value::Null.into()))
+}
