@@ -13,6 +13,7 @@ pub mod job;
 pub mod memory;
 pub mod pipeline;
 pub mod plan;
+pub mod progress;
 pub mod sink;
 pub mod state;
 pub mod storage;

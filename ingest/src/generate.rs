@@ -59,6 +59,14 @@ impl Suite {
         Some(Suite { seed, kind })
     }
 
+    /// Bytes of a row, about.
+    pub fn row_bytes(&self) -> u64 {
+        match self.kind {
+            Kind::Sensors => 48,
+            Kind::Words(_) => 36,
+        }
+    }
+
     /// Appends rows `first_row .. first_row + rows`, each with its line feed.
     pub fn write(&self, first_row: u64, rows: u64, out: &mut Vec<u8>) {
         out.reserve(rows as usize * 64);

@@ -13,5 +13,20 @@ mod cells;
 mod number;
 mod time;
 
+/// Microseconds since 1970-01-01T00:00:00Z as `2024-05-01T12:00:00.123Z`, cut to milliseconds.
+pub fn instant_millis(us: i64) -> String {
+    let mut text = Vec::new();
+    time::timestamp(&mut text, us, b'T', time::Fraction::Millis);
+    text.push(b'Z');
+    String::from_utf8(text).expect("a timestamp is ASCII")
+}
+
+/// RFC 4648, section 4, with padding.
+pub fn base64(bytes: &[u8]) -> String {
+    let mut text = Vec::new();
+    number::base64(&mut text, bytes);
+    String::from_utf8(text).expect("base64 is ASCII")
+}
+
 #[cfg(test)]
 mod tests;

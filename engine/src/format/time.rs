@@ -10,6 +10,8 @@ const DAY_US: i64 = 86_400_000_000;
 pub enum Fraction {
     /// None, three or six digits: files.
     Thousands,
+    /// Three digits: progress reports.
+    Millis,
     /// As many digits as it takes: the console.
     Shortest,
 }
@@ -47,7 +49,7 @@ pub fn timestamp(out: &mut Vec<u8>, us: i64, separator: u8, fraction: Fraction) 
     out.push(b':');
     two_digits(out, seconds % 60);
     let micros = (of_day % 1_000_000) as u32;
-    if micros == 0 {
+    if micros == 0 && fraction != Fraction::Millis {
         return;
     }
     out.push(b'.');
@@ -56,6 +58,7 @@ pub fn timestamp(out: &mut Vec<u8>, us: i64, separator: u8, fraction: Fraction) 
     two_digits(out, micros / 100 % 100);
     two_digits(out, micros % 100);
     match fraction {
+        Fraction::Millis => out.truncate(start + 3),
         Fraction::Thousands if micros % 1000 == 0 => out.truncate(start + 3),
         Fraction::Thousands => {}
         Fraction::Shortest => {

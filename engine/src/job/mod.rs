@@ -1,7 +1,7 @@
 //! The job file: TOML in, a [`spec::JobSpec`] out, every error with its place and its fix.
 //!
 //! Text becomes a tree of values with their places (`tree`), each table is read by its own module
-//! (`source`, `columns`, `query`, `sink`), then come the rules across tables (`rules`). Faults are
+//! (`source`, `rows`, `columns`, `query`, `sink`), then come the rules across tables (`rules`). Faults are
 //! collected, not thrown: a job file is refused once, with all that is wrong in it.
 //!
 //! Invariant: no key is ignored. What the reader does not know, or what this version lacks, is a
@@ -15,6 +15,7 @@ mod paths;
 mod pattern;
 mod query;
 mod reader;
+mod rows;
 mod rules;
 mod sink;
 mod source;
@@ -55,7 +56,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("in [source.NAME] with type = \"file\"", source::FILE_KEYS),
     ("in [source.NAME] with type = \"socket\"", source::SOCKET_KEYS),
     ("in [source.NAME] with type = \"generate\"", source::GENERATE_KEYS),
-    ("in watermark = { … }", source::WATERMARK_KEYS),
+    ("in watermark = { … }", rows::WATERMARK_KEYS),
     ("in [source.NAME.csv]", columns::CSV_KEYS),
     ("in columns.NAME = { … }", columns::COLUMN_KEYS),
     ("in [sink.NAME]", sink::COMMON_KEYS),

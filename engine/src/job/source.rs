@@ -1,18 +1,12 @@
-//! `[source.NAME]`: where rows come from and what a row is.
+//! `[source.NAME]`: where rows come from; `rows` reads what a row is.
 
 use std::path::Path;
 
-use arrow::datatypes::DataType;
-
-use super::columns::{self, CSV_KEYS, column};
-use super::ddl::{self, type_name};
 use super::finding::closest;
 use super::paths;
 use super::reader::{Choice, Reader, Refused, Section, elsewhere, later};
-use super::spec::{
-    Column, CsvDialect, Format, LateRule, OnError, SourceKind, SourceSpec, TimeFormat,
-    WatermarkSpec,
-};
+use super::rows;
+use super::spec::{OnError, SourceKind, SourceSpec};
 use super::tree::{Entry, Value};
 use super::unit;
 
@@ -43,7 +37,6 @@ const KAFKA_KEYS: &[&str] = &[
     "client",
     "on_data_loss",
 ];
-pub const WATERMARK_KEYS: &[&str] = &["column", "delay", "late", "across", "idle_timeout"];
 
 /// DESIGN: a row may span ranges, but not more than this.
 const RECORD_BYTES: u64 = 16 << 20;
@@ -158,12 +151,12 @@ fn source(r: &mut Reader, s: &Section, name: &str, kind: Kind) -> Option<SourceS
         Kind::Stdin => Some(SourceKind::Stdin),
         Kind::Generate => generate(r, s),
     };
-    let suite = match &source_kind {
-        Some(SourceKind::Generate { suite, .. }) => Some(suite_columns(suite)),
-        _ => None,
+    let rows = match &source_kind {
+        Some(SourceKind::Generate { suite, .. }) => rows::generated(r, s, suite),
+        None if kind == Kind::Generate => None,
+        _ => rows::read(r, s),
     };
-    let rows = if kind == Kind::Generate && suite.is_none() { None } else { rows(r, s, suite) };
-    let watermark = watermark(r, s, rows.as_ref().map(|rows| rows.1.as_slice()));
+    let watermark = rows::watermark(r, s, rows.as_ref().map(|rows| rows.1.as_slice()));
     let on_error = r.choice(
         s,
         "on_error",
@@ -235,185 +228,6 @@ fn generate(r: &mut Reader, s: &Section) -> Option<SourceKind> {
     let suites = [("sensors", Choice::Is("sensors")), ("words", Choice::Is("words"))];
     let suite = r.choice(s, "suite", &suites)?.to_owned();
     Some(SourceKind::Generate { suite, rows, rows_per_second, seed })
-}
-
-/// What a suite of the generator writes.
-fn suite_columns(suite: &str) -> (Format, Vec<Column>) {
-    if suite == "words" {
-        return (Format::Text, text_schema());
-    }
-    let double = || DataType::Float64;
-    let columns = [
-        ("ts", ddl::timestamp()),
-        ("device", DataType::Utf8),
-        ("region", DataType::Utf8),
-        ("temperature", double()),
-        ("humidity", double()),
-        ("status", DataType::Int32),
-    ];
-    let columns = columns.into_iter().map(|(name, data_type)| {
-        let timed = matches!(data_type, DataType::Timestamp(..));
-        let format = if timed { TimeFormat::EpochMillis } else { TimeFormat::Iso };
-        column(name, data_type, format, true)
-    });
-    (Format::Csv(CsvDialect::default()), columns.collect())
-}
-
-fn text_schema() -> Vec<Column> {
-    // A line is a value, the empty line too.
-    vec![column("value", DataType::Utf8, TimeFormat::Iso, false)]
-}
-
-/// Format and columns; of a generator those of its suite, which the file may repeat.
-fn rows(
-    r: &mut Reader,
-    s: &Section,
-    suite: Option<(Format, Vec<Column>)>,
-) -> Option<(Format, Vec<Column>)> {
-    const INSTEAD: &str = "in this version: \"csv\", \"text\"";
-    let formats = [
-        ("csv", Choice::Is(true)),
-        ("text", Choice::Is(false)),
-        ("json", Choice::Later("JSON is not read in this version", INSTEAD)),
-        ("parquet", Choice::Later("Parquet is not read in this version", INSTEAD)),
-        ("arrow", Choice::Later("Arrow files are not read in this version", INSTEAD)),
-        ("avro", Choice::Later("Avro is not read in this version", INSTEAD)),
-    ];
-    let generated = suite.as_ref().map(|suite| matches!(suite.0, Format::Csv(_)));
-    let format = r.choice(s, "format", &formats);
-    if format.is_none() && s.has("format") && !s.has("schema") {
-        return None;
-    }
-    let is_csv = format.or(generated).unwrap_or(true);
-    if generated.is_some_and(|made| made != is_csv) {
-        let what = "the generator writes this suite in another format";
-        r.find(s.place("format"), what, "leave `format` out");
-        return None;
-    }
-    let (dialect, empty_is_null) = csv_table(r, s, is_csv);
-    let declared = match (s.get("schema"), &suite) {
-        (None, Some(_)) => None,
-        (None, None) if is_csv => {
-            let fix = "write schema = \"ts TIMESTAMP, device STRING\", or format = \"text\" for whole lines";
-            r.required(s, "schema", fix);
-            return None;
-        }
-        (None, None) => None,
-        (Some(_), _) => {
-            let text = r.required(s, "schema", "write schema = \"ts TIMESTAMP, device STRING\"")?;
-            Some(columns::declared(r, text, empty_is_null)?)
-        }
-    };
-    let fixed = suite.map(|suite| suite.1).or_else(|| (!is_csv).then(text_schema));
-    let mut schema = match fixed {
-        Some(fixed) => {
-            same_columns(r, s, &fixed, declared.as_deref());
-            fixed
-        }
-        None => declared?,
-    };
-    let before = schema.clone();
-    if let Some(entry) = s.get("columns") {
-        columns::options(r, entry, &mut schema);
-    }
-    if generated.is_some() && schema != before {
-        let what = "the generator writes its columns in its own way";
-        r.find(s.place("columns"), what, "leave `columns` out");
-    }
-    if generated.is_some() && dialect != CsvDialect::default() {
-        r.find(s.place("csv"), "the generator writes plain CSV", "leave `csv` out");
-    }
-    Some((if is_csv { Format::Csv(dialect) } else { Format::Text }, schema))
-}
-
-/// `[source.NAME.csv]`.
-fn csv_table(r: &mut Reader, s: &Section, is_csv: bool) -> (CsvDialect, bool) {
-    let Some(entry) = s.get("csv") else { return (CsvDialect::default(), true) };
-    if !is_csv {
-        let what = "`csv` has no meaning for format = \"text\"";
-        r.find(entry.key_at.clone(), what, "remove it, or write format = \"csv\"");
-        return (CsvDialect::default(), true);
-    }
-    let name = format!("{}.csv]", s.name.trim_end_matches(']'));
-    match r.open_entry(name, entry, CSV_KEYS, &[]) {
-        Some(csv) => columns::dialect(r, &csv),
-        None => (CsvDialect::default(), true),
-    }
-}
-
-/// A schema that is fixed may be written down, not changed.
-fn same_columns(r: &mut Reader, s: &Section, fixed: &[Column], declared: Option<&[Column]>) {
-    let parts = |columns: &[Column]| -> Vec<(String, DataType)> {
-        columns.iter().map(|c| (c.name.clone(), c.data_type.clone())).collect()
-    };
-    if declared.is_some_and(|declared| parts(declared) != parts(fixed)) {
-        let ddl: Vec<String> =
-            fixed.iter().map(|c| format!("{} {}", c.name, type_name(&c.data_type))).collect();
-        let what = format!("the schema is \"{}\" here", ddl.join(", "));
-        r.find(s.place("schema"), what, "leave `schema` out");
-    }
-}
-
-fn watermark(r: &mut Reader, s: &Section, schema: Option<&[Column]>) -> Option<WatermarkSpec> {
-    const FORM: &str = "write watermark = { column = \"ts\", delay = \"10s\" }";
-    let entry = s.get("watermark")?;
-    let skew = later(
-        "max_future_skew",
-        "the guard against far future rows is",
-        "leave it out; WHERE ts < … in the SQL drops such rows",
-    );
-    if !matches!(entry.node.value, Value::Table(_)) {
-        return r.wrong(entry, "a table", FORM);
-    }
-    let w = r.open_entry("watermark".into(), entry, WATERMARK_KEYS, &[skew])?;
-    let late = r.choice(
-        &w,
-        "late",
-        &[("row", Choice::Is(LateRule::Row)), ("epoch", Choice::Is(LateRule::Epoch))],
-    );
-    let late = late.unwrap_or(LateRule::Row);
-    across(r, &w, late);
-    // One source is one split: nothing waits for an idle one. The value is checked all the same.
-    r.span(&w, "idle_timeout");
-    let column = r.required(&w, "column", FORM);
-    if !w.has("delay") {
-        r.find(w.at.clone(), "watermark needs `delay`", FORM);
-    }
-    let delay = r.duration(&w, "delay");
-    let (column, schema) = (column?, schema?);
-    let lower = column.value.to_lowercase();
-    let Some(found) = schema.iter().find(|c| c.name.to_lowercase() == lower) else {
-        let fix = columns::no_such_column(&column.value, schema);
-        r.find(w.place("column"), format!("the schema has no column `{}`", column.value), fix);
-        return None;
-    };
-    if !matches!(found.data_type, DataType::Timestamp(..)) {
-        let what = format!(
-            "a watermark is on event time, `{}` is {}",
-            found.name,
-            type_name(&found.data_type)
-        );
-        r.find(w.place("column"), what, "name a TIMESTAMP column");
-        return None;
-    }
-    Some(WatermarkSpec { column: found.name.clone(), delay: delay?, late })
-}
-
-fn across(r: &mut Reader, w: &Section, late: LateRule) {
-    let max = r.choice(w, "across", &[("min", Choice::Is(false)), ("max", Choice::Is(true))]);
-    match (max, late) {
-        (Some(true), LateRule::Row) => r.find(
-            w.place("across"),
-            "`across = \"max\"` lets a split's rows be late by another's clock, late = \"row\" does not",
-            "write late = \"epoch\" beside it, or leave `across` out",
-        ),
-        (Some(false), LateRule::Epoch) => r.find(
-            w.place("across"),
-            "`late = \"epoch\"` is Spark's rule: the greatest watermark counts",
-            "leave `across` out, or write late = \"row\"",
-        ),
-        _ => {}
-    }
 }
 
 /// Whether the input ends by itself.

@@ -150,6 +150,11 @@ impl Decoder {
         }
     }
 
+    /// What was consumed last ends inside a line that was given up: it is no row start that follows.
+    pub fn is_inside_line(&self) -> bool {
+        self.framer.skip_line
+    }
+
     /// Decodes rows from the first of `bytes` on, as many as one batch holds: up to `max_rows`, within
     /// 256 KiB unless the first row alone is longer.
     ///

@@ -1,3 +1,12 @@
-//! Where bytes come from: files, sockets, standard input, generated rows.
+//! Where bytes come from: files, sockets, standard input.
+//!
+//! `board` decides which core reads what and is pure; `listing` and `files` find files and know them
+//! again; `window` and `compressed` bring their bytes; `stream` is for what cannot be read again.
 
 pub mod board;
+pub mod compressed;
+pub mod files;
+pub mod listing;
+pub mod state;
+pub mod stream;
+pub mod window;

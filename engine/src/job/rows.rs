@@ -1,0 +1,202 @@
+//! What a row of a source is: its format, its columns, its event time.
+
+use arrow::datatypes::DataType;
+
+use super::columns::{self, CSV_KEYS, column};
+use super::ddl::{self, type_name};
+use super::reader::{Choice, Reader, Section, later};
+use super::spec::{Column, CsvDialect, Format, LateRule, TimeFormat, WatermarkSpec};
+use super::tree::Value;
+
+pub const WATERMARK_KEYS: &[&str] = &["column", "delay", "late", "across", "idle_timeout"];
+
+/// How the rows are written, and their columns.
+pub type Rows = (Format, Vec<Column>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Csv,
+    Text,
+}
+
+/// The rows of a source that somebody else writes.
+pub fn read(r: &mut Reader, s: &Section) -> Option<Rows> {
+    let format = format(r, s);
+    if format.is_none() && s.has("format") && !s.has("schema") {
+        return None;
+    }
+    match format.unwrap_or(Written::Csv) {
+        Written::Csv => csv(r, s),
+        Written::Text => Some(text(r, s)),
+    }
+}
+
+fn format(r: &mut Reader, s: &Section) -> Option<Written> {
+    const INSTEAD: &str = "in this version: \"csv\", \"text\"";
+    let formats = [
+        ("csv", Choice::Is(Written::Csv)),
+        ("text", Choice::Is(Written::Text)),
+        ("json", Choice::Later("JSON is not read in this version", INSTEAD)),
+        ("parquet", Choice::Later("Parquet is not read in this version", INSTEAD)),
+        ("arrow", Choice::Later("Arrow files are not read in this version", INSTEAD)),
+        ("avro", Choice::Later("Avro is not read in this version", INSTEAD)),
+    ];
+    r.choice(s, "format", &formats)
+}
+
+fn csv(r: &mut Reader, s: &Section) -> Option<Rows> {
+    let (dialect, empty_is_null) = dialect(r, s);
+    let fix = match s.has("format") {
+        true => "write schema = \"ts TIMESTAMP, device STRING\"",
+        false => {
+            "write schema = \"ts TIMESTAMP, device STRING\", or format = \"text\" for whole lines"
+        }
+    };
+    let ddl = r.required(s, "schema", fix)?;
+    let mut schema = columns::declared(r, ddl, empty_is_null)?;
+    if let Some(entry) = s.get("columns") {
+        columns::options(r, entry, &mut schema);
+    }
+    Some((Format::Csv(dialect), schema))
+}
+
+/// `[source.NAME.csv]`: the dialect, and whether empty fields are NULL.
+fn dialect(r: &mut Reader, s: &Section) -> (CsvDialect, bool) {
+    let name = format!("{}.csv]", s.name.trim_end_matches(']'));
+    match s.get("csv").and_then(|entry| r.open_entry(name, entry, CSV_KEYS, &[])) {
+        Some(csv) => columns::dialect(r, &csv),
+        None => (CsvDialect::default(), true),
+    }
+}
+
+/// A row is a line, as it is.
+fn text(r: &mut Reader, s: &Section) -> Rows {
+    for key in ["csv", "columns"] {
+        if let Some(entry) = s.get(key) {
+            let what = format!("`{key}` has no meaning for format = \"text\": a line is the value");
+            r.find(entry.key_at.clone(), what, "remove it, or write format = \"csv\"");
+        }
+    }
+    // The empty line is a value, too.
+    let schema = vec![column("value", DataType::Utf8, TimeFormat::Iso, false)];
+    same_schema(r, s, &schema);
+    (Format::Text, schema)
+}
+
+/// The rows of a suite of the generator; the file may repeat what they are, not change it.
+pub fn generated(r: &mut Reader, s: &Section, suite: &str) -> Option<Rows> {
+    let written = if suite == "words" { Written::Text } else { Written::Csv };
+    if s.has("format") && format(r, s)? != written {
+        let what = format!("the generator writes {suite} in another format");
+        r.find(s.place("format"), what, "leave `format` out");
+        return None;
+    }
+    if written == Written::Text {
+        return Some(text(r, s));
+    }
+    let made = sensors();
+    if dialect(r, s).0 != CsvDialect::default() {
+        r.find(s.place("csv"), "the generator writes plain CSV", "leave `csv` out");
+    }
+    same_schema(r, s, &made);
+    if let Some(entry) = s.get("columns") {
+        let mut asked = made.clone();
+        columns::options(r, entry, &mut asked);
+        if asked != made {
+            let what = "the generator writes its columns in its own way";
+            r.find(s.place("columns"), what, "leave `columns` out");
+        }
+    }
+    Some((Format::Csv(CsvDialect::default()), made))
+}
+
+/// The generator's `sensors`.
+fn sensors() -> Vec<Column> {
+    let plain = |name, data_type| column(name, data_type, TimeFormat::Iso, true);
+    vec![
+        column("ts", ddl::timestamp(), TimeFormat::EpochMillis, true),
+        plain("device", DataType::Utf8),
+        plain("region", DataType::Utf8),
+        plain("temperature", DataType::Float64),
+        plain("humidity", DataType::Float64),
+        plain("status", DataType::Int32),
+    ]
+}
+
+/// A schema that is given by the rows may be written down, not changed.
+fn same_schema(r: &mut Reader, s: &Section, given: &[Column]) {
+    if !s.has("schema") {
+        return;
+    }
+    let fix = "leave `schema` out";
+    let Some(ddl) = r.required(s, "schema", fix) else { return };
+    let Some(declared) = columns::declared(r, ddl, true) else { return };
+    let parts = |c: &Column| format!("{} {}", c.name, type_name(&c.data_type));
+    let given: Vec<String> = given.iter().map(parts).collect();
+    if declared.iter().map(parts).ne(given.iter().cloned()) {
+        let what = format!("the schema is \"{}\" here", given.join(", "));
+        r.find(s.place("schema"), what, fix);
+    }
+}
+
+pub fn watermark(r: &mut Reader, s: &Section, schema: Option<&[Column]>) -> Option<WatermarkSpec> {
+    const FORM: &str = "write watermark = { column = \"ts\", delay = \"10s\" }";
+    let entry = s.get("watermark")?;
+    let skew = later(
+        "max_future_skew",
+        "the guard against far future rows is",
+        "leave it out; WHERE ts < … in the SQL drops such rows",
+    );
+    if !matches!(entry.node.value, Value::Table(_)) {
+        return r.wrong(entry, "a table", FORM);
+    }
+    let w = r.open_entry("watermark".into(), entry, WATERMARK_KEYS, &[skew])?;
+    let late = r.choice(
+        &w,
+        "late",
+        &[("row", Choice::Is(LateRule::Row)), ("epoch", Choice::Is(LateRule::Epoch))],
+    );
+    let late = late.unwrap_or(LateRule::Row);
+    across(r, &w, late);
+    // One source is one split: nothing waits for an idle one. The value is checked all the same.
+    r.span(&w, "idle_timeout");
+    let column = r.required(&w, "column", FORM);
+    if !w.has("delay") {
+        r.find(w.at.clone(), "watermark needs `delay`", FORM);
+    }
+    let delay = r.duration(&w, "delay");
+    let (column, schema) = (column?, schema?);
+    let lower = column.value.to_lowercase();
+    let Some(found) = schema.iter().find(|c| c.name.to_lowercase() == lower) else {
+        let fix = columns::no_such_column(&column.value, schema);
+        r.find(w.place("column"), format!("the schema has no column `{}`", column.value), fix);
+        return None;
+    };
+    if !matches!(found.data_type, DataType::Timestamp(..)) {
+        let what = format!(
+            "a watermark is on event time, `{}` is {}",
+            found.name,
+            type_name(&found.data_type)
+        );
+        r.find(w.place("column"), what, "name a TIMESTAMP column");
+        return None;
+    }
+    Some(WatermarkSpec { column: found.name.clone(), delay: delay?, late })
+}
+
+fn across(r: &mut Reader, w: &Section, late: LateRule) {
+    let max = r.choice(w, "across", &[("min", Choice::Is(false)), ("max", Choice::Is(true))]);
+    match (max, late) {
+        (Some(true), LateRule::Row) => r.find(
+            w.place("across"),
+            "`across = \"max\"` lets a split's rows be late by another's clock, late = \"row\" does not",
+            "write late = \"epoch\" beside it, or leave `across` out",
+        ),
+        (Some(false), LateRule::Epoch) => r.find(
+            w.place("across"),
+            "`late = \"epoch\"` is Spark's rule: the greatest watermark counts",
+            "leave `across` out, or write late = \"row\"",
+        ),
+        _ => {}
+    }
+}

@@ -1,0 +1,501 @@
+//! A job's threads: one on each core, and what the run loop sees of them.
+//!
+//! Each core reads, decodes and aggregates on its own up to the barrier; then it hands over its part
+//! of the epoch and goes on with the next at once. Back-pressure is a full epoch: cores wait for its
+//! barrier. A small thread beside them, the scout, looks for new files and paces the generator.
+//!
+//! Invariant: an epoch is a contiguous stretch of each split. A panic or an error on any core fails
+//! the job: no barrier passes after it, so nothing of the running epoch is committed.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use pelton_engine::batch::Place;
+use pelton_engine::error::{Error, Result};
+use pelton_engine::job::spec::{
+    CsvDialect, Escape, Format, Header, JobSpec, SourceKind, SourceSpec, Trigger,
+};
+use pelton_engine::pipeline::{CoreEpoch, Pipeline};
+use pelton_engine::plan::Plan;
+use pelton_hardware::{Machine, Placement, SplitKind};
+
+use crate::decode::{Decoder, Mapping, SimdTier, file_head};
+use crate::generate::Suite;
+use crate::ring::{self, Choice, Ring};
+use crate::source::board::{Board, Cut, Extent, FileFacts, Limits, Mode};
+use crate::source::files::{Change, Discovery, file_state};
+pub use crate::source::state::SourceState;
+use crate::source::state::State;
+use crate::source::stream::{Stream, Waker};
+use core::{Core, FileInput, From};
+use scout::Scout;
+use shared::{Inner, Shared};
+pub use shared::{Signal, Status};
+use streaming::Streaming;
+use worker::Worker;
+
+mod core;
+mod scout;
+mod shared;
+mod streaming;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+/// A work unit of a file: large against a row and a piece, small against an epoch.
+const RANGE_BYTES: u64 = 4 << 20;
+/// The same for generated rows, about 3 MB of text.
+const RANGE_ROWS: u64 = 64 << 10;
+/// A core that neither works nor waits for so long is said to be stalled (F31).
+const STALLED_AFTER: Duration = Duration::from_secs(5);
+
+/// A job's source while it runs: its threads, their pipelines, its place.
+pub struct Ingest {
+    shared: Arc<Shared>,
+    signal: Signal,
+    threads: Vec<JoinHandle<()>>,
+    kind: Kind,
+    wake: Option<Waker>,
+    address: Option<SocketAddr>,
+    stalled_after: Duration,
+}
+
+/// What the source's state consists of.
+enum Kind {
+    Files,
+    Generate { suite: String, seed: u64 },
+    Stream,
+}
+
+/// What one epoch took in.
+pub struct EpochInput {
+    pub cores: Vec<CoreEpoch>,
+    /// Greatest event time seen up to the barrier.
+    pub event_time_max: Option<i64>,
+    pub state: SourceState,
+    /// The bounded input is at its end: every window closes.
+    pub ended: bool,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// How to run, beside what the job says.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    /// Processors to pin to, one for each core.
+    pub cpus: Vec<Option<usize>>,
+    pub range_bytes: u64,
+    pub rings: fn(&Choice) -> (Box<dyn Ring>, Option<String>),
+    pub choice: Choice,
+    pub stalled_after: Duration,
+}
+
+impl Ingest {
+    /// Opens the source and starts a thread on each core that the job may use.
+    ///
+    /// Errors: `Unavailable` where the source cannot be read, `Failed` where it is not what it was
+    /// when `from` was written, `BadJob` for cores that are not there.
+    pub fn start(
+        job: &JobSpec,
+        plan: Arc<Plan>,
+        machine: &Machine,
+        from: Option<&SourceState>,
+    ) -> Result<Ingest> {
+        let cores = machine.cores(job.cores.as_deref()).map_err(|error| Error::BadJob {
+            rendered: format!("{}: cores: {error}", job.file.display()),
+        })?;
+        let placement = Placement::of(&[split_kind(&job.source.kind)], &cores);
+        let cpus = placement.splits[0].1.iter().map(|&cpu| Some(cpu)).collect();
+        let choice = Choice::from(&machine.io_uring);
+        let setup = Setup {
+            cpus,
+            range_bytes: RANGE_BYTES,
+            rings: ring::open,
+            choice,
+            stalled_after: STALLED_AFTER,
+        };
+        Ingest::start_with(job, plan, &setup, from)
+    }
+
+    pub(crate) fn start_with(
+        job: &JobSpec,
+        plan: Arc<Plan>,
+        setup: &Setup,
+        from: Option<&SourceState>,
+    ) -> Result<Ingest> {
+        let from = from.map(State::from_json).transpose()?;
+        let builder = Builder { job, plan, setup };
+        match &job.source.kind {
+            SourceKind::File { .. } => builder.files(from),
+            SourceKind::Generate { .. } => builder.generate(from),
+            SourceKind::Socket { .. } | SourceKind::Stdin => builder.stream(from),
+        }
+    }
+
+    /// Tells what happens inside.
+    pub fn signal(&self) -> &Signal {
+        &self.signal
+    }
+
+    /// Cuts the epoch and collects it. Ranges in hand are finished first; a core that is through goes
+    /// on with the next epoch before the others are.
+    ///
+    /// Errors: why the job must stop, if it must; nothing of the epoch may be committed then.
+    pub fn barrier(&mut self) -> Result<EpochInput> {
+        let mut inner = self.shared.lock();
+        inner.barriers += 1;
+        inner.set_full(false);
+        if let Some(board) = &mut inner.board {
+            board.cut();
+        }
+        self.shared.notify(inner);
+        if let Some(wake) = &self.wake {
+            wake.wake();
+        }
+        let mut inner = self.collect_parts();
+        if let Some(error) = inner.failure() {
+            return Err(error);
+        }
+        let cores = inner.parts.iter_mut().map(|p| p.take().expect("all are there")).collect();
+        let taken = inner.collect();
+        let board = inner.board.as_mut();
+        let cut = board.and_then(Board::take_cut).or_else(|| inner.stream_cut.take());
+        let cut = cut.expect("the cut is settled before the cores are through it");
+        let ended = inner.bounded && cut.drained;
+        let state = self.kind.state(&inner, &cut).to_json();
+        let (rows, bytes) = (taken.rows, taken.bytes);
+        self.shared.notify(inner);
+        Ok(EpochInput { cores, event_time_max: cut.event_time_max, state, ended, rows, bytes })
+    }
+
+    /// Waits until every core has handed over its part, or one has failed. A core that does not move
+    /// is told of, and waited for: without it the epoch is not whole (F31).
+    fn collect_parts(&self) -> MutexGuard<'_, Inner> {
+        let (mut beats, mut since) = (self.shared.beats(), Instant::now());
+        let mut inner = self.shared.lock();
+        while inner.failure().is_none() && inner.parts.iter().any(Option::is_none) {
+            inner = self.shared.wait_outside(inner, Some(self.stalled_after));
+            let now = self.shared.beats();
+            if now != beats {
+                (beats, since) = (now, Instant::now());
+            } else if since.elapsed() >= self.stalled_after {
+                let stalled = (0..inner.parts.len()).filter(|&core| inner.parts[core].is_none());
+                for core in stalled {
+                    say(&format!("core {core} is stalled; the epoch waits for it"));
+                }
+                inner.count_stall();
+                since = Instant::now();
+            }
+        }
+        inner
+    }
+
+    /// Where the source listens, if it does.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Ends the threads and waits for them. What was read since the last barrier is forgotten.
+    pub fn stop(self) {}
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        let mut inner = self.shared.lock();
+        inner.stop = true;
+        self.shared.notify(inner);
+        if let Some(wake) = &self.wake {
+            wake.wake();
+        }
+        for thread in self.threads.drain(..) {
+            // A panic was caught and told inside the thread.
+            _ = thread.join();
+        }
+    }
+}
+
+impl Kind {
+    fn state(&self, inner: &Inner, cut: &Cut) -> State {
+        let event_time_max = cut.event_time_max;
+        match self {
+            Kind::Files => {
+                let board = inner.board.as_ref().expect("files are read by a board");
+                let files = inner.files.iter().zip(&cut.positions).enumerate();
+                let files = files
+                    .map(|(n, (file, &at))| file_state(file, at, board.file(n).extent))
+                    .collect();
+                State::File { files, event_time_max }
+            }
+            Kind::Generate { suite, seed } => State::Generate {
+                suite: suite.clone(),
+                seed: *seed,
+                next_row: cut.positions[0].0,
+                event_time_max,
+            },
+            Kind::Stream => State::Stream { event_time_max },
+        }
+    }
+}
+
+/// Starts the threads of a source.
+struct Builder<'a> {
+    job: &'a JobSpec,
+    plan: Arc<Plan>,
+    setup: &'a Setup,
+}
+
+impl Builder<'_> {
+    fn files(self, from: Option<State>) -> Result<Ingest> {
+        let SourceKind::File { path, max_files_per_epoch, end } = &self.job.source.kind else {
+            unreachable!("the caller matched it");
+        };
+        let (before, event_time_max) = match from {
+            None => (Vec::new(), None),
+            Some(State::File { files, event_time_max }) => (files, event_time_max),
+            Some(_) => return Err(other_source("files")),
+        };
+        let source = &self.job.source;
+        let (discovery, changes) = Discovery::new(path, source, &self.plan.input, *end, &before)?;
+        let limits = Limits { files: *max_files_per_epoch, ..self.limits() };
+        let mode = mode_of(source, &limits);
+        let (bytes, cores) = (self.setup.range_bytes, self.setup.cpus.len());
+        let board = Board::new(mode, bytes, cores, limits, event_time_max);
+        let mut inner = Inner::new(Some(board), discovery.bounded(), self.is_frozen());
+        changes.into_iter().for_each(|change| inner.apply(change));
+        let watch = !discovery.bounded() && !self.is_frozen();
+        let shared = Arc::new(Shared::new(cores, inner));
+        let mut threads = Vec::new();
+        let mut less = None;
+        for core in 0..cores {
+            let (ring, said) = (self.setup.rings)(&self.setup.choice);
+            less = less.or(said);
+            let from = From::Files(Box::new(FileInput::new(ring)));
+            threads.push(self.start_core(&shared, core, from)?);
+        }
+        if let Some(less) = less {
+            say(&less);
+        }
+        if watch {
+            threads.push(start_thread(&shared, "scout", None, {
+                let scout = Scout::Files(Box::new(discovery));
+                let shared = Arc::clone(&shared);
+                move || scout.run(&shared)
+            })?);
+        }
+        Ok(self.ingest(shared, threads, Kind::Files, None, None))
+    }
+
+    fn generate(self, from: Option<State>) -> Result<Ingest> {
+        let SourceKind::Generate { suite: name, rows, rows_per_second, seed } =
+            &self.job.source.kind
+        else {
+            unreachable!("the caller matched it");
+        };
+        let suite = Suite::new(name, *seed).ok_or_else(|| Error::Unavailable {
+            what: format!("there is no suite \"{name}\" to generate"),
+            fix: format!("use one of \"{}\"", Suite::NAMES.join("\", \"")),
+        })?;
+        let (next_row, event_time_max) = match from {
+            None => (0, None),
+            Some(State::Generate { suite, seed: was, next_row, event_time_max }) => {
+                if (&suite, was) != (name, *seed) {
+                    return Err(other_source("the same generated rows"));
+                }
+                (next_row, event_time_max)
+            }
+            Some(_) => return Err(other_source("generated rows")),
+        };
+        let limits = self.limits();
+        let in_rows = limits.bytes.map(|bytes| (bytes / suite.row_bytes()).max(1));
+        let rows_max = in_rows.into_iter().chain(limits.rows).min();
+        let limits = Limits { bytes: rows_max, rows: None, files: None };
+        let cores = self.setup.cpus.len();
+        let mut board = Board::new(Mode::Exact, RANGE_ROWS, cores, limits, event_time_max);
+        let end = rows.unwrap_or(u64::MAX);
+        let extent = Extent::Known(rows_per_second.map_or(end, |_| next_row));
+        let (position, line) = (next_row, next_row + 1);
+        board.add_file(FileFacts { position, line, extent, complete: true });
+        let bounded = rows.is_some() && rows_per_second.is_none();
+        let inner = Inner::new(Some(board), bounded, self.is_frozen());
+        let shared = Arc::new(Shared::new(cores, inner));
+        let mapping = self.mapping_of_schema();
+        let mut threads = Vec::new();
+        for core in 0..cores {
+            let (suite, name) = (suite.clone(), name.as_str().into());
+            let from = From::Suite { suite, name, mapping: mapping.clone() };
+            threads.push(self.start_core(&shared, core, from)?);
+        }
+        if let Some(rate) = *rows_per_second {
+            let scout = Scout::Rows { first: next_row, end, rate, bounded: rows.is_some() };
+            let inside = Arc::clone(&shared);
+            threads.push(start_thread(&shared, "scout", None, move || scout.run(&inside))?);
+        }
+        let kind = Kind::Generate { suite: name.clone(), seed: *seed };
+        Ok(self.ingest(shared, threads, kind, None, None))
+    }
+
+    fn stream(self, from: Option<State>) -> Result<Ingest> {
+        let event_time_max = match from {
+            None => None,
+            Some(State::Stream { event_time_max }) => event_time_max,
+            Some(_) => return Err(other_source("a stream")),
+        };
+        let (stream, wake) = Stream::open(&self.job.source.kind)?;
+        let address = stream.address();
+        let (bounded, frozen) = (stream.is_bounded(), self.is_frozen());
+        let inner = Inner::new(None, bounded, frozen);
+        let shared = Arc::new(Shared::new(1, inner));
+        let worker = self.worker(&shared, 0)?;
+        let source = (self.job.source.clone(), self.plan.input.clone());
+        let limits = self.limits();
+        let run = Streaming::new(worker, stream, source, limits, frozen, event_time_max);
+        let thread = start_thread(&shared, "core 0", self.setup.cpus[0], move || run.run())?;
+        Ok(self.ingest(shared, vec![thread], Kind::Stream, Some(wake), address))
+    }
+
+    fn ingest(
+        &self,
+        shared: Arc<Shared>,
+        threads: Vec<JoinHandle<()>>,
+        kind: Kind,
+        wake: Option<Waker>,
+        address: Option<SocketAddr>,
+    ) -> Ingest {
+        let signal = Signal::new(Arc::clone(&shared));
+        let stalled_after = self.setup.stalled_after;
+        Ingest { shared, signal, threads, kind, wake, address, stalled_after }
+    }
+
+    fn worker(&self, shared: &Arc<Shared>, core: usize) -> Result<Worker> {
+        let (source, timezone) = (&self.job.source, &self.job.timezone);
+        let input = &self.plan.input;
+        Ok(Worker {
+            core,
+            shared: Arc::clone(shared),
+            decoder: Decoder::new(source, timezone, input, SimdTier::detect())?,
+            pipeline: Pipeline::new(Arc::clone(&self.plan), source.on_error),
+            quote: match &source.format {
+                Format::Csv(csv) => csv.quote,
+                Format::Text => None,
+            },
+            place: Place::default(),
+            text: Vec::new(),
+        })
+    }
+
+    fn start_core(&self, shared: &Arc<Shared>, core: usize, from: From) -> Result<JoinHandle<()>> {
+        let worker = self.worker(shared, core)?;
+        let cpu = self.setup.cpus[core];
+        start_thread(shared, &format!("core {core}"), cpu, move || Core::new(worker, from).run())
+    }
+
+    /// An interval trigger and "once" end an epoch by time and by the input's end, never by bytes.
+    fn limits(&self) -> Limits {
+        let by_bytes = matches!(self.job.query.trigger, Trigger::Default | Trigger::AvailableNow);
+        Limits {
+            bytes: by_bytes.then_some(self.job.epoch.max_bytes),
+            rows: self.job.epoch.max_rows,
+            files: None,
+        }
+    }
+
+    /// What is there at the start is all that this run reads.
+    fn is_frozen(&self) -> bool {
+        matches!(self.job.query.trigger, Trigger::AvailableNow | Trigger::Once)
+    }
+
+    /// Fields in the order of the schema: for input without a header.
+    fn mapping_of_schema(&self) -> Mapping {
+        let mut source = self.job.source.clone();
+        if let Format::Csv(csv) = &mut source.format {
+            *csv = CsvDialect { header: Header::None, skip_lines: 0, ..csv.clone() };
+        }
+        let head = file_head(&source, &self.plan.input, b"", true);
+        head.ok().flatten().expect("an empty file without a header has a head").mapping
+    }
+}
+
+impl Inner {
+    /// Takes in what the discovery found.
+    fn apply(&mut self, change: Change) {
+        let board = self.board.as_mut().expect("files are read by a board");
+        match change {
+            Change::New(file, facts) => {
+                board.add_file(facts);
+                self.files.push(file);
+            }
+            Change::Grown { file, size, complete } => board.update_file(file, size, complete),
+        }
+    }
+}
+
+/// Backslashes and comments leave no line feed that can be trusted without all that is before it; a
+/// row limit needs the rows before to be counted.
+fn mode_of(source: &SourceSpec, limits: &Limits) -> Mode {
+    let in_sequence = match &source.format {
+        Format::Csv(csv) => csv.escape == Escape::Backslash || csv.comment.is_some(),
+        Format::Text => false,
+    };
+    if in_sequence || limits.rows.is_some() { Mode::Sequential } else { Mode::Guessing }
+}
+
+/// A file and generated rows are read by several cores, a stream by one.
+pub fn split_kind(kind: &SourceKind) -> SplitKind {
+    match kind {
+        SourceKind::File { .. } | SourceKind::Generate { .. } => SplitKind::File,
+        SourceKind::Socket { .. } | SourceKind::Stdin => SplitKind::Stream,
+    }
+}
+
+fn other_source(expected: &str) -> Error {
+    Error::failed(format!(
+        "the checkpoint is of another source: expected {expected}; start anew with an empty \
+         checkpoint path"
+    ))
+}
+
+/// Starts a thread that fails the job when it fails or panics (F31).
+fn start_thread(
+    shared: &Arc<Shared>,
+    name: &str,
+    cpu: Option<usize>,
+    run: impl FnOnce() -> Result<()> + Send + 'static,
+) -> Result<JoinHandle<()>> {
+    let (shared, name) = (Arc::clone(shared), name.to_owned());
+    let thread_name = format!("pelton {name}");
+    let body = move || {
+        if let Some(Err(error)) = cpu.map(pelton_hardware::pin) {
+            say(&format!("{name} runs unpinned: {error}"));
+        }
+        let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+            Err(Error::failed(format!("{name} panicked: {}", message_of(&*panic))))
+        });
+        if let Err(error) = result {
+            let mut inner = shared.lock();
+            inner.fail(error);
+            shared.notify(inner);
+        }
+    };
+    std::thread::Builder::new().name(thread_name).spawn(body).map_err(|error| Error::Unavailable {
+        what: format!("cannot start a thread: {error}"),
+        fix: "raise the limit on threads (`ulimit -u`, the cgroup's pids.max)".into(),
+    })
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text,
+        _ => "no message",
+    }
+}
+
+/// A line for the operator.
+pub(crate) fn say(line: &str) {
+    eprintln!("pelton: {line}");
+}

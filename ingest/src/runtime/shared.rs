@@ -1,0 +1,271 @@
+//! What the threads of a job share: the board, the mailbox of barriers, what is known outside.
+//!
+//! Invariant: everything in here changes under one lock, which is taken a few times a range and
+//! never for a row. It lacks rows: those stay on their core until its barrier.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pelton_engine::error::Error;
+use pelton_engine::pipeline::CoreEpoch;
+
+use crate::source::board::{Board, Cut};
+use crate::source::files::SourceFile;
+
+/// How far the running epoch has come, and whether the source has more.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// Rows and bytes of the running epoch.
+    pub rows: u64,
+    pub bytes: u64,
+    pub first_row_at: Option<Instant>,
+    /// Every split answered "empty": nothing is there that was not read.
+    pub caught_up: bool,
+    /// The input of this run is at its end: it is bounded, or the run takes only what was there.
+    pub ended: bool,
+    /// The epoch took in what it may; the cores wait for its barrier.
+    pub full: bool,
+    /// How often an epoch waited for a core that did not move.
+    pub stalls: u64,
+    /// Why the job must stop.
+    pub failed: Option<Error>,
+}
+
+/// What cores have taken into an epoch.
+#[derive(Default)]
+pub(crate) struct Counted {
+    pub rows: u64,
+    pub bytes: u64,
+    first_row_at: Option<Instant>,
+}
+
+/// The state under the lock.
+#[derive(Default)]
+pub(crate) struct Inner {
+    /// Ranges of files or of generated rows; a stream has none.
+    pub board: Option<Board>,
+    pub files: Vec<Arc<SourceFile>>,
+    /// What is there is all that there will be.
+    pub bounded: bool,
+    /// What is there is all that this run reads; the next run may find more.
+    pub frozen: bool,
+    /// Barriers asked for so far; a core that has passed fewer is to pass one.
+    pub barriers: u64,
+    /// What each core has handed over at the barrier in progress.
+    pub parts: Vec<Option<CoreEpoch>>,
+    /// Where a stream was cut at the barrier in progress.
+    pub stream_cut: Option<Cut>,
+    pub stop: bool,
+    /// Barriers that are over: the number of the running epoch.
+    collected: u64,
+    running: Counted,
+    /// Of cores that are through the barrier in progress.
+    next: Counted,
+    caught_up: bool,
+    ended: bool,
+    full: bool,
+    stalls: u64,
+    failure: Option<Error>,
+    /// Advances when something changes that [`super::Signal`] tells.
+    version: u64,
+}
+
+impl Inner {
+    pub fn new(board: Option<Board>, bounded: bool, frozen: bool) -> Inner {
+        Inner { board, bounded, frozen, ..Inner::default() }
+    }
+
+    /// Counts what a core that has passed `barriers` has taken in.
+    pub fn count(&mut self, barriers: u64, rows: u64, bytes: u64) {
+        let is_running = barriers == self.collected;
+        let counted = if is_running { &mut self.running } else { &mut self.next };
+        counted.rows += rows;
+        counted.bytes += bytes;
+        if rows > 0 && counted.first_row_at.is_none() {
+            counted.first_row_at = Some(Instant::now());
+            self.version += 1;
+        }
+    }
+
+    /// Ends a barrier: the next epoch is the running one now. Returns what the last one took in.
+    pub fn collect(&mut self) -> Counted {
+        self.collected += 1;
+        self.version += 1;
+        std::mem::replace(&mut self.running, std::mem::take(&mut self.next))
+    }
+
+    pub fn set_caught_up(&mut self, caught_up: bool, ended: bool) {
+        if (self.caught_up, self.ended) != (caught_up, ended) {
+            (self.caught_up, self.ended) = (caught_up, ended);
+            self.version += 1;
+        }
+    }
+
+    pub fn set_full(&mut self, full: bool) {
+        if self.full != full {
+            self.full = full;
+            self.version += 1;
+        }
+    }
+
+    pub fn count_stall(&mut self) {
+        self.stalls += 1;
+        self.version += 1;
+    }
+
+    /// Ends the job. The first reason counts.
+    pub fn fail(&mut self, error: Error) {
+        if self.failure.is_none() {
+            self.failure = Some(error);
+            self.version += 1;
+        }
+    }
+
+    pub fn failure(&self) -> Option<Error> {
+        self.failure.as_ref().map(copy_of)
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            rows: self.running.rows,
+            bytes: self.running.bytes,
+            first_row_at: self.running.first_row_at,
+            caught_up: self.caught_up,
+            ended: self.ended,
+            full: self.full,
+            stalls: self.stalls,
+            failed: self.failure(),
+        }
+    }
+}
+
+/// An error with the same words; one is told to whoever asks, and several do.
+fn copy_of(error: &Error) -> Error {
+    match error {
+        Error::BadJob { rendered } => Error::BadJob { rendered: rendered.clone() },
+        Error::Unavailable { what, fix } => {
+            Error::Unavailable { what: what.clone(), fix: fix.clone() }
+        }
+        Error::StateIo { what, source } => {
+            let source = std::io::Error::new(source.kind(), source.to_string());
+            Error::StateIo { what: what.clone(), source }
+        }
+        Error::OutputClosed => Error::OutputClosed,
+        Error::Failed { what } => Error::Failed { what: what.clone() },
+    }
+}
+
+pub(crate) struct Shared {
+    inner: Mutex<Inner>,
+    /// Cores and the scout wait here for work, barriers and the stop.
+    inside: Condvar,
+    /// The run loop waits here for barriers and for changes.
+    outside: Condvar,
+    /// For each core a count that advances while it works.
+    beats: Vec<AtomicU64>,
+}
+
+impl Shared {
+    pub fn new(cores: usize, mut inner: Inner) -> Shared {
+        inner.parts.resize_with(cores, || None);
+        Shared {
+            inner: Mutex::new(inner),
+            inside: Condvar::new(),
+            outside: Condvar::new(),
+            beats: (0..cores).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Takes the lock. A thread that panicked while it held it has failed the job; what it left is
+    /// only told, not gone on with.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Releases the lock and tells everyone of a change.
+    pub fn notify(&self, guard: MutexGuard<'_, Inner>) {
+        drop(guard);
+        self.inside.notify_all();
+        self.outside.notify_all();
+    }
+
+    /// Tells the run loop of a change.
+    pub fn tell_outside(&self) {
+        self.outside.notify_all();
+    }
+
+    /// Waits inside until something changes, at most `timeout`.
+    pub fn wait_inside<'a>(
+        &self,
+        guard: MutexGuard<'a, Inner>,
+        timeout: Option<Duration>,
+    ) -> MutexGuard<'a, Inner> {
+        match timeout {
+            None => self.inside.wait(guard).unwrap_or_else(PoisonError::into_inner),
+            Some(timeout) => {
+                let waited = self.inside.wait_timeout(guard, timeout);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        }
+    }
+
+    /// Waits outside until something changes, at most `timeout`.
+    pub fn wait_outside<'a>(
+        &self,
+        guard: MutexGuard<'a, Inner>,
+        timeout: Option<Duration>,
+    ) -> MutexGuard<'a, Inner> {
+        match timeout {
+            None => self.outside.wait(guard).unwrap_or_else(PoisonError::into_inner),
+            Some(timeout) => {
+                let waited = self.outside.wait_timeout(guard, timeout);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        }
+    }
+
+    pub fn beat(&self, core: usize) {
+        self.beats[core].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn beats(&self) -> Vec<u64> {
+        self.beats.iter().map(|beat| beat.load(Ordering::Relaxed)).collect()
+    }
+}
+
+/// Tells the run loop what happens inside.
+pub struct Signal {
+    shared: Arc<Shared>,
+    seen: Mutex<u64>,
+}
+
+impl Signal {
+    pub(crate) fn new(shared: Arc<Shared>) -> Signal {
+        Signal { shared, seen: Mutex::new(0) }
+    }
+
+    /// Waits until something changed since the last call, or until then.
+    ///
+    /// A change is: the epoch's first row, a split that has caught up or has more again, a limit
+    /// reached, the end, a failure, a barrier that is over. What has not changed does not end the
+    /// wait, so look at the status first.
+    pub fn wait(&self, until: Option<Instant>) -> Status {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.shared.lock();
+        while inner.version == *seen {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                break;
+            }
+            inner = self.shared.wait_outside(inner, left);
+        }
+        *seen = inner.version;
+        inner.status()
+    }
+
+    /// How things stand now.
+    pub fn status(&self) -> Status {
+        self.shared.lock().status()
+    }
+}

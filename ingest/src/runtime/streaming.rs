@@ -1,0 +1,239 @@
+//! The loop of the core that reads a stream: wait, read what is there, decode whole rows, push.
+//!
+//! Invariant: a barrier is passed between two rows and waits for no byte: nothing here blocks but the
+//! wait that a barrier ends. Rows are numbered in the order in which their bytes came.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pelton_engine::batch::{InputColumn, Place};
+use pelton_engine::error::{Error, Result};
+use pelton_engine::job::spec::SourceSpec;
+use pelton_engine::pipeline::EventClock;
+
+use super::worker::{BATCH_ROWS_MAX, Worker};
+use crate::decode::file_head;
+use crate::source::board::{Cut, Limits};
+use crate::source::stream::{Peer, Stream};
+
+/// A segment is kept at least so often: only then `on_error = "fail"` stops the job.
+const SEGMENT_BYTES: u64 = 4 << 20;
+
+pub(crate) struct Streaming {
+    worker: Worker,
+    stream: Stream,
+    source: SourceSpec,
+    input: Vec<InputColumn>,
+    limits: Limits,
+    frozen: bool,
+    event_time_max: Option<i64>,
+    /// Barriers passed.
+    barriers: u64,
+    /// Segments closed so far, and decoder calls: the order of rows.
+    segments: u64,
+    calls: u64,
+    /// Bytes in the open segment; `None`: none is open.
+    open: Option<u64>,
+    epoch_rows: u64,
+    epoch_bytes: u64,
+    /// The peer whose bytes the decoder saw last.
+    current: Option<u64>,
+}
+
+impl Streaming {
+    pub fn new(
+        worker: Worker,
+        stream: Stream,
+        (source, input): (SourceSpec, Vec<InputColumn>),
+        limits: Limits,
+        frozen: bool,
+        event_time_max: Option<i64>,
+    ) -> Streaming {
+        Streaming {
+            worker,
+            stream,
+            source,
+            input,
+            limits,
+            frozen,
+            event_time_max,
+            barriers: 0,
+            segments: 0,
+            calls: 0,
+            open: None,
+            epoch_rows: 0,
+            epoch_bytes: 0,
+            current: None,
+        }
+    }
+
+    /// Runs until the job stops.
+    ///
+    /// Errors: whatever ends the job.
+    pub fn run(mut self) -> Result<()> {
+        let shared = Arc::clone(&self.worker.shared);
+        let mut idle = false;
+        loop {
+            let inner = shared.lock();
+            let (stop, due) = (inner.stop, self.barriers < inner.barriers);
+            drop(inner);
+            if stop {
+                return Ok(());
+            }
+            if due {
+                self.barrier()?;
+                idle = false;
+            }
+            let full = self.is_full();
+            let reading = !full && !self.stream.has_ended();
+            // Look first without waiting: only if nothing is there the source is caught up.
+            let timeout = if idle || full { None } else { Some(Duration::ZERO) };
+            let any = self.stream.wait(timeout, reading)? || reading && self.has_decodable();
+            idle = !any;
+            match (any, full) {
+                (true, false) => {
+                    self.tell(false, false);
+                    self.read()?;
+                }
+                (_, true) => self.tell(false, true),
+                (false, false) => {
+                    self.close()?;
+                    self.tell(true, false);
+                }
+            }
+        }
+    }
+
+    /// Tells outside how things stand.
+    fn tell(&self, caught_up: bool, full: bool) {
+        let mut inner = self.worker.shared.lock();
+        let ended = caught_up && (self.stream.has_ended() || self.frozen && !inner.bounded);
+        if full && self.barriers == inner.barriers {
+            inner.set_full(true);
+        }
+        inner.set_caught_up(caught_up, ended);
+        self.worker.shared.tell_outside();
+    }
+
+    fn is_full(&self) -> bool {
+        self.limits.bytes.is_some_and(|max| self.epoch_bytes >= max)
+            || self.limits.rows.is_some_and(|max| self.epoch_rows >= max)
+    }
+
+    fn has_decodable(&self) -> bool {
+        self.stream.peers().iter().any(|peer| peer.decodable)
+    }
+
+    /// Reads every peer that is ready, once, and takes the whole rows.
+    fn read(&mut self) -> Result<()> {
+        let mut peers = std::mem::take(self.stream.peers_mut());
+        for peer in &mut peers {
+            if peer.ready && !peer.ended {
+                peer.fill();
+            }
+            let too_long = peer.bytes().len() > self.source.max_record_bytes;
+            if (peer.decodable || too_long) && !self.is_full() {
+                self.decode(peer)?;
+            }
+        }
+        *self.stream.peers_mut() = peers;
+        self.stream.dismiss();
+        Ok(())
+    }
+
+    fn decode(&mut self, peer: &mut Peer) -> Result<()> {
+        peer.decodable = false;
+        if !self.head(peer)? {
+            return Ok(());
+        }
+        self.begin(peer);
+        let (mut rows, mut bytes) = (0, 0);
+        while !peer.bytes().is_empty() {
+            let left = self.limits.rows.map(|max| max.saturating_sub(self.epoch_rows + rows));
+            if left == Some(0) {
+                peer.decodable = true;
+                break;
+            }
+            let max_rows = left.map_or(BATCH_ROWS_MAX, |left| (left as usize).min(BATCH_ROWS_MAX));
+            let place = &mut self.worker.place;
+            (place.major, place.line) = (self.calls, peer.line);
+            self.calls += 1;
+            let step = self.worker.step(peer.bytes(), peer.ended, max_rows)?;
+            peer.line = self.worker.place.line;
+            peer.consume(step.consumed);
+            (rows, bytes) = (rows + step.rows, bytes + step.consumed as u64);
+            if step.need_more {
+                break;
+            }
+        }
+        peer.inside_line = self.worker.decoder.is_inside_line();
+        (self.epoch_rows, self.epoch_bytes) = (self.epoch_rows + rows, self.epoch_bytes + bytes);
+        let mut inner = self.worker.shared.lock();
+        inner.count(self.barriers, rows, bytes);
+        self.worker.shared.tell_outside();
+        drop(inner);
+        let in_segment = self.open.insert(self.open.unwrap_or(0) + bytes);
+        if *in_segment >= SEGMENT_BYTES { self.close() } else { Ok(()) }
+    }
+
+    /// Reads a peer's head, if it was not read before; `false`: it is not all there yet.
+    fn head(&mut self, peer: &mut Peer) -> Result<bool> {
+        if peer.mapping.is_some() {
+            return Ok(true);
+        }
+        let head = file_head(&self.source, &self.input, peer.bytes(), peer.ended);
+        let head = head.map_err(|e| Error::failed(format!("cannot read {}: {e}", peer.name)))?;
+        let Some(head) = head else { return Ok(false) };
+        peer.line += head.newlines;
+        peer.mapping = Some(head.mapping);
+        peer.consume(head.consumed);
+        Ok(true)
+    }
+
+    /// Makes the worker ready for this peer's bytes, in a segment.
+    fn begin(&mut self, peer: &mut Peer) {
+        if self.open.is_none() {
+            let clock = EventClock::Known(self.event_time_max);
+            self.worker.pipeline.open(self.segments, clock);
+            self.segments += 1;
+            self.open = Some(0);
+        }
+        if self.current.replace(peer.number) == Some(peer.number) {
+            return;
+        }
+        self.worker.decoder.begin(peer.mapping.as_ref().expect("its head was read"));
+        let name = Arc::clone(&peer.name);
+        self.worker.place = Place { name, split: 0, major: 0, minor: 0, line: peer.line };
+        if std::mem::take(&mut peer.inside_line) {
+            // The decoder forgot that it was passing over a line when it served another peer.
+            let end = memchr::memchr(b'\n', peer.bytes());
+            peer.inside_line = end.is_none();
+            peer.line += u64::from(end.is_some());
+            peer.consume(end.map_or(peer.bytes().len(), |newline| newline + 1));
+        }
+    }
+
+    /// Takes the open segment into the epoch.
+    fn close(&mut self) -> Result<()> {
+        if self.open.take().is_none() {
+            return Ok(());
+        }
+        let segment = self.worker.pipeline.close();
+        self.event_time_max = self.event_time_max.max(segment.summary.event_time_max);
+        self.worker.pipeline.keep(segment, 0)
+    }
+
+    fn barrier(&mut self) -> Result<()> {
+        self.close()?;
+        let part = self.worker.pipeline.barrier();
+        self.barriers += 1;
+        (self.epoch_rows, self.epoch_bytes) = (0, 0);
+        let drained = self.stream.has_ended();
+        let mut inner = self.worker.shared.lock();
+        inner.parts[0] = Some(part);
+        let event_time_max = self.event_time_max;
+        inner.stream_cut = Some(Cut { positions: Vec::new(), event_time_max, drained });
+        self.worker.shared.notify(inner);
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! F27 and F31: what becomes of a job when the kernel, a disk or a thread misbehaves.
+
+use std::fs::File;
+use std::io;
+
+use super::*;
+use crate::ring::plain::Plain;
+
+/// A ring whose third read goes wrong.
+struct Faulty {
+    inner: Plain,
+    reads: u32,
+    fault: fn() -> io::Result<usize>,
+}
+
+impl Ring for Faulty {
+    fn slots(&self) -> usize {
+        self.inner.slots()
+    }
+
+    fn start(&mut self, slot: usize, file: &Arc<File>, offset: u64, len: usize) -> io::Result<()> {
+        self.inner.start(slot, file, offset, len)
+    }
+
+    fn finish(&mut self, slot: usize) -> io::Result<usize> {
+        self.reads += 1;
+        if self.reads == 3 {
+            (self.fault)()?;
+        }
+        self.inner.finish(slot)
+    }
+
+    fn memory(&mut self, slot: usize) -> &mut [u8] {
+        self.inner.memory(slot)
+    }
+
+    fn abandon(&mut self) {
+        self.inner.abandon();
+    }
+}
+
+fn faulty(fault: fn() -> io::Result<usize>) -> (Box<dyn Ring>, Option<String>) {
+    (Box::new(Faulty { inner: Plain::new(ring::SLOTS), reads: 0, fault }), None)
+}
+
+fn numbers() -> (tempfile::TempDir, JobSpec) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.csv");
+    let text: String = (0..10_000).map(|i| format!("{i}\n")).collect();
+    std::fs::write(&path, text).unwrap();
+    let job = file_job(&path, &["a"]);
+    (folder, job)
+}
+
+#[test]
+fn f27_without_io_uring_the_answer_is_the_same() {
+    let (_folder, job) = numbers();
+    let pause = || Duration::from_millis(1);
+    let expected: Vec<String> = (0..10_000).map(|i| i.to_string()).collect();
+    for choice in [Choice::Uring, Choice::Unregistered("no memory to lock".into()), plain()] {
+        let setup = setup(2, 1_000, choice);
+        let taken = run_to_end(&job, &select_all(&job), &setup, pause, false).unwrap();
+        assert!(taken.texts() == expected, "{:?}", setup.choice);
+    }
+}
+
+/// How a job with a faulty ring ends.
+fn failure_of(rings: fn(&Choice) -> (Box<dyn Ring>, Option<String>)) -> Error {
+    let (_folder, job) = numbers();
+    let setup = Setup { rings, ..setup(2, 1_000, plain()) };
+    let mut ingest = Ingest::start_with(&job, select_all(&job), &setup, None).unwrap();
+    let told = loop {
+        if let Some(error) = ingest.signal().wait(None).failed {
+            break error;
+        }
+    };
+    assert_eq!(told.exit_code(), 1);
+    let error = ingest.barrier().err().expect("nothing of the epoch may be committed");
+    assert_eq!(error.to_string(), told.to_string());
+    ingest.stop();
+    error
+}
+
+#[test]
+fn f31_a_panic_on_a_core_fails_the_job_and_no_barrier_passes() {
+    let error = failure_of(|_| faulty(|| panic!("the third read")));
+    assert!(error.to_string().ends_with("panicked: the third read"), "{error}");
+}
+
+#[test]
+fn f28_an_unreadable_disk_fails_the_job_with_the_place() {
+    let error = failure_of(|_| faulty(|| Err(io::Error::from_raw_os_error(libc::EIO))));
+    let error = error.to_string();
+    assert!(error.contains("t.csv behind byte") && error.contains("Input/output"), "{error}");
+}
+
+#[test]
+fn f31_a_core_that_stalls_is_told_of_and_waited_for() {
+    let (_folder, job) = numbers();
+    let mut setup = setup(2, 1_000, plain());
+    setup.stalled_after = Duration::from_millis(50);
+    setup.rings = |_| {
+        faulty(|| {
+            std::thread::sleep(Duration::from_millis(500));
+            Ok(0)
+        })
+    };
+    let mut ingest = Ingest::start_with(&job, select_all(&job), &setup, None).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    let mut taken = Taken::default();
+    taken.add(ingest.barrier().unwrap());
+    assert!(ingest.signal().status().stalls > 0, "the stall was told");
+    take_rows(&mut ingest, 10_000, &mut taken);
+    assert_eq!(taken.rows.len(), 10_000, "and nothing was lost");
+}

@@ -1,0 +1,77 @@
+//! Where a source stands, as a checkpoint's manifest stores it.
+//!
+//! Invariant: what is in here names every byte that was read, so that a restored job reads the rest
+//! and nothing twice. A socket and standard input cannot be read again; their state says only that.
+
+use std::io;
+
+use pelton_engine::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A source's place between two rows, as JSON for the manifest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceState(pub Value);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum State {
+    File {
+        /// In order of discovery.
+        files: Vec<FileState>,
+        /// Greatest event time of all rows read, in the unit of the plan.
+        event_time_max: Option<i64>,
+    },
+    Generate {
+        suite: String,
+        seed: u64,
+        next_row: u64,
+        event_time_max: Option<i64>,
+    },
+    Stream {
+        event_time_max: Option<i64>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileState {
+    pub path: String,
+    pub size: u64,
+    pub inode: u64,
+    pub head: HeadHash,
+    /// Start of the first row not yet read, in the uncompressed file, and its line.
+    pub byte: u64,
+    pub line: u64,
+    /// All of it was read, and nothing is to be looked for behind that: a compressed file.
+    pub ended: bool,
+}
+
+/// XXH3 of a file's first bytes: whether a file is still the one that it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadHash {
+    pub bytes: u64,
+    pub xxh3: String,
+}
+
+impl HeadHash {
+    pub fn of(head: &[u8]) -> HeadHash {
+        let xxh3 = format!("{:016x}", twox_hash::XxHash3_64::oneshot(head));
+        HeadHash { bytes: head.len() as u64, xxh3 }
+    }
+}
+
+impl State {
+    pub fn to_json(&self) -> SourceState {
+        SourceState(serde_json::to_value(self).expect("numbers and text are JSON"))
+    }
+
+    /// Errors: `StateIo` where the manifest holds something else.
+    pub fn from_json(state: &SourceState) -> Result<State> {
+        State::deserialize(&state.0).map_err(|error| Error::StateIo {
+            what: "cannot read the source's place in the checkpoint".into(),
+            source: io::Error::new(io::ErrorKind::InvalidData, error),
+        })
+    }
+}
