@@ -63,3 +63,51 @@ fn here_it_works_with_registered_buffers_or_the_machine_refuses_it() {
         }
     }
 }
+
+/// Tells the child process below that it is one.
+const CHILD: &str = "PELTON_TEST_WITHOUT_LOCKED_MEMORY";
+
+/// Gives up locked memory for the rest of the process's life, an administrator's right to it, too.
+fn give_up_locked_memory() {
+    const CAP_IPC_LOCK: libc::c_ulong = 14;
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: numbers only, but for one `rlimit` that lives for the call. The first call fails
+    // without administrator's rights; then there is no capability to give up.
+    let status = unsafe {
+        libc::prctl(libc::PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0);
+        libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const none)
+    };
+    assert_eq!(status, 0, "{}", io::Error::last_os_error());
+}
+
+/// Capabilities leave with the next program, so this test starts itself twice.
+#[test]
+fn f32_without_lockable_memory_the_limit_is_named() {
+    const NAME: &str = "ring::tests::f32_without_lockable_memory_the_limit_is_named";
+    let again = |step: &str| {
+        let program = std::env::current_exe().expect("the test knows its program");
+        let mut child = std::process::Command::new(program);
+        let out = child.args(["--exact", NAME, "--nocapture"]).env(CHILD, step).output();
+        let out = out.expect("the test can be started");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).expect("messages are UTF-8")
+    };
+    match std::env::var(CHILD).as_deref() {
+        Err(_) => {
+            let found = again("give up");
+            let normal = asked();
+            if normal.works() {
+                // Some kernels charge only the buffers to the limit, others the ring, too.
+                let words = "not enough memory may be locked (RLIMIT_MEMLOCK is 0 KiB";
+                assert!(found.contains(words), "{found}");
+            } else {
+                assert!(found.contains(&normal.to_string()), "{found}");
+            }
+        }
+        Ok("give up") => {
+            give_up_locked_memory();
+            println!("{}", again("ask"));
+        }
+        Ok(_) => println!("{}", asked()),
+    }
+}
