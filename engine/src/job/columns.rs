@@ -1,5 +1,7 @@
 //! How the bytes of a source become columns: the CSV dialect, and what a column says beside its type.
 
+use std::collections::HashMap;
+
 use arrow::datatypes::DataType;
 
 use super::ddl::{self, type_name};
@@ -7,6 +9,7 @@ use super::finding::{closest, quoted};
 use super::pattern;
 use super::reader::{Choice, Reader, Refused, Section, later};
 use super::spec::{Column, CsvDialect, Escape, Header, Ragged, TimeFormat};
+use super::text::FINDINGS_MAX;
 use super::tree::{Entry, Text, Value};
 use super::unit::{self, Fault};
 
@@ -172,31 +175,36 @@ pub fn options(r: &mut Reader, entry: &Entry, schema: &mut [Column]) {
             .wrong(entry, "a table", "write columns.ts = { format = \"epoch_ms\" }")
             .unwrap_or(());
     };
+    let place = |(i, column): (usize, &Column)| (column.name.to_lowercase(), i);
+    let places: HashMap<String, usize> = schema.iter().enumerate().map(place).collect();
     for entry in &columns.entries {
+        if r.findings.len() > FINDINGS_MAX {
+            return;
+        }
         let name = format!("columns.{}", entry.key);
         let Some(section) = r.open_entry(name, entry, COLUMN_KEYS, &constraints()) else {
             continue;
         };
-        let lower = entry.key.to_lowercase();
-        match schema.iter_mut().find(|column| column.name.to_lowercase() == lower) {
-            Some(column) => column_options(r, &section, column),
+        match places.get(&entry.key.to_lowercase()) {
+            Some(&i) => column_options(r, &section, &mut schema[i]),
             None => {
                 let fix = no_such_column(&entry.key, schema);
-                r.find(
-                    entry.key_at.clone(),
-                    format!("the schema has no column `{}`", entry.key),
-                    fix,
-                );
+                let what = format!("the schema has no column `{}`", entry.key);
+                r.find(entry.key_at.clone(), what, fix);
             }
         }
     }
 }
+
+/// A schema with more columns is not told in a message.
+const NAMES_MAX: usize = 30;
 
 /// The fix for a name that is no column.
 pub fn no_such_column(name: &str, schema: &[Column]) -> String {
     let names = || schema.iter().map(|column| column.name.as_str());
     match closest(name, names()) {
         Some(meant) => format!("did you mean `{meant}`?"),
+        None if schema.len() > NAMES_MAX => "write a name of the schema".into(),
         None => format!("its columns are {}", names().collect::<Vec<_>>().join(", ")),
     }
 }

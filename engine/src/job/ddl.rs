@@ -1,5 +1,6 @@
 //! The schema of a source: `ts TIMESTAMP, device STRING`, Spark's DDL with Spark's type names.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, TimeUnit};
@@ -18,9 +19,10 @@ const TYPES: &str = "types: STRING, BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLO
 pub fn columns(ddl: &str) -> Result<Vec<Declared>, Fault> {
     let mut lexer = Lexer { ddl, at: 0 };
     let mut columns: Vec<Declared> = Vec::new();
+    let mut names = HashSet::new();
     loop {
         let (name, at) = lexer.name()?;
-        if columns.iter().any(|c| c.0.to_lowercase() == name.to_lowercase()) {
+        if !names.insert(name.to_lowercase()) {
             let what = format!("a second column `{name}`; names are equal in any case");
             return Err(Fault::new(at, what, "give it another name"));
         }

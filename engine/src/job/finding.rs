@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::text::{Head, JobText};
-use crate::error::Error;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
@@ -28,11 +27,6 @@ impl Finding {
 /// Lines and columns count from 1, columns in characters.
 pub fn render(file: &Path, text: &str, findings: &[Finding]) -> String {
     JobText::new(file, text, &[]).render(findings)
-}
-
-/// The error that refuses a job for these findings.
-pub fn refuse(file: &Path, text: &str, findings: &[Finding]) -> Error {
-    JobText::new(file, text, &[]).refuse(findings)
 }
 
 /// Longest piece of a line that is shown; a place further right is shown with what stands around it.

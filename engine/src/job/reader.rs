@@ -8,8 +8,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::finding::{Finding, closest, quoted};
+use super::text::FINDINGS_MAX;
 use super::tree::{Entry, Table, Text, Value};
 use super::unit::{self, Fault};
+
+/// So many keys of a table are looked at for a misspelt one.
+const UNKNOWN_MAX: usize = 100;
 
 pub struct Reader {
     /// Relative paths begin here: the job file's directory, absolute.
@@ -86,7 +90,7 @@ impl<'a> Section<'a> {
 
     /// Whether `key` is there, but misspelt: that is a finding already.
     fn misspelt(&self, key: &str) -> bool {
-        let unknown = self.table.entries.iter().map(|e| e.key.as_str());
+        let unknown = self.table.entries.iter().take(UNKNOWN_MAX).map(|e| e.key.as_str());
         unknown.filter(|k| !self.keys.contains(k)).any(|k| self.meant(k) == Some(key))
     }
 
@@ -121,6 +125,9 @@ impl Reader {
             if let Some(known) = refused.iter().find(|r| r.key == key) {
                 self.find(entry.key_at.clone(), known.what.clone(), known.fix.clone());
                 continue;
+            }
+            if self.findings.len() > FINDINGS_MAX {
+                break;
             }
             let mut homes = super::HOMES.iter().filter(|(_, keys)| keys.contains(&key));
             let fix = match (section.meant(key), homes.next(), homes.next()) {

@@ -3,7 +3,6 @@
 use super::paths::{listed, normal};
 use super::reader::{Reader, Section};
 use super::sink::{Delivery, Sink};
-use super::source::bounded;
 use super::spec::{
     CheckpointSpec, OnError, OutputMode, QuerySpec, SinkKind, SinkOf, SourceKind, SourceSpec,
     Trigger,
@@ -81,7 +80,7 @@ fn endless_input(r: &mut Reader, parts: &Parts) {
         SourceKind::Socket { .. } => {
             ("a socket holds nothing when the job starts", "leave `trigger` and --once out")
         }
-        SourceKind::Generate { .. } if !bounded(&source.kind) => {
+        SourceKind::Generate { rows: None, .. } => {
             ("the generator without `rows` never ends", "give the source a number of `rows`")
         }
         _ => return,

@@ -1,7 +1,5 @@
 //! `[source.NAME]`: where rows come from; `rows` reads what a row is.
 
-use std::path::Path;
-
 use super::finding::closest;
 use super::paths;
 use super::reader::{Choice, Reader, Refused, Section, elsewhere, later};
@@ -228,18 +226,4 @@ fn generate(r: &mut Reader, s: &Section) -> Option<SourceKind> {
     let suites = [("sensors", Choice::Is("sensors")), ("words", Choice::Is("words"))];
     let suite = r.choice(s, "suite", &suites)?.to_owned();
     Some(SourceKind::Generate { suite, rows, rows_per_second, seed })
-}
-
-/// Whether the input ends by itself.
-pub fn bounded(kind: &SourceKind) -> bool {
-    match kind {
-        SourceKind::File { path, end, .. } => end.unwrap_or(!is_pattern(path)),
-        SourceKind::Socket { .. } => false,
-        SourceKind::Stdin => true,
-        SourceKind::Generate { rows, .. } => rows.is_some(),
-    }
-}
-
-fn is_pattern(path: &Path) -> bool {
-    path.as_os_str().to_string_lossy().contains(['*', '?', '['])
 }

@@ -380,6 +380,42 @@ fn a_file_that_is_no_job_is_refused_before_it_is_read_f55() {
     assert_eq!(refused(dir.path()).0, 69);
 }
 
+/// What takes the square of a file's length would take minutes here.
+#[test]
+fn a_hostile_job_of_the_greatest_size_is_refused_at_once_f55() {
+    let fill = |line: &dyn Fn(usize) -> String| -> String {
+        (0..)
+            .map(line)
+            .scan(0, |length, line| {
+                *length += line.len();
+                (*length < 1 << 20).then_some(line)
+            })
+            .collect()
+    };
+    let columns = fill(&|i| format!("c{i} INT, "));
+    for (toml, expected) in [
+        (fill(&|_| "a\n".into()), "and one more finding"),
+        (fill(&|_| "a = 1\n".into()), "duplicate key"),
+        (fill(&|i| format!("k{i} = 1\n")), "unknown key `k0`"),
+        (fill(&|i| format!("[source.s{i}]\n")), "several sources"),
+        (fill(&|i| format!("[sink.s{i}]\n")), "needs `type`"),
+        (format!("name = \"{}\"", fill(&|i| format!("${{V{i}}}"))), "V0 is not set"),
+        (format!("name = \"{}\"", fill(&|_| "\\t".into())), "is empty"),
+        (
+            around("schema", &format!("schema = \"{columns}z INT\"\ncolumns.q = {{}}")),
+            "no column `q`",
+        ),
+        (around("columns", &fill(&|i| format!("columns.c{i} = {{}}\n"))), "no column `c0`"),
+        (format!("a = {}", "[".repeat(1 << 19)), "no valid TOML"),
+    ] {
+        let text = JobText::new("j", &toml, &[]);
+        let findings = parse(&text, &|_| None).expect_err("it is no job");
+        let shown = text.render(&findings);
+        assert!(shown.contains(expected), "{expected}: {shown}");
+        assert!(shown.len() < 100_000, "{} bytes are shown", shown.len());
+    }
+}
+
 #[test]
 fn windows_line_ends_and_a_byte_order_mark_do_no_harm() {
     let toml = around("query", "sql = \"\"\"\nSELECT v\nFROM s\"\"\"\nmode = \"apend\"");

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// A job file is written by hand: the bundled ones have 2 KB, this leaves room for 500 times that.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// As many findings as a terminal shows; the rest is counted.
-const FINDINGS_MAX: usize = 20;
+pub(super) const FINDINGS_MAX: usize = 20;
 
 #[derive(Clone, Debug)]
 pub struct JobText {

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::finding::{Finding, quoted};
 use super::map::TextMap;
 use super::strings::{string_map, substitute};
-use super::text::{JobText, Override};
+use super::text::{FINDINGS_MAX, JobText, Override};
 
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -80,16 +80,7 @@ pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub fn parse(text: &JobText, env: Env, findings: &mut Vec<Finding>) -> Table {
     let (document, errors) = DeTable::parse_recoverable(text.file());
     if !errors.is_empty() {
-        // What follows the first error of a line is mostly its echo.
-        let mut lines = Vec::new();
-        for error in &errors {
-            let at = error.span().unwrap_or(0..0);
-            let line = text.file()[..at.start.min(text.file().len())].matches('\n').count();
-            if !lines.contains(&line) {
-                lines.push(line);
-                findings.push(syntax_finding(text.file(), error.message(), at));
-            }
-        }
+        syntax_findings(text.file(), &errors, findings);
         return Table::default();
     }
     let mut reader = TreeReader { text: text.as_str(), base: 0, env, findings };
@@ -100,6 +91,24 @@ pub fn parse(text: &JobText, env: Env, findings: &mut Vec<Finding>) -> Table {
         }
     }
     root
+}
+
+/// One finding a line, as what follows a line's first error is mostly its echo; no more than are shown.
+fn syntax_findings(file: &str, errors: &[toml::de::Error], findings: &mut Vec<Finding>) {
+    let mut line_ends = 0..0;
+    for error in errors {
+        let at = error.span().unwrap_or(0..0);
+        let start = at.start.min(file.len());
+        if line_ends.contains(&start) {
+            continue;
+        }
+        let end = file[start..].find('\n').map_or(file.len(), |i| start + i);
+        line_ends = file[..start].rfind('\n').map_or(0, |i| i + 1)..end + 1;
+        findings.push(syntax_finding(file, error.message(), at));
+        if findings.len() > FINDINGS_MAX {
+            return;
+        }
+    }
 }
 
 /// A TOML error, with the fix that a newcomer needs.
