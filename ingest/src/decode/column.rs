@@ -58,58 +58,97 @@ impl Framed<'_> {
     }
 }
 
-impl Framed<'_> {
-    /// Hands out each row's span of a field. The branch on the layout is taken here, before the loop.
-    #[inline(always)]
-    fn each_span(&self, field: usize, mut take: impl FnMut(usize, u32, u32)) {
-        let starts = &self.rows.starts;
-        let Some(stride) = self.stride else {
-            for row in 0..starts.len() {
-                let (start, end) = self.field(row, field);
-                take(row, start, end);
-            }
-            return;
-        };
-        assert!(field < stride, "a regular row has all fields");
-        let rows = self.positions.chunks_exact(stride).zip(starts).enumerate();
-        if field == 0 {
-            rows.for_each(|(i, (row, &start))| take(i, start, row[0]));
-        } else {
-            rows.for_each(|(i, (row, _))| take(i, row[field - 1] + 1, row[field]));
-        }
-    }
-}
-
 /// As the interner has it: ends before it starts.
 const MISSING: (u32, u32) = (1, 0);
 
 /// What all columns of a batch use in turn.
 #[derive(Default)]
 pub(super) struct Scratch {
-    starts: Vec<u32>,
-    ends: Vec<u32>,
+    spans: Spans,
     /// Rows to be read with all rules.
     rest: Vec<u32>,
     null_rows: Vec<u32>,
     ids: Vec<u32>,
+    /// A text whose escapes were taken out.
+    room: Vec<u8>,
 }
 
 impl Scratch {
-    fn take_spans(&mut self, framed: &Framed<'_>, field: usize) {
-        let rows = framed.rows.starts.len();
-        self.starts.clear();
-        self.ends.clear();
-        self.starts.reserve(rows);
-        self.ends.reserve(rows);
-        framed.each_span(field, |_, start, end| {
-            self.starts.push(start);
-            self.ends.push(end);
-        });
-    }
-
     fn begin(&mut self) {
         self.rest.clear();
         self.null_rows.clear();
+    }
+}
+
+/// Start and end of a field, row by row.
+#[derive(Default)]
+struct Spans {
+    starts: Vec<u32>,
+    ends: Vec<u32>,
+}
+
+impl Spans {
+    fn take(&mut self, framed: &Framed<'_>, field: usize) {
+        self.starts.clear();
+        self.ends.clear();
+        let rows = framed.rows.starts.len();
+        let Some(stride) = framed.stride else {
+            for row in 0..rows {
+                let (start, end) = framed.field(row, field);
+                self.starts.push(start);
+                self.ends.push(end);
+            }
+            return;
+        };
+        let ends = |field| framed.positions.iter().skip(field).step_by(stride).take(rows);
+        match field {
+            0 => self.starts.extend_from_slice(&framed.rows.starts),
+            _ => self.starts.extend(ends(field - 1).map(|end| end + 1)),
+        }
+        self.ends.extend(ends(field));
+    }
+
+    /// Takes the quotes off quoted fields, escapes left as they are.
+    fn strip_quotes(&mut self, bytes: &[u8], quote: u8) {
+        for (start, end) in self.starts.iter_mut().zip(&mut self.ends) {
+            if end.saturating_sub(*start) >= 2 && bytes[*start as usize] == quote {
+                *start += 1;
+                *end -= 1;
+            }
+        }
+    }
+
+    /// The spans of a field, without quotes; copied only where they are not evenly spaced already.
+    ///
+    /// One shape for all layouts, so that the loop over them is compiled once and whole.
+    #[inline(always)]
+    fn quick<'a>(
+        &'a mut self,
+        framed: &'a Framed<'_>,
+        field: usize,
+        quote: Option<u8>,
+    ) -> impl Iterator<Item = (u32, u32)> + 'a {
+        let (starts, start_step, gap, ends, end_step) = match framed.stride {
+            Some(stride) if !framed.quotes || quote.is_none() => {
+                let ends = framed.positions.get(field..).unwrap_or_default();
+                match field {
+                    0 => (&framed.rows.starts[..], 1, 0, ends, stride),
+                    _ => {
+                        let before = framed.positions.get(field - 1..).unwrap_or_default();
+                        (before, stride, 1, ends, stride)
+                    }
+                }
+            }
+            _ => {
+                self.take(framed, field);
+                if let Some(quote) = quote {
+                    self.strip_quotes(framed.bytes, quote);
+                }
+                (&self.starts[..], 1, 0, &self.ends[..], 1)
+            }
+        };
+        let starts = starts.iter().step_by(start_step).map(move |start| start + gap);
+        starts.zip(ends.iter().step_by(end_step).copied()).take(framed.rows.starts.len())
     }
 }
 
@@ -314,18 +353,16 @@ impl FieldReader {
         let mut buffer = self.values.take_zeroed(rows * size_of::<T::Native>());
         let values: &mut [T::Native] = buffer.typed_data_mut();
         scratch.begin();
-        let mut take = |row: usize, start, end| match quick(bytes, start, end) {
-            Some(value) => values[row] = value,
-            None => scratch.rest.push(row as u32),
-        };
-        match self.rules.quote {
-            _ if self.all_rules => scratch.rest.extend(0..rows as u32),
-            Some(quote) if framed.quotes => framed.each_span(self.field, |row, start, end| {
-                // Quotes off; an escape between them is none of the quick reading's characters.
-                let quoted = end.saturating_sub(start) >= 2 && bytes[start as usize] == quote;
-                take(row, start + u32::from(quoted), end - u32::from(quoted));
-            }),
-            _ => framed.each_span(self.field, take),
+        if self.all_rules {
+            scratch.rest.extend(0..rows as u32);
+        } else {
+            let spans = scratch.spans.quick(framed, self.field, self.rules.quote);
+            for (row, (value, (start, end))) in values.iter_mut().zip(spans).enumerate() {
+                match quick(bytes, start, end) {
+                    Some(v) => *value = v,
+                    None => scratch.rest.push(row as u32),
+                }
+            }
         }
         self.read_rest(framed, scratch, errors, |row, text| match full(text) {
             Some(value) => {
@@ -353,8 +390,8 @@ impl FieldReader {
                 scratch.null_rows.push(row);
                 continue;
             }
-            match self.rules.text(framed.bytes, start, end) {
-                Some(text) if put(row as usize, &text) => {}
+            match self.rules.text(framed.bytes, start, end, &mut scratch.room) {
+                Some(text) if put(row as usize, text) => {}
                 text => {
                     scratch.null_rows.push(row);
                     if text.is_some() {
@@ -377,13 +414,14 @@ impl FieldReader {
             bits.as_slice_mut()[row / 8] |= u8::from(value) << (row % 8);
         };
         scratch.begin();
-        framed.each_span(self.field, |row, start, end| {
+        let spans = scratch.spans.quick(framed, self.field, self.rules.quote);
+        for (row, (start, end)) in spans.enumerate() {
             let text = framed.bytes.get(start as usize..end as usize).unwrap_or_default();
             match if self.all_rules { None } else { number::boolean(text) } {
                 Some(value) => set(row, value),
                 None => scratch.rest.push(row as u32),
             }
-        });
+        }
         self.read_rest(framed, scratch, errors, |row, text| match number::boolean(text) {
             Some(value) => {
                 set(row, value);
@@ -406,11 +444,11 @@ impl FieldReader {
     ) -> ArrayRef {
         let bytes = framed.bytes;
         scratch.begin();
-        scratch.take_spans(framed, self.field);
+        scratch.spans.take(framed, self.field);
         let mut data = self.values.take();
         let mut offsets = self.offsets.take();
         offsets.push(0i32);
-        for row in 0..scratch.starts.len() {
+        for row in 0..scratch.spans.starts.len() {
             match self.locate(framed, scratch, row) {
                 Text::Null => scratch.null_rows.push(row as u32),
                 Text::At(start, end) => {
@@ -422,18 +460,19 @@ impl FieldReader {
                     }
                 }
                 Text::Escaped(start, end) => {
-                    let text = self.rules.unescape(&bytes[start as usize..end as usize]);
-                    if utf8 && !framed.utf8 && std::str::from_utf8(&text).is_err() {
+                    let inner = &bytes[start as usize..end as usize];
+                    let text = self.rules.unescape(inner, &mut scratch.room);
+                    if utf8 && !framed.utf8 && std::str::from_utf8(text).is_err() {
                         self.refuse_utf8(framed, scratch, errors, row);
                     } else {
-                        data.extend_from_slice(&text);
+                        data.extend_from_slice(text);
                     }
                 }
             }
             // Windows are below 2^31 bytes, and no text is longer than its field.
             offsets.push(data.len() as i32);
         }
-        let rows = scratch.starts.len();
+        let rows = scratch.spans.starts.len();
         let nulls = self.validity.nulls(rows, &scratch.null_rows);
         let offsets = OffsetBuffer::new(ScalarBuffer::from(self.offsets.lend(offsets)));
         let data = self.values.lend(data);
@@ -453,11 +492,12 @@ impl FieldReader {
     ) -> ArrayRef {
         let bytes = framed.bytes;
         scratch.begin();
-        scratch.take_spans(framed, self.field);
-        let spans = scratch.starts.len();
+        scratch.spans.take(framed, self.field);
+        let spans = scratch.spans.starts.len();
         if self.plain(framed) && (framed.utf8 || !utf8) {
             let empty_is_null = self.rules.empty_is_null;
-            for (start, end) in scratch.starts.iter_mut().zip(&mut scratch.ends) {
+            let Spans { starts, ends } = &mut scratch.spans;
+            for (start, end) in starts.iter_mut().zip(ends) {
                 let null = start == end && empty_is_null;
                 (*start, *end) = if null { MISSING } else { (*start, *end) };
             }
@@ -465,15 +505,16 @@ impl FieldReader {
             (0..spans).for_each(|row| self.locate_id(framed, scratch, errors, utf8, row));
         }
         scratch.ids.clear();
-        interner.intern_spans(bytes, &scratch.starts, &scratch.ends, &mut scratch.ids);
+        interner.intern_spans(bytes, &scratch.spans.starts, &scratch.spans.ends, &mut scratch.ids);
         for i in 0..scratch.rest.len() {
             let row = scratch.rest[i] as usize;
             let (start, end) = framed.field(row, self.field);
-            let text = self.rules.text(bytes, start, end).expect("escaped text is no NULL");
-            if utf8 && !framed.utf8 && std::str::from_utf8(&text).is_err() {
+            let text = self.rules.text(bytes, start, end, &mut scratch.room);
+            let text = text.expect("escaped text is no NULL");
+            if utf8 && !framed.utf8 && std::str::from_utf8(text).is_err() {
                 self.refuse_utf8(framed, scratch, errors, row);
             } else {
-                scratch.ids[row] = interner.intern(&text);
+                scratch.ids[row] = interner.intern(text);
             }
         }
         let mut buffer = self.values.take();
@@ -492,7 +533,7 @@ impl FieldReader {
         row: usize,
     ) {
         let text = self.locate(framed, scratch, row);
-        (scratch.starts[row], scratch.ends[row]) = match text {
+        (scratch.spans.starts[row], scratch.spans.ends[row]) = match text {
             Text::Null => MISSING,
             Text::At(start, end) => {
                 let text = &framed.bytes[start as usize..end as usize];
@@ -518,7 +559,7 @@ impl FieldReader {
     /// The text of the row's field, whose span is in `scratch`.
     #[inline(always)]
     fn locate(&self, framed: &Framed<'_>, scratch: &Scratch, row: usize) -> Text {
-        let (start, end) = (scratch.starts[row], scratch.ends[row]);
+        let (start, end) = (scratch.spans.starts[row], scratch.spans.ends[row]);
         if start > end || (start == end && self.rules.empty_is_null) {
             Text::Null
         } else if self.plain(framed) {

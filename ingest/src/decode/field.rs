@@ -1,7 +1,5 @@
 //! From the bytes between two separators to the text of a value: blanks, quotes, escapes, NULL.
 
-use std::borrow::Cow;
-
 /// How a column's fields are read, whatever its type.
 #[derive(Clone, Debug)]
 pub(super) struct FieldRules {
@@ -42,14 +40,20 @@ impl FieldRules {
         if null { Text::Null } else { Text::At(start, end) }
     }
 
-    /// Returns the text of the field at `start..end`; `None` is NULL. Copies only where an escape
+    /// Returns the text of the field at `start..end`; `None` is NULL. `room` holds it where an escape
     /// must go.
-    pub fn text<'a>(&self, bytes: &'a [u8], start: u32, end: u32) -> Option<Cow<'a, [u8]>> {
+    pub fn text<'a>(
+        &self,
+        bytes: &'a [u8],
+        start: u32,
+        end: u32,
+        room: &'a mut Vec<u8>,
+    ) -> Option<&'a [u8]> {
         match self.locate(bytes, start, end) {
             Text::Null => None,
-            Text::At(start, end) => Some(Cow::Borrowed(&bytes[start as usize..end as usize])),
+            Text::At(start, end) => Some(&bytes[start as usize..end as usize]),
             Text::Escaped(start, end) => {
-                Some(Cow::Owned(self.unescape(&bytes[start as usize..end as usize])))
+                Some(self.unescape(&bytes[start as usize..end as usize], room))
             }
         }
     }
@@ -65,17 +69,17 @@ impl FieldRules {
     }
 
     /// Takes out the escapes of a quoted field's inner text.
-    pub fn unescape(&self, inner: &[u8]) -> Vec<u8> {
+    pub fn unescape<'a>(&self, inner: &[u8], room: &'a mut Vec<u8>) -> &'a [u8] {
         let quote = self.quote.expect("only quoted text is escaped");
         let escape = if self.backslash { b'\\' } else { quote };
-        let mut text = Vec::with_capacity(inner.len());
+        room.clear();
         let mut bytes = inner.iter().copied().peekable();
         while let Some(byte) = bytes.next() {
             let escaped = |next: &u8| *next == quote || (self.backslash && *next == escape);
             let next = if byte == escape { bytes.next_if(escaped) } else { None };
-            text.push(next.unwrap_or(byte));
+            room.push(next.unwrap_or(byte));
         }
-        text
+        room
     }
 }
 

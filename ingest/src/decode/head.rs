@@ -158,12 +158,13 @@ fn header_names(source: &SourceSpec, framer: &Framer, bytes: &[u8]) -> Vec<Strin
         None => (framer.rows.first[0] as usize, framer.rows.found[0] as usize),
     };
     let mut start = framer.rows.starts[0];
+    let mut room = Vec::new();
     let ends = &framer.index.positions()[first..first + found];
     ends.iter()
         .map(|&end| {
-            let text = rules.text(bytes, start, end).unwrap_or_default();
+            let text = rules.text(bytes, start, end, &mut room).unwrap_or_default();
             start = end + 1;
-            String::from_utf8_lossy(&text).into_owned()
+            String::from_utf8_lossy(text).into_owned()
         })
         .collect()
 }

@@ -5,23 +5,44 @@
 //! eight digits", 2018). A quick reading that says `None` says nothing about the text: the complete
 //! one decides.
 
-/// The eight bytes at `at`, zeros past the end.
+/// Bytes from a field's first on that a quick reading looks at: a sign and two words, with room.
+const WINDOW: usize = 24;
+
+/// Calls `read` with the bytes from `start` on, zeros past the end, and the field's length: one bounds
+/// check for all loads.
 #[inline(always)]
-pub(super) fn load8(bytes: &[u8], at: usize) -> u64 {
-    match bytes.get(at..at + 8) {
-        Some(eight) => u64::from_le_bytes(eight.try_into().expect("eight bytes")),
-        None => load_tail(bytes, at),
+fn in_window<T>(
+    bytes: &[u8],
+    start: u32,
+    end: u32,
+    read: impl Fn(&[u8; WINDOW], usize) -> Option<T> + Copy,
+) -> Option<T> {
+    let length = end.wrapping_sub(start) as usize;
+    let start = start as usize;
+    match bytes.get(start..start + WINDOW) {
+        Some(window) => read(window.try_into().expect("the window's size"), length),
+        None => in_last_window(bytes, start, length, read),
     }
 }
 
 #[cold]
 #[inline(never)]
-fn load_tail(bytes: &[u8], at: usize) -> u64 {
-    let mut eight = [0; 8];
-    let rest = bytes.get(at..).unwrap_or_default();
-    let length = rest.len().min(8);
-    eight[..length].copy_from_slice(&rest[..length]);
-    u64::from_le_bytes(eight)
+fn in_last_window<T>(
+    bytes: &[u8],
+    start: usize,
+    length: usize,
+    read: impl Fn(&[u8; WINDOW], usize) -> Option<T>,
+) -> Option<T> {
+    let mut window = [0; WINDOW];
+    let rest = bytes.get(start..)?;
+    window[..rest.len()].copy_from_slice(rest);
+    read(&window, length)
+}
+
+/// The eight bytes at `at`.
+#[inline(always)]
+fn load8(window: &[u8; WINDOW], at: usize) -> u64 {
+    u64::from_le_bytes(window[at..at + 8].try_into().expect("eight bytes"))
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -52,37 +73,32 @@ fn right_justify(word: u64, length: usize) -> u64 {
 /// Quick reading of `-?[0-9]{1,16}` at `start..end`.
 #[inline(always)]
 pub(super) fn quick_int(bytes: &[u8], start: u32, end: u32) -> Option<i64> {
-    let (start, negative) = skip_minus(bytes, start);
-    let end = end as usize;
-    let length = end.wrapping_sub(start);
-    let word = load8(bytes, start);
-    let magnitude = if length.wrapping_sub(1) < 8 {
-        let digits = right_justify(word, length);
-        if !all_digits(digits) {
+    in_window(bytes, start, end, |window, length| {
+        // Without a branch: signs are as random as the data, and a mispredicted one costs more than
+        // all the digits.
+        let negative = window[0] == b'-';
+        let first = usize::from(negative);
+        let length = length.wrapping_sub(first);
+        let word = load8(window, first);
+        let magnitude = if length.wrapping_sub(1) < 8 {
+            let digits = right_justify(word, length);
+            if !all_digits(digits) {
+                return None;
+            }
+            eight_digits(digits)
+        } else if length.wrapping_sub(9) < 8 {
+            let high = right_justify(word, length - 8);
+            let low = load8(window, first + length - 8) ^ ZEROS;
+            if !(all_digits(high) && all_digits(low)) {
+                return None;
+            }
+            eight_digits(high) * 100_000_000 + eight_digits(low)
+        } else {
             return None;
-        }
-        eight_digits(digits) as i64
-    } else if length.wrapping_sub(9) < 8 {
-        let high = right_justify(word, length - 8);
-        let low = load8(bytes, end - 8) ^ ZEROS;
-        if !(all_digits(high) && all_digits(low)) {
-            return None;
-        }
-        (eight_digits(high) * 100_000_000 + eight_digits(low)) as i64
-    } else {
-        return None;
-    };
-    let sign = -i64::from(negative);
-    Some((magnitude ^ sign) - sign)
-}
-
-/// Where the digits begin, and whether a minus stands before them. Without a branch: signs are as
-/// random as the data, and a mispredicted one costs more than all the digits.
-#[inline(always)]
-fn skip_minus(bytes: &[u8], start: u32) -> (usize, bool) {
-    let start = start as usize;
-    let negative = bytes.get(start) == Some(&b'-');
-    (start + usize::from(negative), negative)
+        };
+        let sign = -i64::from(negative);
+        Some((magnitude as i64 ^ sign) - sign)
+    })
 }
 
 /// `str::parse::<i64>`: an optional sign and decimal digits, in range.
@@ -119,19 +135,23 @@ pub(super) fn quick_float(bytes: &[u8], start: u32, end: u32) -> Option<f32> {
 
 /// All digits as one integer, the number of decimals, and whether a minus stands before them.
 #[inline(always)]
-fn quick_fixed_point(bytes: &[u8], start: u32, end: u32) -> Option<(u64, usize, bool)> {
-    let (start, negative) = skip_minus(bytes, start);
-    let length = (end as usize).wrapping_sub(start);
-    if length.wrapping_sub(1) >= 8 {
-        return quick_fixed_point_16(bytes, start, length).map(|(d, n)| (d, n, negative));
-    }
-    let word = load8(bytes, start);
-    let (digits, count, decimals) = without_dot(word, length);
-    let digits = if count == 0 { return None } else { digits << (64 - 8 * count) };
-    if !all_digits(digits) {
-        return None;
-    }
-    Some((eight_digits(digits), decimals, negative))
+fn quick_fixed_point(bytes: &[u8], start: u32, end: u32) -> Option<(i64, usize, bool)> {
+    in_window(bytes, start, end, |window, length| {
+        let negative = window[0] == b'-';
+        let first = usize::from(negative);
+        let length = length.wrapping_sub(first);
+        let word = load8(window, first);
+        if length.wrapping_sub(1) >= 8 {
+            let (digits, decimals) = quick_fixed_point_16(word, load8(window, first + 8), length)?;
+            return Some((digits as i64, decimals, negative));
+        }
+        let (digits, count, decimals) = without_dot(word, length);
+        if count == 0 {
+            return None;
+        }
+        let digits = digits << (64 - 8 * count);
+        all_digits(digits).then(|| (eight_digits(digits) as i64, decimals, negative))
+    })
 }
 
 /// Takes the first dot out of the first `length` bytes (1 to 8): digits from the lowest byte on, how
@@ -152,13 +172,12 @@ fn without_dot(word: u64, length: usize) -> (u64, usize, usize) {
 
 /// As [`quick_fixed_point`] for 9 to 16 characters without sign, in two words.
 #[inline(always)]
-fn quick_fixed_point_16(bytes: &[u8], start: usize, length: usize) -> Option<(u64, usize)> {
+fn quick_fixed_point_16(first: u64, second: u64, length: usize) -> Option<(u64, usize)> {
     if length.wrapping_sub(9) >= 8 {
         return None;
     }
-    let (first, rest) = (load8(bytes, start), length - 8);
+    let rest = length - 8;
     let (head, head_count, head_decimals) = without_dot(first, 8);
-    let second = load8(bytes, start + 8);
     let (tail, tail_count, tail_decimals) = match head_count {
         8 => without_dot(second, rest),
         // A second dot is no digit and is found below.

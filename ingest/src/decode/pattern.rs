@@ -296,7 +296,7 @@ fn month_name(rest: &mut &[u8], full: bool) -> Option<u32> {
         let length = spelled(name);
         rest.get(..length).is_some_and(|t| t.eq_ignore_ascii_case(&name.as_bytes()[..length]))
     };
-    let month = MONTHS.iter().position(|name| is(&name))?;
+    let month = MONTHS.iter().position(is)?;
     *rest = &rest[spelled(MONTHS[month])..];
     Some(month as u32 + 1)
 }

@@ -48,11 +48,14 @@ pub fn all_values(source: &SourceSpec) -> Vec<InputColumn> {
     (0..source.schema.len()).map(input).collect()
 }
 
+/// The bytes of a value; `None` is NULL.
+pub type Value = Option<Vec<u8>>;
+
 /// What a source's bytes decode to, with places counted from the input's first byte.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// Start, end and values of each row; `None` is NULL.
-    pub rows: Vec<(usize, usize, Vec<Option<Vec<u8>>>)>,
+    /// Start, end and values of each row.
+    pub rows: Vec<(usize, usize, Vec<Value>)>,
     /// Row, column, start, end, reason.
     pub value_errors: Vec<(usize, u16, usize, usize, Reason)>,
     pub row_errors: Vec<(usize, usize, Reason)>,
@@ -62,7 +65,7 @@ pub struct Answer {
 impl Answer {
     /// The rows as text, `|` between values, NULL as `-`; then the errors.
     pub fn text(&self) -> String {
-        let value = |v: &Option<Vec<u8>>| match v {
+        let value = |v: &Value| match v {
             Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             None => "-".to_string(),
         };
@@ -145,7 +148,7 @@ pub fn run(
     answer
 }
 
-fn value(array: &ArrayRef, row: usize, encoding: Encoding, interner: &Interner) -> Option<Vec<u8>> {
+fn value(array: &ArrayRef, row: usize, encoding: Encoding, interner: &Interner) -> Value {
     if encoding == Encoding::Ids {
         let id = array.as_primitive::<UInt32Type>().value(row);
         return (id != 0).then(|| interner.value(id).to_vec());
