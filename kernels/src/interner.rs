@@ -11,6 +11,16 @@ use crate::index::{Chain, Index, tag_of_bytes, tag_of_u128};
 const INLINE_MAX: usize = 15;
 /// In an entry's last byte: the value is in the arena.
 const IN_ARENA: u8 = 0xff;
+/// For each length, what to keep of 16 bytes.
+const KEEP: [u128; INLINE_MAX + 1] = {
+    let mut keep = [0; INLINE_MAX + 1];
+    let mut length = 1;
+    while length <= INLINE_MAX {
+        keep[length] = keep[length - 1] << 8 | 0xff;
+        length += 1;
+    }
+    keep
+};
 
 pub struct Interner {
     index: Index,
@@ -82,7 +92,7 @@ impl Interner {
             match bytes.get(start..start + 16) {
                 Some(window) if length <= INLINE_MAX => {
                     let window = window.try_into().expect("the window has 16 bytes");
-                    let value = u128::from_le_bytes(window) & ((1 << (8 * length)) - 1);
+                    let value = u128::from_le_bytes(window) & KEEP[length];
                     self.intern_inline(value | (length as u128) << (8 * INLINE_MAX))
                 }
                 _ => self.intern_rare(bytes, start, end as usize),

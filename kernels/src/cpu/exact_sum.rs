@@ -75,52 +75,74 @@ impl Specials {
 /// One group's sum in its normal form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Total<const N: usize> {
-    /// Two's complement; zero where `wide` holds the number.
+    /// Two's complement; zero where the number does not fit.
     pub small: [u64; N],
-    /// Shortest form of what does not fit `small`, else empty.
-    pub wide: Vec<u64>,
     pub exponent: i32,
+    /// What few sums have; none where it would be empty.
+    pub extra: Option<Box<Extra>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extra {
+    /// Shortest form of what does not fit the fixed limbs, else empty.
+    pub wide: Vec<u64>,
     pub specials: Specials,
 }
 
+impl Extra {
+    fn boxed(wide: Vec<u64>, specials: Specials) -> Option<Box<Self>> {
+        let extra = Extra { wide, specials };
+        (extra != Extra::default()).then(|| Box::new(extra))
+    }
+}
+
 impl<const N: usize> Total<N> {
-    /// A total from its normal form; none where it is not one.
-    pub fn from_parts(
-        small: [u64; N],
-        wide: Vec<u64>,
-        exponent: i32,
-        specials: Specials,
-    ) -> Option<Self> {
-        let total = Total { small, wide, exponent, specials };
-        let limbs = total.limbs();
-        let odd = limbs[0] & 1 == 1;
-        let zero = limbs.iter().all(|&limb| limb == 0) && exponent == 0;
-        let shortest = match total.wide[..] {
-            [] => true,
-            [.., below, last] => {
-                total.wide.len() > N && total.small == [0; N] && last != extension(&[below])
+    pub const ZERO: Self = Total { small: [0; N], exponent: 0, extra: None };
+
+    /// Is it in the one normal form that its number has?
+    pub fn is_normal(&self) -> bool {
+        let odd = self.limbs()[0] & 1 == 1;
+        let in_range = self.exponent.unsigned_abs() <= EXPONENT_MAX;
+        let zero = self.small == [0; N] && self.exponent == 0;
+        match self.extra.as_ref().map_or(&[][..], |extra| &extra.wide) {
+            [] => odd & in_range || zero,
+            wide @ [.., below, last] => {
+                let shortest = wide.len() > N && *last != extension(&[*below]);
+                let in_range = in_range && wide.len() * 8 <= WIDE_BYTES_MAX;
+                odd && shortest && in_range && self.small == [0; N]
             }
             _ => false,
-        };
-        let in_range = exponent.unsigned_abs() <= EXPONENT_MAX && limbs.len() * 8 <= WIDE_BYTES_MAX;
-        ((odd || zero) && shortest && in_range).then_some(total)
+        }
     }
 
     pub fn limbs(&self) -> &[u64] {
-        if self.wide.is_empty() { &self.small } else { &self.wide }
+        match &self.extra {
+            Some(extra) if !extra.wide.is_empty() => &extra.wide,
+            _ => &self.small,
+        }
+    }
+
+    pub fn specials(&self) -> Specials {
+        self.extra.as_ref().map_or(Specials::default(), |extra| extra.specials)
+    }
+
+    /// The limbs if they are few.
+    fn fitting(&self) -> Option<[u64; N]> {
+        let wide = self.extra.as_ref().is_some_and(|extra| !extra.wide.is_empty());
+        (!wide).then_some(self.small)
     }
 
     fn is_zero(&self) -> bool {
-        self.wide.is_empty() && self.small == [0; N]
+        self.fitting() == Some([0; N])
     }
 
     /// The sum divided by a count, rounded once; an exact zero is +0.0.
     pub fn quotient(&self, count: u64) -> f64 {
-        if let Some(special) = self.specials.value() {
+        if let Some(special) = self.specials().value() {
             return special;
         }
-        if let ([low, high], true) = (&self.small[..], self.wide.is_empty()) {
-            let sum = (u128::from(*high) << 64 | u128::from(*low)) as i128;
+        if N == 2 && self.extra.is_none() {
+            let sum = pair(&self.small);
             return quotient_of_pair(sum < 0, sum.unsigned_abs(), self.exponent, count);
         }
         let (negative, magnitude) = magnitude(self.limbs());
@@ -166,10 +188,11 @@ impl<const N: usize> ExactSum<N> {
     /// Returns a group's sum in its normal form.
     pub fn total(&self, field: FieldRef<'_>, group: u32) -> Total<N> {
         let window = field.limbs::<N>(group);
-        match self.spilled.get(&group) {
+        let spilled = if self.spilled.is_empty() { None } else { self.spilled.get(&group) };
+        match spilled {
             None => {
                 let (small, exponent) = normalize_small(window, self.exponent());
-                Total { small, wide: Vec::new(), exponent, specials: Specials::default() }
+                Total { small, exponent, extra: None }
             }
             Some(spill) => {
                 let mut sum = spill.rest.clone();
@@ -194,17 +217,15 @@ impl<const N: usize> ExactSum<N> {
             },
         };
         let exponent = Self::POWER * (base as i32 - BIAS);
+        let mut windows = field.reborrow();
         for (&group, total) in groups.iter().zip(totals.clone()) {
-            if total.specials != Specials::default() {
-                self.spill(group, |spill| spill.specials.add(&total.specials));
-            }
-            if total.is_zero() {
-                continue;
+            if let Some(extra) = &total.extra {
+                self.spill(group, |spill| spill.specials.add(&extra.specials));
             }
             let shift = total.exponent.wrapping_sub(exponent) as u32;
-            let fits = total.wide.is_empty().then(|| shift_left(total.small, shift)).flatten();
-            match fits {
-                Some(term) => self.add(field, group, term),
+            match total.fitting().and_then(|small| shift_left(small, shift)) {
+                Some(term) => self.add(windows.limbs_mut(group), group, term),
+                None if total.is_zero() => {}
                 None => {
                     self.outside += 1;
                     self.spill(group, |spill| spill.rest.add(total.limbs(), total.exponent));
@@ -222,16 +243,21 @@ impl<const N: usize> ExactSum<N> {
     }
 
     #[inline(always)]
-    fn add(&mut self, field: &mut Field<'_>, group: u32, term: [u64; N]) {
-        let window = field.limbs_mut::<N>(group);
+    fn add(&mut self, window: &mut [u64; N], group: u32, term: [u64; N]) {
         match checked_add(*window, term) {
             Some(sum) => *window = sum,
             None => {
                 let full = std::mem::replace(window, term);
-                let exponent = self.exponent();
-                self.spill(group, |spill| spill.rest.add(&full, exponent));
+                self.spill_window(group, full);
             }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn spill_window(&mut self, group: u32, window: [u64; N]) {
+        let exponent = self.exponent();
+        self.spill(group, |spill| spill.rest.add(&window, exponent));
     }
 
     /// A value that the window does not take, by its bits.
@@ -300,9 +326,7 @@ impl<const N: usize> ExactSum<N> {
             sum.add(window, new);
             let total = total_of::<N>(&sum, spill.specials);
             let shift = total.exponent.wrapping_sub(new) as u32;
-            if let Some(term) =
-                total.wide.is_empty().then(|| shift_left(total.small, shift)).flatten()
-            {
+            if let Some(term) = total.fitting().and_then(|small| shift_left(small, shift)) {
                 *window = term;
                 spill.rest = Big::default();
             }
@@ -331,10 +355,7 @@ impl<const N: usize> ExactSum<N> {
         let (mut least, mut greatest) = (i32::MAX, i32::MIN);
         for total in totals.filter(|total| !total.is_zero()) {
             least = least.min(total.exponent);
-            let limbs = total.limbs();
-            let top = limbs[limbs.len() - 1] ^ extension(limbs);
-            let unused = top.leading_zeros() as i32;
-            greatest = greatest.max(total.exponent + 64 * limbs.len() as i32 - unused);
+            greatest = greatest.max(total.exponent + bit_length(total.limbs()));
         }
         if greatest < least {
             return None;
@@ -351,15 +372,18 @@ impl ExactSum<2> {
         let Some(base) = self.base_or_choose(values) else {
             return self.update_outside(groups, values);
         };
+        let mut windows = field.reborrow();
         for (&group, &value) in groups.iter().zip(values) {
             let bits = value.to_bits();
             let shift = (bits >> 52 & 0x7ff) as u32;
             let shift = shift.wrapping_sub(base);
             if shift < WINDOW {
-                let significand = i128::from(bits & SIGNIFICAND | 1 << 52) << shift;
+                let significand = bits & SIGNIFICAND | 1 << 52;
+                let (low, high) = (significand << shift, significand >> 1 >> (63 - shift));
+                let magnitude = i128::from(high) << 64 | i128::from(low);
                 let sign = i128::from(bits as i64 >> 63);
-                let term = ((significand ^ sign) - sign) as u128;
-                self.add(field, group, [term as u64, (term >> 64) as u64]);
+                let term = ((magnitude ^ sign) - sign) as u128;
+                self.add(windows.limbs_mut(group), group, [term as u64, (term >> 64) as u64]);
             } else if bits << 1 != 0 {
                 self.add_outside(group, bits);
             }
@@ -376,6 +400,7 @@ impl ExactSum<4> {
         let Some(base) = self.base_or_choose(values) else {
             return self.update_outside(groups, values);
         };
+        let mut windows = field.reborrow();
         for (&group, &value) in groups.iter().zip(values) {
             let bits = value.to_bits();
             let shift = (bits >> 52 & 0x7ff) as u32;
@@ -389,7 +414,7 @@ impl ExactSum<4> {
                 let high = if bits == 0 { 0 } else { (square >> (128 - bits)) as u64 };
                 let (low, middle) = (low as u64, (low >> 64) as u64);
                 let term = if limbs == 0 { [low, middle, high, 0] } else { [0, low, middle, high] };
-                self.add(field, group, term);
+                self.add(windows.limbs_mut(group), group, term);
             } else if bits << 1 != 0 {
                 self.add_outside(group, bits);
             }
@@ -438,23 +463,49 @@ fn total_of<const N: usize>(sum: &Big, specials: Specials) -> Total<N> {
     let mut limbs = limbs.to_vec();
     normalize(&mut limbs, &mut exponent);
     if limbs.len() > N {
-        return Total { small: [0; N], wide: limbs, exponent, specials };
+        return Total { small: [0; N], exponent, extra: Extra::boxed(limbs, specials) };
     }
     let mut small = [extension(&limbs); N];
     small[..limbs.len()].copy_from_slice(&limbs);
-    Total { small, wide: Vec::new(), exponent, specials }
+    Total { small, exponent, extra: Extra::boxed(Vec::new(), specials) }
+}
+
+/// Bits of the magnitude, give or take one.
+fn bit_length(limbs: &[u64]) -> i32 {
+    let sign = extension(limbs);
+    let top = limbs.iter().rposition(|&limb| limb != sign).unwrap_or(0);
+    64 * (top as i32 + 1) - (limbs[top] ^ sign).leading_zeros() as i32
+}
+
+/// The two limbs as one integer; for `N` = 2.
+#[inline(always)]
+fn pair<const N: usize>(limbs: &[u64; N]) -> i128 {
+    (u128::from(limbs[N - 1]) << 64 | u128::from(limbs[0])) as i128
+}
+
+#[inline(always)]
+fn limbs_of<const N: usize>(pair: i128) -> [u64; N] {
+    let mut limbs = [pair as u64; N];
+    limbs[N - 1] = (pair >> 64) as u64;
+    limbs
 }
 
 /// Makes a number odd; zero gets exponent 0.
 #[inline(always)]
 fn normalize_small<const N: usize>(mut limbs: [u64; N], exponent: i32) -> ([u64; N], i32) {
+    if N == 2 {
+        let number = pair(&limbs);
+        let zeros = number.trailing_zeros();
+        let exponent = exponent + zeros as i32;
+        return (limbs_of(number >> (zeros & 127)), if number == 0 { 0 } else { exponent });
+    }
     let Some(zeros) = limbs.iter().position(|&limb| limb != 0) else { return (limbs, 0) };
     let shift = limbs[zeros].trailing_zeros();
     let sign = extension(&limbs);
     let at = |limbs: &[u64; N], place: usize| limbs.get(place).copied().unwrap_or(sign);
     for place in 0..N {
         let (low, high) = (at(&limbs, place + zeros), at(&limbs, place + zeros + 1));
-        limbs[place] = if shift == 0 { low } else { low >> shift | high << (64 - shift) };
+        limbs[place] = low >> shift | high << 1 << (63 - shift);
     }
     (limbs, exponent + (64 * zeros) as i32 + shift as i32)
 }
@@ -462,23 +513,27 @@ fn normalize_small<const N: usize>(mut limbs: [u64; N], exponent: i32) -> ([u64;
 /// `limbs << shift`; none where that leaves two's complement of `N` limbs.
 #[inline(always)]
 fn shift_left<const N: usize>(limbs: [u64; N], shift: u32) -> Option<[u64; N]> {
+    if shift >= 64 * N as u32 {
+        return None;
+    }
+    if N == 2 {
+        let number = pair(&limbs);
+        let shifted = number << shift;
+        return (shifted >> shift == number).then_some(limbs_of(shifted));
+    }
     let sign = extension(&limbs);
     let whole = (shift / 64) as usize;
     let bits = shift % 64;
-    if whole >= N {
-        return None;
-    }
     let mut out = [0; N];
     for place in whole..N {
         let low = limbs[place - whole];
         let below = if place > whole { limbs[place - whole - 1] } else { 0 };
-        out[place] = if bits == 0 { low } else { low << bits | below >> (64 - bits) };
+        out[place] = low << bits | below >> 1 >> (63 - bits);
     }
     // What was shifted out, and the sign bit that is left, must all repeat the sign.
-    let lost = &limbs[N - whole..];
-    let edge = if bits == 0 { sign } else { ((limbs[N - whole - 1] as i64) >> (64 - bits)) as u64 };
-    let whole_fits = lost.iter().all(|&limb| limb == sign) && edge == sign;
-    (whole_fits && extension(&out) == sign).then_some(out)
+    let lost = limbs[N - whole..].iter().all(|&limb| limb == sign);
+    let edge = limbs[N - whole - 1] as i64 >> (63 - bits);
+    (lost && edge as u64 == sign).then_some(out)
 }
 
 /// Sum in two's complement; none on overflow.

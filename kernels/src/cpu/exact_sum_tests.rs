@@ -110,9 +110,9 @@ fn bytes_of_spilled_sums_are_accounted_until_they_are_removed() {
 
 #[test]
 fn numbers_that_are_no_normal_form_are_no_totals() {
-    let specials = Specials::default();
     let total = |small, wide: &[u64], exponent| {
-        Total::<2>::from_parts(small, wide.to_vec(), exponent, specials).is_some()
+        let extra = Extra::boxed(wide.to_vec(), Specials::default());
+        Total::<2> { small, exponent, extra }.is_normal()
     };
     assert!(total([0, 0], &[], 0) && total([3, 0], &[], -1074) && total([0, 0], &[1, 0, 1], 0));
     assert!(!total([0, 0], &[], 1), "zero has exponent 0");
@@ -122,4 +122,31 @@ fn numbers_that_are_no_normal_form_are_no_totals() {
     assert!(!total([0, 0], &[1, 1], 0), "it fits the fixed limbs");
     assert!(!total([0, 0], &[1, 1, 0], 0), "it fits, too: its last limb repeats the sign");
     assert!(!total([0, 0], &[1; 81], 0), "longer than any sum of doubles");
+}
+
+/// Shifts of four limbs and of two against those of an `i128`.
+#[test]
+fn shifts_lose_nothing_or_say_so() {
+    for seed in 0..20_000 {
+        let random = &mut Random(seed);
+        let number = i128::from((random.next() as i64 >> random.below(64)) | 1) << random.below(63);
+        let high = (number >> 64) as u64;
+        let four = [number as u64, high, extension(&[high]), extension(&[high])];
+        let zeros = number.trailing_zeros();
+        let (odd, exponent) = normalize_small(four, 7);
+        assert_eq!(exponent, 7 + zeros as i32);
+        assert_eq!(pair(&[odd[0], odd[1]]), number >> zeros);
+        assert_eq!(shift_left(odd, zeros), Some(four));
+        assert_eq!(
+            normalize_small(limbs_of::<2>(number), 7),
+            (limbs_of(number >> zeros), exponent)
+        );
+        // Room above the number, its sign bit left.
+        let unused = if number < 0 { number.leading_ones() } else { number.leading_zeros() } - 1;
+        assert_eq!(shift_left(limbs_of::<2>(number), unused), Some(limbs_of(number << unused)));
+        assert_eq!(shift_left(limbs_of::<2>(number), unused + 1), None);
+        let farthest = shift_left(four, unused + 128).expect("there is room");
+        assert_eq!(normalize_small(farthest, 0), (odd, (zeros + unused + 128) as i32));
+        assert_eq!(shift_left(four, unused + 129), None);
+    }
 }

@@ -5,6 +5,9 @@
 
 use crate::index::{Chain, Index, tag_of_u64};
 
+/// Keys looked up together.
+const BLOCK: usize = 64;
+
 pub struct GroupMap {
     index: Index,
     /// By group; what is not live holds the key it had.
@@ -79,7 +82,23 @@ impl GroupMap {
 
     /// Appends the group of each key to `out`; new keys get new groups.
     pub fn find_all(&mut self, keys: &[u64], out: &mut Vec<u32>) {
-        out.extend(keys.iter().map(|&key| self.find_or_insert(key)));
+        for block in keys.chunks(BLOCK) {
+            if self.index.is_large() {
+                self.warm_up(block);
+            }
+            out.extend(block.iter().map(|&key| self.find_or_insert(key)));
+        }
+    }
+
+    /// Reads what the lookups of these keys will most likely read, without a branch in between: so
+    /// the cache misses overlap, where a lookup's wrong guess would wait for each.
+    fn warm_up(&self, keys: &[u64]) {
+        let mut guesses = [0; BLOCK];
+        for (guess, &key) in guesses.iter_mut().zip(keys) {
+            *guess = self.index.peek(tag_of_u64(key, self.index.seed()));
+        }
+        let read = |&guess: &u32| self.keys.get(guess as usize).copied().unwrap_or(0);
+        std::hint::black_box(guesses.iter().map(read).fold(0, |a, b| a ^ b));
     }
 
     /// Panics if the group is not live.

@@ -236,8 +236,8 @@ impl Column {
 
     fn array(&self, ids: &[u32]) -> ArrayRef {
         let nulls = || {
-            let valid = NullBuffer::from_iter(ids.iter().map(|&id| id != 0));
-            Some(valid).filter(|valid| valid.null_count() > 0)
+            let has_nulls = ids.contains(&0);
+            has_nulls.then(|| NullBuffer::from_iter(ids.iter().map(|&id| id != 0)))
         };
         match &self.values {
             Values::Text(interner) => dictionary(&self.data_type, interner, ids, nulls()),

@@ -63,6 +63,11 @@ pub(crate) struct FieldRef<'a> {
 }
 
 impl Field<'_> {
+    /// The same words, as a local that the compiler can keep in registers.
+    pub fn reborrow(&mut self) -> Field<'_> {
+        Field { words: self.words, stride: self.stride, offset: self.offset }
+    }
+
     pub fn groups(&self) -> usize {
         self.words.len() / self.stride
     }

@@ -4,6 +4,7 @@
 //! complement, and `rest`, empty for nearly every group: three little-endian words that count NaN,
 //! +Inf and -Inf, and behind them the limbs of a number that does not fit the fixed ones.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, StructArray, UInt64Array};
@@ -11,7 +12,7 @@ use arrow::datatypes::{DataType, Field as ArrowField, Fields, Int32Type, UInt64T
 
 use super::error::AggregateError;
 use crate::cpu::column::{BytesColumn, narrow_bytes};
-use crate::cpu::exact_sum::{ExactSum, Specials, Total};
+use crate::cpu::exact_sum::{ExactSum, Extra, Specials, Total};
 use crate::cpu::words::{Field, FieldRef};
 
 pub(super) fn partial_type<const N: usize>() -> DataType {
@@ -37,8 +38,8 @@ pub(super) fn write<const N: usize>(
         let total = sum.total(field, group);
         limbs.iter_mut().zip(total.small).for_each(|(column, limb)| column.push(limb));
         exponents.push(total.exponent);
-        if !total.wide.is_empty() || total.specials != Specials::default() {
-            rests.push((at, rest_bytes(&total)));
+        if let Some(extra) = &total.extra {
+            rests.push((at, rest_bytes(extra)));
         }
     }
     let mut rests = rests.iter().peekable();
@@ -65,34 +66,40 @@ pub(super) fn merge<const N: usize>(
         std::array::from_fn(|limb| &array.column(limb).as_primitive::<UInt64Type>().values()[..]);
     let exponents = array.column(N).as_primitive::<Int32Type>().values();
     let rests = BytesColumn::new(array.column(N + 1));
+    let corrupt = Cell::new(None);
     let read = |row: usize| {
         let small = std::array::from_fn(|limb| limbs[limb][row]);
-        let (wide, specials) = match rests.value(row) {
-            [] => (Vec::new(), Specials::default()),
-            rest => parse_rest(rest)?,
-        };
-        Total::from_parts(small, wide, exponents[row], specials)
+        let rest = rests.value(row);
+        let extra = if rest.is_empty() { None } else { parse_rest(rest).map(Box::new) };
+        let cut_short = extra.is_none() && !rest.is_empty();
+        let total = Total { small, exponent: exponents[row], extra };
+        if cut_short || !total.is_normal() {
+            corrupt.set(Some(row));
+            return Total::ZERO;
+        }
+        total
     };
-    if let Some(row) = (0..array.len()).find(|&row| read(row).is_none()) {
-        return Err(AggregateError::corrupt(
-            name,
-            format!("row {row} is not a sum in normal form"),
-        ));
+    sum.combine(field, groups, (0..array.len()).map(read));
+    match corrupt.get() {
+        None => Ok(()),
+        Some(row) => {
+            let reason = format!("row {row} is not a sum in normal form");
+            Err(AggregateError::corrupt(name, reason))
+        }
     }
-    let totals = (0..array.len()).map(|row| read(row).expect("all rows were read before"));
-    sum.combine(field, groups, totals);
-    Ok(())
 }
 
-fn rest_bytes<const N: usize>(total: &Total<N>) -> Vec<u8> {
-    let Specials { nan, positive, negative } = total.specials;
-    let words = [nan, positive, negative].into_iter().chain(total.wide.iter().copied());
+fn rest_bytes(extra: &Extra) -> Vec<u8> {
+    let Specials { nan, positive, negative } = extra.specials;
+    let words = [nan, positive, negative].into_iter().chain(extra.wide.iter().copied());
     words.flat_map(u64::to_le_bytes).collect()
 }
 
-fn parse_rest(rest: &[u8]) -> Option<(Vec<u64>, Specials)> {
+/// None where it is cut short, or says nothing.
+fn parse_rest(rest: &[u8]) -> Option<Extra> {
     let (words, []) = rest.as_chunks::<8>() else { return None };
     let words = words.iter().map(|&word| u64::from_le_bytes(word)).collect::<Vec<_>>();
     let [nan, positive, negative, ref wide @ ..] = words[..] else { return None };
-    Some((wide.to_vec(), Specials { nan, positive, negative }))
+    let extra = Extra { wide: wide.to_vec(), specials: Specials { nan, positive, negative } };
+    (extra != Extra::default()).then_some(extra)
 }

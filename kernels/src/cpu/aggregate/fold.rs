@@ -148,35 +148,55 @@ impl Fold {
 
     pub fn merge(&self, field: &mut Field<'_>, groups: &[u32], array: &ArrayRef) {
         let rows = Rows::All(array.len());
+        let nulls = array.nulls().filter(|nulls| nulls.null_count() > 0);
         match self.width {
             Width::Word if Class::of(&self.data_type) == Some(Class::Float) => {
                 let mut scratch = Vec::new();
-                let values = widen_floats(array, rows, &mut scratch);
-                let neutral = self.template()[0] as i64;
-                let values = values.iter().enumerate();
-                let values = values.map(|(row, &value)| match array.is_null(row) {
-                    true => neutral,
-                    false => float_to_ordered(value),
-                });
-                self.fold_words(field, groups, values);
+                let values = widen_floats(array, rows, &mut scratch).iter();
+                self.merge_words(
+                    field,
+                    groups,
+                    values.map(|&value| float_to_ordered(value)),
+                    nulls,
+                );
             }
             Width::Word => {
                 let mut scratch = Vec::new();
-                let values = widen_ints(array, rows, &mut scratch).iter().copied();
-                let neutral = self.template()[0] as i64;
-                let value = |(row, value)| if array.is_null(row) { neutral } else { value };
-                self.fold_words(field, groups, values.enumerate().map(value));
+                let values = widen_ints(array, rows, &mut scratch).iter();
+                self.merge_words(field, groups, values.copied(), nulls);
             }
             Width::Pair => {
                 let mut scratch = Vec::new();
                 let values = widen_decimals(array, rows, &mut scratch).iter().copied();
                 let neutral = pair([self.template()[0], self.template()[1]]);
-                let value = |(row, value)| if array.is_null(row) { neutral } else { value };
-                self.fold_pairs(field, groups, values.enumerate().map(value));
+                match nulls {
+                    None => self.fold_pairs(field, groups, values),
+                    Some(nulls) => {
+                        let value = |(value, valid)| if valid { value } else { neutral };
+                        self.fold_pairs(field, groups, values.zip(nulls).map(value));
+                    }
+                }
             }
             Width::Triple => {
                 let values = array.as_primitive::<Decimal256Type>().values().iter();
                 fold_triples(field, groups, values.map(|&value| wide_limbs(value)));
+            }
+        }
+    }
+
+    fn merge_words(
+        &self,
+        field: &mut Field<'_>,
+        groups: &[u32],
+        values: impl Iterator<Item = i64>,
+        nulls: Option<&NullBuffer>,
+    ) {
+        let neutral = self.template()[0] as i64;
+        match nulls {
+            None => self.fold_words(field, groups, values),
+            Some(nulls) => {
+                let value = |(value, valid)| if valid { value } else { neutral };
+                self.fold_words(field, groups, values.zip(nulls).map(value));
             }
         }
     }
@@ -243,6 +263,35 @@ fn hide_nulls<T: Default>(
             let values = groups.iter().zip(nulls.iter());
             values.map(|(group, valid)| if valid { value(group) } else { T::default() }).collect()
         }
+    }
+}
+
+/// Least and greatest value, at these offsets, in one pass.
+pub(super) fn update_extremes(
+    field: &mut Field<'_>,
+    offsets: [usize; 2],
+    groups: &[u32],
+    values: &Values<'_>,
+) {
+    fn each(
+        field: &mut Field<'_>,
+        [least, greatest]: [usize; 2],
+        groups: &[u32],
+        values: impl Iterator<Item = i64>,
+    ) {
+        for (&group, value) in groups.iter().zip(values) {
+            let [word] = field.slot_mut(group, least);
+            *word = value.min(*word as i64) as u64;
+            let [word] = field.slot_mut(group, greatest);
+            *word = value.max(*word as i64) as u64;
+        }
+    }
+    match values {
+        Values::Ints(values) => each(field, offsets, groups, values.iter().copied()),
+        Values::Floats(values) => {
+            each(field, offsets, groups, values.iter().map(|&value| float_to_ordered(value)));
+        }
+        Values::Decimals(_) | Values::Bytes(..) => unreachable!("they take more than a word"),
     }
 }
 

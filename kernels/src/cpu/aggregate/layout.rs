@@ -40,6 +40,8 @@ pub(super) struct Input {
     /// Offset of the number of NULLs.
     pub nulls: usize,
     pub states: Vec<Placed>,
+    /// Offsets of its least and its greatest value where both are one word: one pass does both.
+    pub extremes: Option<[usize; 2]>,
 }
 
 pub(super) struct Placed {
@@ -156,7 +158,8 @@ impl Layout {
         let nulls = self.place(&[0]);
         let data_type = spec.input.clone().expect("an argument has a type");
         let inputs = &mut self.filters[filter].inputs;
-        inputs.push(Input { argument, data_type, nulls, states: Vec::new() });
+        let states = Vec::new();
+        inputs.push(Input { argument, data_type, nulls, states, extremes: None });
         inputs.len() - 1
     }
 
@@ -167,14 +170,26 @@ impl Layout {
         }
         let state = kind.state(data_type);
         let offset = self.place(&state.template());
-        let states = &mut self.filters[filter].inputs[input].states;
-        states.push(Placed { kind, offset, state });
-        states.len() - 1
+        let input = &mut self.filters[filter].inputs[input];
+        input.states.push(Placed { kind, offset, state });
+        input.extremes = input.find_extremes();
+        input.states.len() - 1
     }
 
     fn place(&mut self, template: &[u64]) -> usize {
         self.template.extend_from_slice(template);
         self.template.len() - template.len()
+    }
+}
+
+impl Input {
+    fn find_extremes(&self) -> Option<[usize; 2]> {
+        let offset = |greatest| {
+            let mut states = self.states.iter();
+            let placed = states.find(|placed| placed.kind == Kind::Extreme { greatest })?;
+            placed.state.is_word().then_some(placed.offset)
+        };
+        Some([offset(false)?, offset(true)?])
     }
 }
 

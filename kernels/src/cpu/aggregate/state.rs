@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 use super::Positions;
 use super::error::AggregateError;
 use super::exact;
-use super::fold::Fold;
+use super::fold::{Fold, Width};
 use super::pick::Pick;
 use super::text::TextExtreme;
 use crate::cpu::column::{BytesColumn, Class, Rows, widen_decimals, widen_floats, widen_ints};
@@ -87,6 +87,11 @@ impl State {
     /// Does it want rows whose argument is NULL, too?
     pub fn takes_nulls(&self) -> bool {
         matches!(self, State::Pick(Pick { ignore_nulls: false, .. }))
+    }
+
+    /// Is it a single word that an operation folds?
+    pub fn is_word(&self) -> bool {
+        matches!(self, State::Fold(Fold { width: Width::Word, .. }))
     }
 
     pub fn update(

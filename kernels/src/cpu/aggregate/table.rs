@@ -10,6 +10,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{Field, SchemaRef, UInt64Type};
 
 use super::error::AggregateError;
+use super::fold::update_extremes;
 use super::layout::{Filtered, Input, Layout, Placed};
 use super::state::{Scratch, Values};
 use super::{Call, Positions};
@@ -298,8 +299,9 @@ impl GroupTable {
         groups: &[u32],
     ) -> Option<NullBuffer> {
         let (rows, nulls) = (self.words.field(filtered.rows), self.words.field(input.nulls));
-        let valid = groups.iter().map(|&group| rows.word(group) > nulls.word(group));
-        Some(NullBuffer::from_iter(valid)).filter(|valid| valid.null_count() > 0)
+        let valid = |&group: &u32| rows.word(group) > nulls.word(group);
+        let all = groups.iter().all(valid);
+        (!all).then(|| NullBuffer::from_iter(groups.iter().map(valid)))
     }
 
     fn counts(&self, offset: usize, groups: &[u32]) -> ArrayRef {
@@ -358,7 +360,13 @@ fn update_input(
         let Some(first) = states.next() else { continue };
         let (groups, rows) = if take_nulls { (groups, rows) } else { (valid_groups, valid_rows) };
         let values = Values::new(class, array, rows, scratch);
-        for Placed { offset, state, .. } in std::iter::once(first).chain(states) {
+        let extremes = input.extremes.filter(|_| !take_nulls);
+        if let Some(offsets) = extremes {
+            update_extremes(&mut words.field_mut(0), offsets, groups, &values);
+        }
+        let rest = std::iter::once(first).chain(states);
+        let rest = rest.filter(|p| extremes.is_none_or(|extremes| !extremes.contains(&p.offset)));
+        for Placed { offset, state, .. } in rest {
             let field = &mut words.field_mut(*offset);
             state.update(field, groups, rows, &values, nulls.as_ref(), positions);
         }

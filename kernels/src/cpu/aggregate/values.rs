@@ -183,7 +183,7 @@ impl<'a> Reader<'a> {
                 return None;
             }
             let total = sum.total(sum_field, group);
-            if total.specials.value().is_some() {
+            if total.specials().value().is_some() {
                 return Some(f64::NAN);
             }
             let squares = squares.total(squares_field, group);
