@@ -16,6 +16,7 @@ use datafusion_sql::sqlparser::ast::{DataType as SqlType, Query, Statement, Time
 
 use super::functions::Catalog;
 use super::operators::SparkOperators;
+use super::sql::Marks;
 use super::sql::place::Places;
 use super::types::timestamp;
 use crate::job::finding::Finding;
@@ -26,6 +27,7 @@ pub fn bind(
     query: Box<Query>,
     source: &SourceSpec,
     catalog: &Catalog,
+    marks: &Marks,
     places: &Places,
 ) -> Result<LogicalPlan, Vec<Finding>> {
     let context = Context::new(source, catalog);
@@ -37,23 +39,64 @@ pub fn bind(
     let bound = planner
         .sql_statement_to_plan(Statement::Query(query))
         .and_then(|plan| TypeCoercion::new().analyze(plan, &context.options));
-    bound.map_err(|error| vec![finding(&error, places)])
+    bound.map_err(|error| vec![finding(&error, marks, places)])
 }
 
-/// The binder's message without its wrapping, at the place that it knows.
-fn finding(error: &DataFusionError, places: &Places) -> Finding {
+/// The binder's message in the words of this planner, at the place that it knows or names.
+fn finding(error: &DataFusionError, marks: &Marks, places: &Places) -> Finding {
     let root = error.find_root();
-    let diagnostic = error.diagnostic().or_else(|| root.diagnostic());
-    let at = match diagnostic.and_then(|d| d.span) {
-        Some(span) => places.bound(span),
-        None => places.whole(),
-    };
     let text = match root {
         DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) => text.clone(),
         DataFusionError::Diagnostic(diagnostic, _) => diagnostic.message.clone(),
         other => other.strip_backtrace(),
     };
-    Finding::new(at, format!("SQL: {}", text.trim()), "")
+    let said = Said::of(text.trim());
+    let diagnostic = error.diagnostic().or_else(|| root.diagnostic());
+    let known = diagnostic.and_then(|d| d.span).map(|span| places.bound(span));
+    let named = || places.call(said.function.as_deref()?);
+    let clause = || if said.filter { marks.filter.clone() } else { None };
+    let at = known.or_else(named).or_else(clause);
+    Finding::new(at.unwrap_or_else(|| places.whole()), said.what, said.fix)
+}
+
+struct Said {
+    what: String,
+    fix: &'static str,
+    /// The function that it is about.
+    function: Option<String>,
+    /// It is about WHERE.
+    filter: bool,
+}
+
+impl Said {
+    /// DataFusion wraps what a function says of its arguments, and speaks of its own types.
+    fn of(text: &str) -> Said {
+        let between = |from: &str, to: &str| {
+            let start = text.find(from)? + from.len();
+            let end = text[start..].find(to).map_or(text.len(), |end| start + end);
+            Some(text[start..end].trim().to_string())
+        };
+        let said = |what: String, fix| Said { what, fix, function: None, filter: false };
+        if let Some(what) = between("coercion failed with: Error during planning: ", " No function")
+        {
+            let what = what.trim_end_matches('.').to_string();
+            let function = what.split(|c: char| !c.is_alphanumeric() && c != '_').next();
+            let function = function.map(str::to_string);
+            let fix = "cast the argument, or take another column";
+            return Said { what, fix, function, filter: false };
+        }
+        if let Some(column) = between("column \"", "\" must appear in the GROUP BY") {
+            let name = column.rsplit('.').next().unwrap_or(&column);
+            let what = format!("{name} is neither among the keys of GROUP BY nor in an aggregate");
+            return said(what, "group by it, or take first(…) of it");
+        }
+        if text.starts_with("Cannot create filter with non-boolean predicate") {
+            let what = "the filter's condition is no BOOLEAN".to_string();
+            let fix = "compare the value with something";
+            return Said { what, fix, function: None, filter: true };
+        }
+        said(text.to_string(), "")
+    }
 }
 
 struct Context<'a> {

@@ -30,6 +30,8 @@ use super::kernel;
 #[derive(Clone, Debug, Default)]
 pub struct Columns {
     columns: Vec<(Column, DataType, usize)>,
+    /// What a user calls the groups' columns, by their number.
+    pub names: Vec<String>,
 }
 
 impl Columns {
@@ -110,7 +112,7 @@ impl Compiler {
     }
 
     fn physical(&self, expr: &Expr, columns: &Columns) -> Result<Compiled> {
-        let text = super::explain::logical(expr);
+        let text = super::explain::logical(expr, &columns.names);
         let translator = kernel::Translator { columns, utc: self.is_utc() };
         let prepared = expr.clone().transform_down(|node| {
             if matches!(node, Expr::Column(_) | Expr::Literal(_, _)) {
@@ -182,7 +184,7 @@ fn kernel_call(expr: &Expr, kernel: pelton_kernels::expr::Expr, columns: &Column
     reads.sort();
     let indices = reads.iter().map(|column| columns.get(column).map_or(0, |(_, index)| index));
     let udf = KernelCall {
-        text: super::explain::logical(expr),
+        text: super::explain::logical(expr, &columns.names),
         data_type: kernel.data_type.clone(),
         kernel,
         indices: indices.collect(),

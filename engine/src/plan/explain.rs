@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use arrow::datatypes::DataType;
 use datafusion_common::ScalarValue;
 use datafusion_expr::Expr as Logical;
 use pelton_kernels::cpu::aggregate::AggregateFunction;
@@ -9,7 +10,7 @@ use pelton_kernels::expr::{ArithmeticOp, CompareOp, Expr, ExprKind, Literal};
 
 use super::expr::Compiled;
 use super::functions::{arithmetic, window};
-use super::types::sql_name;
+use super::types::{is_integer, is_text, is_time, sql_name};
 use super::{Aggregate, Explode, ExplodeList, Groups, Plan, Shape};
 use crate::batch::Encoding;
 use crate::job::spec::{LateRule, OutputMode};
@@ -287,7 +288,12 @@ fn kernel(expr: &Expr, names: &[String]) -> String {
         ExprKind::Or(a, b) => format!("({} OR {})", of(a), of(b)),
         ExprKind::Compare(op, a, b) => format!("({} {} {})", of(a), compare(*op), of(b)),
         ExprKind::Arithmetic(op, a, b) => {
-            format!("({} {} {})", of(a), symbol(*op, expr), of(b))
+            let right = match (&b.kind, is_time(&expr.data_type), &b.data_type) {
+                (ExprKind::Literal(Literal::Int(us)), true, DataType::Int64) => duration(*us),
+                (ExprKind::Literal(Literal::Int(days)), true, _) => format!("{days}d"),
+                _ => of(b),
+            };
+            format!("({} {} {right})", of(a), symbol(*op, expr))
         }
         ExprKind::Negate(e) => format!("-{}", of(e)),
         ExprKind::Cast(e) => format!("CAST({} AS {})", of(e), sql_name(&expr.data_type)),
@@ -298,15 +304,17 @@ fn kernel(expr: &Expr, names: &[String]) -> String {
             let otherwise = otherwise.as_ref().map(|e| format!(" ELSE {}", of(e)));
             format!("CASE{}{} END", branches.collect::<String>(), otherwise.unwrap_or_default())
         }
-        ExprKind::WindowStart { time, size_us, offset_us } => match offset_us {
-            0 => format!("start of {}'s {} window", of(time), duration(*size_us)),
-            offset => format!(
-                "start of {}'s {} window at {}",
-                of(time),
-                duration(*size_us),
-                duration(*offset)
-            ),
-        },
+        ExprKind::WindowStart { time, size_us, offset_us } => {
+            start_text(&of(time), *size_us, *offset_us)
+        }
+    }
+}
+
+fn start_text(time: &str, size_us: i64, offset_us: i64) -> String {
+    let size = duration(size_us);
+    match offset_us {
+        0 => format!("start of {time}'s {size} window"),
+        offset => format!("start of {time}'s {size} window at {}", duration(offset)),
     }
 }
 
@@ -315,18 +323,18 @@ fn literal_text(literal: &Literal, expr: &Expr) -> String {
         Literal::Null => return "NULL".into(),
         Literal::Boolean(value) => return value.to_string(),
         Literal::Float(value) => return value.to_string(),
-        Literal::Int(value) if super::types::is_integer(&expr.data_type) => {
+        Literal::Int(value) if is_integer(&expr.data_type) => {
             return value.to_string();
         }
         Literal::Int(value) => match &expr.data_type {
-            arrow::datatypes::DataType::Date32 => ScalarValue::Date32(Some(*value as i32)),
-            arrow::datatypes::DataType::Timestamp(_, zone) => {
+            DataType::Date32 => ScalarValue::Date32(Some(*value as i32)),
+            DataType::Timestamp(_, zone) => {
                 ScalarValue::TimestampMicrosecond(Some(*value), zone.clone())
             }
             _ => return value.to_string(),
         },
         Literal::Decimal(value) => match &expr.data_type {
-            arrow::datatypes::DataType::Decimal128(precision, scale) => {
+            DataType::Decimal128(precision, scale) => {
                 ScalarValue::Decimal128(Some(*value), *precision, *scale)
             }
             _ => return value.to_string(),
@@ -343,7 +351,7 @@ fn scalar(value: &ScalarValue) -> String {
     let text = value.to_array().ok().and_then(|a| array_value_to_string(&a, 0).ok());
     let text = text.unwrap_or_else(|| value.to_string());
     let data_type = value.data_type();
-    let quoted = super::types::is_text(&data_type) || super::types::is_time(&data_type);
+    let quoted = is_text(&data_type) || is_time(&data_type);
     if quoted { format!("'{text}'") } else { text }
 }
 
@@ -362,50 +370,55 @@ fn symbol(op: ArithmeticOp, expr: &Expr) -> &'static str {
     arithmetic::symbol(op, &expr.data_type)
 }
 
-/// A bound expression: names without their relations.
-pub fn logical(expr: &Logical) -> String {
+/// A bound expression: names without their relations, the groups' columns by `names`.
+pub fn logical(expr: &Logical, names: &[String]) -> String {
+    let of = |e: &Logical| logical(e, names);
     if let Some((op, left, right, to)) = arithmetic::parts(expr) {
-        return format!("({} {} {})", logical(left), arithmetic::symbol(op, to), logical(right));
+        return format!("({} {} {})", of(left), arithmetic::symbol(op, to), of(right));
     }
     if let Some((time, us)) = window::shift_parts(expr) {
-        return format!("({} + {})", logical(time), duration(us));
+        return format!("({} + {})", of(time), duration(us));
     }
-    let list = |exprs: &[Logical]| exprs.iter().map(logical).collect::<Vec<_>>().join(", ");
+    if let Some((time, size_us, offset_us)) = window::start_parts(expr) {
+        return start_text(&of(time), size_us, offset_us);
+    }
+    let list = |exprs: &[Logical]| exprs.iter().map(of).collect::<Vec<_>>().join(", ");
     match expr {
-        Logical::Alias(alias) => logical(&alias.expr),
+        Logical::Alias(alias) => of(&alias.expr),
         Logical::Column(column) => match &column.relation {
             Some(relation) if relation.table() == super::lower::GROUP => {
-                format!("#{}", column.name)
+                let name = column.name.parse().ok().and_then(|index: usize| names.get(index));
+                name.cloned().unwrap_or_else(|| format!("#{}", column.name))
             }
             _ => column.name.clone(),
         },
         Logical::Literal(value, _) => scalar(value),
-        Logical::BinaryExpr(b) => format!("({} {} {})", logical(&b.left), b.op, logical(&b.right)),
-        Logical::Not(e) => format!("NOT {}", logical(e)),
-        Logical::IsNull(e) => format!("({} IS NULL)", logical(e)),
-        Logical::IsNotNull(e) => format!("({} IS NOT NULL)", logical(e)),
-        Logical::Negative(e) => format!("-{}", logical(e)),
+        Logical::BinaryExpr(b) => format!("({} {} {})", of(&b.left), b.op, of(&b.right)),
+        Logical::Not(e) => format!("NOT {}", of(e)),
+        Logical::IsNull(e) => format!("({} IS NULL)", of(e)),
+        Logical::IsNotNull(e) => format!("({} IS NOT NULL)", of(e)),
+        Logical::Negative(e) => format!("-{}", of(e)),
         Logical::Cast(cast) => {
-            format!("CAST({} AS {})", logical(&cast.expr), sql_name(cast.field.data_type()))
+            format!("CAST({} AS {})", of(&cast.expr), sql_name(cast.field.data_type()))
         }
         Logical::TryCast(cast) => {
-            format!("TRY_CAST({} AS {})", logical(&cast.expr), sql_name(cast.field.data_type()))
+            format!("TRY_CAST({} AS {})", of(&cast.expr), sql_name(cast.field.data_type()))
         }
         Logical::ScalarFunction(call) => format!("{}({})", call.func.name(), list(&call.args)),
         Logical::InList(l) => {
             let not = if l.negated { "NOT " } else { "" };
-            format!("({} {not}IN ({}))", logical(&l.expr), list(&l.list))
+            format!("({} {not}IN ({}))", of(&l.expr), list(&l.list))
         }
         Logical::Like(l) => {
             let not = if l.negated { "NOT " } else { "" };
-            format!("({} {not}LIKE {})", logical(&l.expr), logical(&l.pattern))
+            format!("({} {not}LIKE {})", of(&l.expr), of(&l.pattern))
         }
         Logical::Case(case) => {
-            let operand = case.expr.as_ref().map(|e| format!(" {}", logical(e)));
+            let operand = case.expr.as_ref().map(|e| format!(" {}", of(e)));
             let branches = case.when_then_expr.iter();
-            let branches = branches
-                .map(|(when, then)| format!(" WHEN {} THEN {}", logical(when), logical(then)));
-            let otherwise = case.else_expr.as_ref().map(|e| format!(" ELSE {}", logical(e)));
+            let branches =
+                branches.map(|(when, then)| format!(" WHEN {} THEN {}", of(when), of(then)));
+            let otherwise = case.else_expr.as_ref().map(|e| format!(" ELSE {}", of(e)));
             let branches = branches.collect::<String>();
             format!(
                 "CASE{}{branches}{} END",

@@ -211,6 +211,14 @@ impl Translator<'_> {
                 data_type,
             });
         }
+        if let Some((time, size_us, offset_us)) = window::start_parts(expr) {
+            let time = Box::new(self.tree(time)?);
+            let data_type = time.data_type.clone();
+            return Some(Expr {
+                kind: ExprKind::WindowStart { time, size_us, offset_us },
+                data_type,
+            });
+        }
         let Logical::ScalarFunction(call) = expr else { return None };
         match (call.func.name(), call.args.as_slice()) {
             ("is_nan", [value]) => {

@@ -14,6 +14,7 @@ use datafusion_expr::{
 };
 use pelton_kernels::cpu::aggregate::AggregateFunction;
 
+use super::explain::logical;
 use super::functions::{aggregate, window};
 
 /// Relation of the exploded element's column.
@@ -106,6 +107,7 @@ pub fn lower(plan: &LogicalPlan) -> Result<Chain, Refused> {
     let columns = step(plan, &mut chain)?;
     let names = plan.schema().fields().iter().map(|field| field.name().clone());
     chain.columns = names.zip(columns).collect();
+    chain.name_keys();
     Ok(chain)
 }
 
@@ -150,6 +152,19 @@ fn step(plan: &LogicalPlan, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
 }
 
 impl Chain {
+    /// A key that leaves under a name has that name everywhere.
+    fn name_keys(&mut self) {
+        let Some(groups) = &mut self.groups else { return };
+        for (index, key) in groups.keys.iter_mut().enumerate() {
+            let own = Expr::Column(group_column(index));
+            if let Some((name, _)) = self.columns.iter().find(|(_, expr)| *expr == own)
+                && key.window.is_none()
+            {
+                key.name.clone_from(name);
+            }
+        }
+    }
+
     fn filter(&mut self, predicate: Expr) {
         for conjunct in split_conjunction_owned(predicate) {
             if self.groups.is_some() {
@@ -231,14 +246,13 @@ fn group(node: &Aggregate, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
             }
             None => (expr, None, field.data_type().clone()),
         };
-        let name = if window.is_some() { "window".into() } else { field.name().clone() };
+        let name = if window.is_some() { "window".into() } else { logical(&expr, &[]) };
         grouping.keys.push(Key { name, expr, window, data_type });
     }
     for (index, aggregated) in node.aggr_expr.iter().enumerate() {
         let field = node.schema.field(node.group_expr.len() + index);
-        let name = field.name().clone();
         let output = field.data_type().clone();
-        grouping.aggregates.push(aggregate_of(aggregated, name, output, schema, &columns)?);
+        grouping.aggregates.push(aggregate_of(aggregated, output, schema, &columns)?);
     }
     let made_of = grouping.columns();
     chain.groups = Some(grouping);
@@ -247,7 +261,6 @@ fn group(node: &Aggregate, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
 
 fn aggregate_of(
     expr: &Expr,
-    name: String,
     output: DataType,
     schema: &DFSchema,
     columns: &[Expr],
@@ -264,6 +277,10 @@ fn aggregate_of(
         .ok_or_else(|| Refused { what: format!("{} has no kernel", func.name()), fix: "" })?;
     let argument = inline(&params.args[0], schema, columns)?;
     let filter = params.filter.as_deref().map(|f| inline(f, schema, columns)).transpose()?;
+    let mut name = format!("{}({})", func.name(), logical(&argument, &[]));
+    if let Some(filter) = &filter {
+        name += &format!(" FILTER (WHERE {})", logical(filter, &[]));
+    }
     let counts_rows = function == AggregateFunction::Count
         && match unaliased(&argument) {
             Expr::Cast(cast) => is_value(&cast.expr),

@@ -44,7 +44,7 @@ pub fn plan(job: &JobSpec) -> Result<Plan, Vec<Finding>> {
     check_watermark(job)?;
     let catalog = Catalog::new(zone.clone());
     let parsed = sql::parse(&job.query.sql, &job.source, &catalog, &places)?;
-    let bound = bind::bind(parsed.query, &job.source, &catalog, &places)?;
+    let bound = bind::bind(parsed.query, &job.source, &catalog, &parsed.marks, &places)?;
     let chain = lower::lower(&bound).map_err(|refused| whole(refused.what, refused.fix))?;
     let event_time = |expr| shape::is_event_time(expr, &job.source);
     let facts = Facts {

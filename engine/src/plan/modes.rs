@@ -19,6 +19,13 @@ pub struct Facts<'a> {
     pub whole: Range<usize>,
 }
 
+impl Facts<'_> {
+    /// Whether a group is final at some time: its window closes, or the input ends.
+    fn groups_close(&self) -> bool {
+        self.bounded || (self.watermark && self.grouped_by_event_time)
+    }
+}
+
 /// Every reason for which the mode does not fit the query.
 pub fn check(chain: &Chain, facts: &Facts) -> Vec<Finding> {
     if facts.mode == OutputMode::Batch {
@@ -36,9 +43,7 @@ pub fn check(chain: &Chain, facts: &Facts) -> Vec<Finding> {
              streaming aggregations: without groups there is no table to show whole",
             "set mode = \"append\" or \"update\"".into(),
         ),
-        (Some(groups), OutputMode::Append)
-            if !facts.bounded && !(facts.watermark && facts.grouped_by_event_time) =>
-        {
+        (Some(groups), OutputMode::Append) if !facts.groups_close() => {
             let clause = if groups.distinct { "DISTINCT" } else { "GROUP BY" };
             let missing = match facts.watermark {
                 true => format!("the {clause} has no window over the watermark's column"),
@@ -63,8 +68,8 @@ pub fn check(chain: &Chain, facts: &Facts) -> Vec<Finding> {
         }
         _ => {}
     }
-    if !chain.order_by.is_empty() && !(chain.groups.is_some() && facts.mode == OutputMode::Complete)
-    {
+    let whole_table = chain.groups.is_some() && facts.mode == OutputMode::Complete;
+    if !chain.order_by.is_empty() && !whole_table {
         let fix = match chain.groups {
             Some(_) => "leave ORDER BY out, or set mode = \"complete\"",
             None => "leave ORDER BY out: rows leave in the order in which they came",

@@ -69,13 +69,13 @@ impl Operation {
             return self.time_arithmetic(op);
         }
         let Some((left, right)) = self.numbers() else { return Err(self.mismatch("numbers")) };
-        if is_decimal(&left) || is_decimal(&right) {
-            if !is_float(&left) && !is_float(&right) {
-                return Ok(self.decimals(op));
-            }
+        if exact(&left, &right) {
+            return Ok(self.decimals(op));
         }
         let Some(to) = wider_number(&left, &right) else { return Err(self.mismatch("numbers")) };
-        Ok(arithmetic(op, cast(self.left, &to), cast(self.right, &to), to))
+        let left = cast_from(self.left, &self.left_type, &to);
+        let right = cast_from(self.right, &self.right_type, &to);
+        Ok(arithmetic(op, left, right, to))
     }
 
     fn divide(self) -> Result<Expr> {
@@ -173,7 +173,8 @@ impl Operation {
         let Some(to) = common_type(&self.left_type, &self.right_type) else {
             return Err(self.mismatch("two values that can be compared"));
         };
-        Ok(binary(cast(self.left, &to), op, cast(self.right, &to)))
+        let left = cast_from(self.left, &self.left_type, &to);
+        Ok(binary(left, op, cast_from(self.right, &self.right_type, &to)))
     }
 
     fn connect(self, op: Operator) -> Result<Expr> {
@@ -186,7 +187,9 @@ impl Operation {
 
     fn concat(self) -> Result<Expr> {
         let text = DataType::Utf8;
-        Ok(binary(cast(self.left, &text), Operator::StringConcat, cast(self.right, &text)))
+        let left = cast_from(self.left, &self.left_type, &text);
+        let right = cast_from(self.right, &self.right_type, &text);
+        Ok(binary(left, Operator::StringConcat, right))
     }
 
     fn mismatch(&self, expected: &str) -> DataFusionError {
@@ -228,6 +231,11 @@ pub fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
     }
 }
 
+/// Whether two numbers meet as decimals: one is, and neither is a float.
+fn exact(left: &DataType, right: &DataType) -> bool {
+    (is_decimal(left) || is_decimal(right)) && !is_float(left) && !is_float(right)
+}
+
 /// A decimal literal's own width; an integer literal has as many digits as it shows.
 fn decimal_side(expr: &Expr, data_type: &DataType) -> (u8, i8) {
     let literal = match expr {
@@ -247,6 +255,10 @@ fn decimal_side(expr: &Expr, data_type: &DataType) -> (u8, i8) {
 
 fn binary(left: Expr, op: Operator, right: Expr) -> Expr {
     Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))
+}
+
+fn cast_from(expr: Expr, from: &DataType, to: &DataType) -> Expr {
+    if from == to { expr } else { cast(expr, to) }
 }
 
 /// A cast that the planner decided; none where the type is there already.

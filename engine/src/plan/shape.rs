@@ -7,11 +7,12 @@ use datafusion_common::{Column, DataFusionError, Result, ScalarValue};
 use datafusion_expr::Expr;
 use datafusion_expr::utils::conjunction;
 use pelton_kernels::cpu::aggregate::{AggregateSpec, is_supported};
-use pelton_kernels::expr::{Expr as Kernel, ExprKind};
+use pelton_kernels::expr::Expr as Kernel;
 
 use super::compile::{Columns, Compiler};
 use super::expr::Compiled;
-use super::lower::{self, Aggregated, Chain, Exploded, Grouping, Key};
+use super::functions::window;
+use super::lower::{self, Aggregated, Chain, Exploded, Grouping, Key, Tumbling};
 use super::types::is_text;
 use super::{
     Aggregate, Explode, ExplodeList, GroupKey, Groups, OrderBy, Output, Plan, Shape, Watermark,
@@ -291,18 +292,9 @@ impl Assembler<'_> {
     }
 
     fn key(&self, key: &Key, rows: &Columns) -> Result<Compiled> {
-        if let Some(window) = key.window {
-            let time = self.compiler.compile(&key.expr, rows)?;
-            return match time {
-                Compiled::Kernel(time) => {
-                    let (size_us, offset_us) = (window.size_us, window.offset_us);
-                    let kind = ExprKind::WindowStart { time: Box::new(time), size_us, offset_us };
-                    Ok(Compiled::Kernel(Kernel { kind, data_type: key.data_type.clone() }))
-                }
-                Compiled::DataFusion { text, .. } => Err(DataFusionError::Plan(format!(
-                    "a window over {text} is not in this version: take a TIMESTAMP column"
-                ))),
-            };
+        if let Some(Tumbling { size_us, offset_us, .. }) = key.window {
+            let start = window::start(key.expr.clone(), size_us, offset_us);
+            return self.compiler.compile(&start, rows);
         }
         if let Expr::Column(column) = &key.expr
             && column.relation.as_ref().is_some_and(|r| r.table() == self.source.name)
@@ -411,6 +403,8 @@ fn group_columns(grouping: &Grouping) -> Columns {
     for (index, data_type) in types.enumerate() {
         columns.push(lower::group_column(index), data_type.clone(), index);
     }
+    let keys = grouping.keys.iter().map(|key| key.name.clone());
+    columns.names = keys.chain(grouping.aggregates.iter().map(|a| a.name.clone())).collect();
     columns
 }
 

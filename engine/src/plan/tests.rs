@@ -14,6 +14,7 @@ use crate::job::map::TextMap;
 use crate::job::spec::{Column as SourceColumn, *};
 
 mod cases;
+mod evaluation;
 
 /// `name TYPE, …` as the columns of a source.
 fn columns(schema: &str) -> Vec<SourceColumn> {
@@ -106,7 +107,8 @@ fn job(schema: &str, watermark: Option<(&str, u64)>, mode: OutputMode, sql: &str
     }
 }
 
-const EVENTS: &str = "ts TIMESTAMP, key STRING, v INT, x DOUBLE, d DECIMAL(10,2)";
+const EVENTS: &str =
+    "ts TIMESTAMP, key STRING, v INT, x DOUBLE, d DECIMAL(10,2), `Sepal length` DOUBLE";
 
 /// `append`, `update`, … and perhaps `watermark`: ten seconds behind `ts`.
 fn planned(header: &str, sql: &str) -> String {

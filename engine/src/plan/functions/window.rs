@@ -9,6 +9,9 @@ use datafusion_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
+use pelton_kernels::expr::{Expr as Kernel, ExprKind};
+
+use crate::plan::expr::Compiled;
 use crate::plan::types::{sql_name, timestamp};
 
 pub fn window() -> ScalarUDF {
@@ -24,6 +27,21 @@ pub fn shift(time: Expr, us: i64) -> Expr {
     let signature = Signature::any(1, Volatility::Immutable);
     let udf = ScalarUDF::new_from_impl(Shift { us, signature });
     Expr::ScalarFunction(ScalarFunction::new_udf(udf.into(), vec![time]))
+}
+
+/// Start of the tumbling window that holds `time`.
+pub fn start(time: Expr, size_us: i64, offset_us: i64) -> Expr {
+    let signature = Signature::any(1, Volatility::Immutable);
+    let udf = ScalarUDF::new_from_impl(Start { size_us, offset_us, signature });
+    Expr::ScalarFunction(ScalarFunction::new_udf(udf.into(), vec![time]))
+}
+
+/// Time, size and offset of an expression made by [`start`].
+pub fn start_parts(expr: &Expr) -> Option<(&Expr, i64, i64)> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let own = call.func.inner().as_ref() as &dyn std::any::Any;
+    let own = own.downcast_ref::<Start>()?;
+    Some((&call.args[0], own.size_us, own.offset_us))
 }
 
 /// Time, size and offset of a call of [`window`].
@@ -119,6 +137,41 @@ impl ScalarUDFImpl for WindowTime {
 
     fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         exec_err!("window_time is the window's end less a microsecond; the planner writes it so")
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Start {
+    size_us: i64,
+    offset_us: i64,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Start {
+    fn name(&self) -> &str {
+        "window_start"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types[0].clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let times = args.args[0].to_array(args.number_rows)?;
+        let data_type = times.data_type().clone();
+        let time = Box::new(Kernel::column(0, data_type.clone()));
+        let (size_us, offset_us) = (self.size_us, self.offset_us);
+        let kind = ExprKind::WindowStart { time, size_us, offset_us };
+        let kernel = Compiled::Kernel(Kernel { kind, data_type });
+        let evaluated = kernel.evaluate(&[times], args.number_rows, None);
+        match evaluated.errors.into_iter().next() {
+            Some((_, reason)) => exec_err!("{reason}"),
+            None => Ok(ColumnarValue::Array(evaluated.values)),
+        }
     }
 }
 

@@ -48,6 +48,11 @@ pub(super) fn is_window(expr: &Expr) -> bool {
     matches!(expr, Expr::Function(call) if is_window_function(call))
 }
 
+/// What the key of GROUP BY is called elsewhere.
+fn is_window_name(name: &str) -> bool {
+    ["window", "session_window"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
 fn is_window_function(call: &Function) -> bool {
     const WINDOWS: [&str; 5] = ["window", "tumble", "hop", "session_window", "session"];
     WINDOWS.contains(&function_name(call).as_str())
@@ -63,6 +68,28 @@ pub(super) fn explode(expr: &mut Expr) -> bool {
         _ => false,
     }
 }
+
+/// Aggregates of Spark's that have no exact, order-free state here yet.
+const LATER: [&str; 18] = [
+    "approx_count_distinct",
+    "approx_percentile",
+    "array_agg",
+    "collect_list",
+    "collect_set",
+    "corr",
+    "covar_pop",
+    "covar_samp",
+    "kurtosis",
+    "listagg",
+    "max_by",
+    "median",
+    "min_by",
+    "mode",
+    "percentile",
+    "percentile_approx",
+    "skewness",
+    "string_agg",
+];
 
 struct Calls<'a, 'b> {
     rewriter: &'a mut Rewriter<'b>,
@@ -152,14 +179,15 @@ impl Calls<'_, '_> {
         let spelt = || parts.iter().map(|p| p.value.as_str()).collect::<Vec<_>>().join(".");
         let span = Span::union_iter(parts.iter().map(|part| part.span));
         match self.scope.resolve(parts) {
-            Resolved::Column(column, taken) => fields(column, &parts[taken..]),
+            Resolved::Column(column, taken) => fields(*column, &parts[taken..]),
             Resolved::Ambiguous(column) => {
                 let fix = "two columns here have this name; rename one in a subquery";
                 self.rewriter.refuse(span, format!("{column} is ambiguous"), fix);
                 Expr::Value(Value::Null.into())
             }
+            Resolved::Unknown if self.scope.unknown => Expr::Value(Value::Null.into()),
             Resolved::Unknown => match self.window {
-                Some(window) if parts[0].value.eq_ignore_ascii_case("window") => {
+                Some(window) if is_window_name(&parts[0].value) => {
                     fields(window.clone(), &parts[1..])
                 }
                 _ => {
@@ -269,11 +297,12 @@ impl Calls<'_, '_> {
             }
             "unnest" | "window" => {}
             // Spark looks for the window among the columns below the aggregate, where there is none.
-            "window_time" if self.window.is_some() => {
+            "window_time" if self.takes_own_window(function) => {
                 let what = "The non-aggregating expression window_time(window) is based on columns \
                             which are not participating in the GROUP BY clause";
                 self.rewriter.refuse(span, what, "call it in a query around this one");
             }
+            "count" | "count_if" if self.before_groups() => self.too_early(&name, span),
             "count" | "count_if" => self.count(expr, &name),
             _ => self.known(expr, name, span),
         }
@@ -334,12 +363,13 @@ impl Calls<'_, '_> {
             _ => {}
         }
         let known = self.rewriter.catalog;
-        if known.is_aggregate(&name) && matches!(self.clause, Clause::Where | Clause::GroupBy) {
-            let what =
-                format!("{name}(…) is an aggregate: it has no value before the rows are grouped");
-            self.rewriter.refuse(span, what, "filter groups in HAVING");
+        if known.is_aggregate(&name) && self.before_groups() {
+            self.too_early(&name, span);
         } else if known.is_known(&name) {
             function.name = object_name(&name, span);
+        } else if LATER.contains(&name.as_str()) {
+            let what = format!("{name} is not in this version");
+            self.rewriter.refuse(span, what, "use count, sum, avg, min, max, first or last");
         } else {
             let names = known.names();
             let fix = match nearest(&name, names.iter().map(String::as_str)) {
@@ -348,6 +378,22 @@ impl Calls<'_, '_> {
             };
             self.rewriter.refuse(span, format!("unknown function {name}"), fix);
         }
+    }
+
+    fn takes_own_window(&self, function: &Function) -> bool {
+        let FunctionArguments::List(list) = &function.args else { return false };
+        let argument = list.args.first().and_then(expression_of);
+        argument.is_some() && argument.as_ref() == self.window
+    }
+
+    fn before_groups(&self) -> bool {
+        matches!(self.clause, Clause::Where | Clause::GroupBy)
+    }
+
+    fn too_early(&mut self, name: &str, span: Span) {
+        let what =
+            format!("{name}(…) is an aggregate: it has no value before the rows are grouped");
+        self.rewriter.refuse(span, what, "filter groups in HAVING");
     }
 
     /// `window(time, size, slide, offset)` with microseconds for durations.

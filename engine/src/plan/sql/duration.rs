@@ -8,7 +8,7 @@ pub fn of_text(text: &str) -> Result<i64, String> {
     let body = lower.strip_prefix("interval ").unwrap_or(&lower).trim();
     let malformed = || format!("'{text}' is no duration");
     let words: Vec<&str> = body.split_whitespace().collect();
-    if words.is_empty() || words.len() % 2 != 0 {
+    if words.is_empty() || !words.len().is_multiple_of(2) {
         return Err(malformed());
     }
     let mut total: i64 = 0;

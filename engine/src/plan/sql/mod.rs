@@ -37,7 +37,7 @@ pub struct Marks {
     pub order_by: Option<Range<usize>>,
     pub limit: Option<Range<usize>>,
     pub distinct: Option<Range<usize>>,
-    pub having: Option<Range<usize>>,
+    pub filter: Option<Range<usize>>,
 }
 
 /// Parses one SELECT over the source's table.

@@ -43,6 +43,20 @@ impl<'a> Places<'a> {
         self.range(Span { start, end })
     }
 
+    /// The name of a function where the query calls it exactly once.
+    pub fn call(&self, name: &str) -> Option<Range<usize>> {
+        let lower = self.query.sql.to_lowercase();
+        let called = |at: &usize| {
+            let alone = !lower[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            alone && lower[at + name.len()..].trim_start().starts_with('(')
+        };
+        let mut calls = lower.match_indices(name).map(|(at, _)| at).filter(called);
+        let (at, None) = (calls.next()?, calls.next()) else { return None };
+        let line_start = lower[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        let line = lower[..at].matches('\n').count() as u64 + 1;
+        Some(self.token(line, lower[line_start..at].chars().count() as u64 + 1))
+    }
+
     /// The first line of the SQL that is not blank.
     pub fn whole(&self) -> Range<usize> {
         let lines = self.query.sql.split('\n').enumerate();

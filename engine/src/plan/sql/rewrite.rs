@@ -64,7 +64,7 @@ impl Rewriter<'_> {
                 }
                 _ => None,
             };
-            marks.having = select.having.as_ref().and_then(|h| range(h.span()));
+            marks.filter = select.selection.as_ref().and_then(|w| range(w.span()));
             marks.distinct = select.distinct.as_ref().and_then(|_| range(select.span()));
         }
         marks
@@ -118,8 +118,9 @@ impl Rewriter<'_> {
             lateral::into_from(self, &mut select.from, view);
         }
         for table in &mut select.from {
-            if let Some(relation) = self.from(table) {
-                scope.relations.push(relation);
+            match self.from(table) {
+                Some(relation) => scope.relations.push(relation),
+                None => scope.unknown = true,
             }
         }
         let window = self.group_window(&mut select.group_by, &scope);
@@ -289,9 +290,14 @@ impl Rewriter<'_> {
                     continue;
                 }
             };
+            let expr_span = expr.span();
             let clause = if calls::explode(&mut expr) { Clause::Explode } else { Clause::Select };
             calls::rewrite(self, &mut expr, scope, window, clause);
             let alias = quoted(&alias.value, &alias);
+            if columns.iter().any(|name| same(name, &alias.value)) && !scope.unknown {
+                let what = format!("two columns are named {}", alias.value);
+                self.refuse(expr_span, what, "give one of them another name with AS");
+            }
             columns.push(alias.value.clone());
             items.push(SelectItem::ExprWithAlias { expr, alias });
         }
@@ -322,7 +328,7 @@ impl Rewriter<'_> {
             None => true,
         };
         let relations: Vec<&Relation> = scope.relations.iter().filter(named).collect();
-        if let (Some(ident), true) = (relation, relations.is_empty()) {
+        if let (Some(ident), true) = (relation, relations.is_empty() && !scope.unknown) {
             let known: Vec<&str> =
                 scope.relations.iter().filter_map(|r| r.name.as_deref()).collect();
             let fix = format!("the relations here are {}", known.join(", "));

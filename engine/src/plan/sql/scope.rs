@@ -9,6 +9,8 @@ pub struct Scope {
     /// Names that SELECT gives: GROUP BY and HAVING read them after the columns, ORDER BY before.
     pub aliases: Vec<String>,
     pub aliases_first: bool,
+    /// FROM was refused: what its columns are is not known, and no name here is at fault.
+    pub unknown: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -20,7 +22,7 @@ pub struct Relation {
 
 pub enum Resolved {
     /// The column, and how many of the name's parts it took.
-    Column(Expr, usize),
+    Column(Box<Expr>, usize),
     Ambiguous(String),
     Unknown,
 }
@@ -31,12 +33,12 @@ impl Scope {
         if self.aliases_first
             && let Some(alias) = self.alias(&parts[0])
         {
-            return Resolved::Column(alias, 1);
+            return Resolved::Column(Box::new(alias), 1);
         }
         if let [relation, column, ..] = parts
             && let Some(found) = self.qualified(relation, column)
         {
-            return Resolved::Column(found, 2);
+            return Resolved::Column(Box::new(found), 2);
         }
         let mut found = None;
         for relation in &self.relations {
@@ -48,7 +50,7 @@ impl Scope {
             }
         }
         match found.or_else(|| self.alias(&parts[0])) {
-            Some(found) => Resolved::Column(found, 1),
+            Some(found) => Resolved::Column(Box::new(found), 1),
             None => Resolved::Unknown,
         }
     }
