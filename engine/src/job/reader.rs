@@ -226,10 +226,17 @@ impl Reader {
             Value::Integer(number) if u64::try_from(number).is_ok_and(|n| n >= min) => {
                 Some(number as u64)
             }
-            Value::Text(_) => {
-                let fix = format!("write {key} = {}, without quotes", min.max(1));
+            Value::Text(ref text) => {
+                let fix = if !text.from_env.is_empty() {
+                    let table = section.name.trim_matches(['[', ']']);
+                    format!("a variable gives a text; write --set {table}.{key}=NUMBER instead")
+                } else {
+                    let number = text.value.parse().unwrap_or(min.max(1));
+                    format!("write {key} = {number}, without quotes")
+                };
                 self.wrong(entry, &expected, fix)
             }
+            Value::Float(_) => self.wrong(entry, &expected, "write it in digits alone: 1_000_000"),
             _ => self.wrong(entry, &expected, format!("the least is {min}")),
         }
     }

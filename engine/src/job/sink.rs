@@ -68,11 +68,16 @@ fn sink<'a>(r: &mut Reader, entry: &'a Entry) -> Option<Sink<'a>> {
         return None;
     }
     const INSTEAD: &str = "in this version: \"console\", \"file\"";
+    const FORMAT: &str = "write type = \"file\", and the format as format = \"csv\"";
     let kinds = [
         ("console", Choice::Is(Kind::Console)),
         ("file", Choice::Is(Kind::File)),
         ("kafka", Choice::Later("the Kafka sink is not in this version", INSTEAD)),
         ("http", Choice::Later("the HTTP sink is not in this version", INSTEAD)),
+        ("stdout", Choice::Later("the console prints on stdout", "write type = \"console\"")),
+        ("csv", Choice::Later("this is a format", FORMAT)),
+        ("json", Choice::Later("this is a format", FORMAT)),
+        ("parquet", Choice::Later("this is a format", FORMAT)),
     ];
     let kind = r.choice(&head, "type", &kinds)?;
     let own = if kind == Kind::Console { CONSOLE_KEYS } else { FILE_KEYS };

@@ -85,6 +85,10 @@ pub fn read<'a>(r: &mut Reader, root: &Section<'a>) -> Option<(Section<'a>, Sour
         Kind::ALL.iter().map(|&kind| (kind.name(), Choice::Is(kind))).collect();
     kinds.push(("kafka", Choice::Later("the Kafka source is not in this version", REST)));
     kinds.push(("s3", Choice::Later("the S3 source is not in this version", REST)));
+    for format in ["csv", "text", "json", "parquet"] {
+        let fix = "write type = \"file\", and the format as format = \"csv\" or \"text\"";
+        kinds.push((format, Choice::Later("this is a format", fix)));
+    }
     let kind = r.choice(&head, "type", &kinds)?;
     let keys = COMMON_KEYS.iter().chain(kind.keys()).copied().collect();
     let section = r.open(Section { keys, ..head }, &refused(kind));
