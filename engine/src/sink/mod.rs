@@ -15,15 +15,10 @@ pub mod console;
 pub mod dead_letter;
 pub mod file;
 
-use std::io::Write;
-
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::job::spec::{SinkKind, SinkSpec};
 
 /// Identity of the checkpoint that an epoch's output belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,35 +81,4 @@ pub trait Sink: Send {
     ///
     /// Errors: `StateIo`; the epoch is committed all the same, and the call is to be repeated.
     fn commit(&mut self, checkpoint: &Committed) -> Result<Outcome>;
-}
-
-/// What a sink needs beside its part of the job file.
-pub struct Surroundings {
-    /// Of the rows that the sink will get: the plan's output, or [`dead_letter::dead_letter_schema`].
-    pub schema: SchemaRef,
-    /// The job's, for printing.
-    pub zone: TimeZone,
-    /// A text that no other run has, fit for a file name.
-    pub attempt: String,
-    pub stdout: Box<dyn Write + Send>,
-}
-
-/// The sink that a job file asks for; [`Sink::open`] comes next.
-///
-/// Errors: `Unavailable`.
-pub fn from_spec(spec: &SinkSpec, given: Surroundings) -> Result<Box<dyn Sink>> {
-    Ok(match &spec.kind {
-        SinkKind::Console { style, num_rows, truncate } => {
-            let options = console::ConsoleOptions {
-                style: *style,
-                num_rows: *num_rows,
-                truncate: *truncate,
-                zone: given.zone,
-            };
-            Box::new(console::Console::new(given.stdout, given.schema, options))
-        }
-        SinkKind::File { path, format } => {
-            Box::new(file::FileSink::at(path, *format, given.attempt)?)
-        }
-    })
 }
