@@ -54,6 +54,9 @@ impl Journal {
             source,
         };
         storage.create_dir_all("").map_err(|e| io("make", e))?;
+        // A manifest that a killed process renamed is seen, but may not be durable yet; outputs are
+        // about to be published on its word.
+        storage.sync_dir("").map_err(|e| io("sync", e))?;
         let names = storage.list("").map_err(|e| io("list", e))?;
         let newest = names.iter().filter_map(|name| manifest::epoch_of(name)).max();
         let last = match newest {
