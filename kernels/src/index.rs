@@ -10,6 +10,8 @@
 //! collide (RELIABILITY F35): the owner then hashes all of them again under another seed. Nothing
 //! outside sees the seed: numbers are given by the owner, in order of appearance.
 
+use std::hint::select_unpredictable;
+
 /// At half load the longest of 10^8 chains is about 95 slots (the tail falls by e^-0.193 a slot).
 const CHAIN_MAX: usize = 128;
 const SLOTS_MIN: usize = 64;
@@ -60,7 +62,7 @@ impl Index {
         let mask = self.slots.len() - 1;
         let mut at = (tag >> self.shift) as usize;
         let (first, second) = (self.slots[at & mask], self.slots[(at + 1) & mask]);
-        let slot = if (first >> 32) as u32 == tag { first } else { second };
+        let slot = select_unpredictable((first >> 32) as u32 == tag, first, second);
         if (slot >> 32) as u32 == tag && same(slot as u32) {
             return Some(slot as u32);
         }
@@ -88,11 +90,22 @@ impl Index {
         self.slots[(tag >> self.shift) as usize & (self.slots.len() - 1)] as u32
     }
 
+    /// Makes room for `numbers` in all, so that adding them moves none.
+    pub fn reserve(&mut self, numbers: usize) {
+        if self.is_full_at(numbers) {
+            let slots = (2 * numbers).next_power_of_two().max(2 * self.slots.len());
+            self.resize(slots);
+        }
+    }
+
+    fn is_full_at(&self, numbers: usize) -> bool {
+        numbers * if self.is_large() { 2 } else { 4 } > self.slots.len()
+    }
+
     /// Adds a number that is not there yet.
     pub fn insert(&mut self, tag: u32, number: u32) -> Chain {
-        let share = if self.is_large() { 2 } else { 4 };
-        if (self.len + 1) * share > self.slots.len() {
-            self.grow();
+        if self.is_full_at(self.len + 1) {
+            self.resize(self.slots.len() * 2);
         }
         self.len += 1;
         if self.place(tag, number) > CHAIN_MAX && self.len >= self.reseed_from {
@@ -163,9 +176,9 @@ impl Index {
 
     #[cold]
     #[inline(never)]
-    fn grow(&mut self) {
+    fn resize(&mut self, slots: usize) {
         let old = std::mem::take(&mut self.slots);
-        self.allocate(old.len() * 2);
+        self.allocate(slots);
         for slot in old.into_iter().filter(|&slot| slot != 0) {
             self.place((slot >> 32) as u32, slot as u32);
         }

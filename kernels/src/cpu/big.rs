@@ -170,17 +170,22 @@ pub(crate) fn round_quotient(
     exponent: i32,
     divisors: &[u64],
 ) -> f64 {
-    // Below the number, zeros: 64 bits for each divisor and 64 of quotient to round from.
-    let zeros = if divisors.is_empty() { 0 } else { divisors.len() + 1 };
+    let Some(top) = magnitude.iter().rposition(|&limb| limb != 0) else { return 0.0 };
+    // As many zeros below the number as leave at least 64 bits of quotient to round from.
+    let bits = |number: u64| 64 - number.leading_zeros() as usize;
+    let needed = 64 + divisors.iter().map(|&divisor| bits(divisor)).sum::<usize>();
+    let zeros = needed.saturating_sub(64 * top + bits(magnitude[top])).div_ceil(64);
     let mut limbs = vec![0; zeros];
-    limbs.extend_from_slice(magnitude);
+    limbs.extend_from_slice(&magnitude[..=top]);
     let mut inexact = false;
     for &divisor in divisors {
+        let divisor = u128::from(divisor);
         let mut rest = 0;
         for limb in limbs.iter_mut().rev() {
             let part = rest << 64 | u128::from(*limb);
-            *limb = (part / u128::from(divisor)) as u64;
-            rest = part % u128::from(divisor);
+            let quotient = part / divisor;
+            rest = part - quotient * divisor;
+            *limb = quotient as u64;
         }
         inexact |= rest != 0;
     }
@@ -200,10 +205,8 @@ pub(crate) fn quotient_of_pair(
     let zeros = magnitude.leading_zeros();
     let dividend = magnitude << zeros;
     // At least 64 bits of quotient, as the dividend has 128.
-    let (quotient, rest) = match divisor {
-        1 => (dividend, 0),
-        _ => (dividend / u128::from(divisor), dividend % u128::from(divisor)),
-    };
+    let quotient = if divisor == 1 { dividend } else { dividend / u128::from(divisor) };
+    let rest = dividend - quotient * u128::from(divisor);
     let gap = quotient.leading_zeros();
     let window = quotient << gap;
     let sticky = rest != 0 || window as u64 != 0;

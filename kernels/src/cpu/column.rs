@@ -209,13 +209,19 @@ pub(crate) fn narrow_bytes<'a>(
     data_type: &DataType,
     items: impl Iterator<Item = Option<&'a [u8]>>,
 ) -> ArrayRef {
-    let (mut bytes, mut offsets, mut valid) = (Vec::new(), vec![0i32], Vec::new());
-    for item in items {
-        bytes.extend_from_slice(item.unwrap_or_default());
+    let (mut bytes, mut offsets, mut nulls) = (Vec::new(), vec![0i32], Vec::new());
+    for (row, item) in items.enumerate() {
+        match item {
+            Some(item) => bytes.extend_from_slice(item),
+            None => nulls.push(row),
+        }
         offsets.push(i32::try_from(bytes.len()).expect("a batch holds less than 2 GiB of text"));
-        valid.push(item.is_some());
     }
-    let nulls = Some(NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0);
+    let nulls = (!nulls.is_empty()).then(|| {
+        let mut valid = vec![true; offsets.len() - 1];
+        nulls.into_iter().for_each(|row| valid[row] = false);
+        NullBuffer::from(valid)
+    });
     let (offsets, bytes) = (OffsetBuffer::new(offsets.into()), Buffer::from_vec(bytes));
     match data_type {
         DataType::Utf8 => Arc::new(StringArray::new(offsets, bytes, nulls)),

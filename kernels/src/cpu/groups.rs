@@ -80,6 +80,12 @@ impl GroupMap {
         }
     }
 
+    /// Makes room for `groups` in all.
+    pub fn reserve(&mut self, groups: usize) {
+        self.index.reserve(groups);
+        self.keys.reserve(groups.saturating_sub(self.keys.len()));
+    }
+
     /// Appends the group of each key to `out`; new keys get new groups.
     pub fn find_all(&mut self, keys: &[u64], out: &mut Vec<u32>) {
         for block in keys.chunks(BLOCK) {

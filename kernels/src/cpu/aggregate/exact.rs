@@ -7,11 +7,12 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, StructArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int32Array, StructArray, UInt64Array};
+use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field as ArrowField, Fields, Int32Type, UInt64Type};
 
 use super::error::AggregateError;
-use crate::cpu::column::{BytesColumn, narrow_bytes};
+use crate::cpu::column::BytesColumn;
 use crate::cpu::exact_sum::{ExactSum, Extra, Specials, Total};
 use crate::cpu::words::{Field, FieldRef};
 
@@ -42,15 +43,13 @@ pub(super) fn write<const N: usize>(
             rests.push((at, rest_bytes(extra)));
         }
     }
-    let mut rests = rests.iter().peekable();
-    let rest = (0..groups.len()).map(|at| {
-        let rest = rests.next_if(|(place, _)| *place == at);
-        Some(rest.map_or(&[][..], |(_, bytes)| bytes))
-    });
-    let rest = narrow_bytes(&DataType::Binary, rest);
+    let rest = match rests.is_empty() {
+        true => BinaryArray::new(OffsetBuffer::new_zeroed(groups.len()), Buffer::default(), None),
+        false => rest_column(&rests, groups.len()),
+    };
     let mut columns = limbs.map(|limbs| Arc::new(UInt64Array::from(limbs)) as ArrayRef).to_vec();
     columns.push(Arc::new(Int32Array::from(exponents)));
-    columns.push(rest);
+    columns.push(Arc::new(rest));
     Arc::new(StructArray::new(fields::<N>(), columns, None))
 }
 
@@ -87,6 +86,13 @@ pub(super) fn merge<const N: usize>(
             Err(AggregateError::corrupt(name, reason))
         }
     }
+}
+
+/// A column of no bytes but in the rows given, which ascend.
+fn rest_column(rests: &[(usize, Vec<u8>)], rows: usize) -> BinaryArray {
+    let mut rests = rests.iter().peekable();
+    let rest = |row| rests.next_if(|(at, _)| *at == row).map_or(&[][..], |(_, bytes)| bytes);
+    BinaryArray::from_iter_values((0..rows).map(rest))
 }
 
 fn rest_bytes(extra: &Extra) -> Vec<u8> {

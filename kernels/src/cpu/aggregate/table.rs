@@ -160,6 +160,8 @@ impl GroupTable {
     /// Takes in groups of another table under the keys given.
     fn absorb_as(&mut self, other: &GroupTable, from: &[u32], keys: &[u64]) {
         let mut to = Vec::with_capacity(keys.len());
+        // They are distinct: the table will hold at least as many.
+        self.groups.reserve(keys.len());
         self.groups.find_all(keys, &mut to);
         self.words.grow(self.groups.capacity());
         for (filtered, other_filtered) in self.layout.filters.iter_mut().zip(&other.layout.filters)
@@ -227,6 +229,8 @@ impl GroupTable {
         let mut keys = Vec::with_capacity(partial.num_rows());
         space.encode(&inputs, rows, &mut keys);
         let start = touched.len();
+        // The keys of a partial are distinct: the table will hold at least as many.
+        self.groups.reserve(keys.len());
         self.groups.find_all(&keys, touched);
         let groups = &touched[start..];
         self.words.grow(self.groups.capacity());
