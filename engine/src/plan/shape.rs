@@ -7,13 +7,14 @@ use datafusion_common::{Column, DataFusionError, Result, ScalarValue};
 use datafusion_expr::Expr;
 use datafusion_expr::utils::conjunction;
 use pelton_kernels::cpu::aggregate::{AggregateSpec, is_supported};
+use pelton_kernels::cpu::keys::is_key_type;
 use pelton_kernels::expr::Expr as Kernel;
 
 use super::compile::{Columns, Compiler};
 use super::expr::Compiled;
 use super::functions::window;
 use super::lower::{self, Aggregated, Chain, Exploded, Grouping, Key, Tumbling};
-use super::types::is_text;
+use super::types::{is_text, sql_name};
 use super::{
     Aggregate, Explode, ExplodeList, GroupKey, Groups, OrderBy, Output, Plan, Shape, Watermark,
     WindowKey,
@@ -133,7 +134,9 @@ impl Inputs {
                 for key in &groups.keys {
                     match &key.expr {
                         Expr::Column(column) if has_ids(&key.data_type) => match index_of(column) {
-                            Some(index) => ids[index] = true,
+                            // One column of ids belongs to one key's dictionary.
+                            Some(index) if !ids[index] => ids[index] = true,
+                            Some(_) => read(&key.expr),
                             None => read(&key.expr),
                         },
                         other => read(other),
@@ -262,8 +265,14 @@ impl Assembler<'_> {
                 filter: aggregate.filter.as_ref().map(&mut argument).transpose()?,
             });
         }
+        let mut taken = Vec::new();
         let keys = grouping.keys.iter().map(|key| {
-            let expr = self.key(key, rows)?;
+            if !is_key_type(&key.data_type) {
+                let data_type = sql_name(&key.data_type);
+                let what = format!("{}: {data_type} is no group key", key.name);
+                return Err(DataFusionError::Plan(what));
+            }
+            let expr = self.key(key, rows, &mut taken)?;
             Ok(GroupKey { name: key.name.clone(), expr })
         });
         Ok(Groups {
@@ -291,7 +300,8 @@ impl Assembler<'_> {
         })
     }
 
-    fn key(&self, key: &Key, rows: &Columns) -> Result<Compiled> {
+    /// `taken`: the columns of ids that an earlier key has.
+    fn key(&self, key: &Key, rows: &Columns, taken: &mut Vec<usize>) -> Result<Compiled> {
         if let Some(Tumbling { size_us, offset_us, .. }) = key.window {
             let start = window::start(key.expr.clone(), size_us, offset_us);
             return self.compiler.compile(&start, rows);
@@ -301,7 +311,10 @@ impl Assembler<'_> {
             && has_ids(&key.data_type)
         {
             let source = self.source.schema.iter().position(|c| c.name == column.name);
-            if let Some(index) = source.and_then(|s| self.inputs.find(s, Encoding::Ids)) {
+            if let Some(index) = source.and_then(|s| self.inputs.find(s, Encoding::Ids))
+                && !taken.contains(&index)
+            {
+                taken.push(index);
                 return Ok(Compiled::Kernel(Kernel::column(index, key.data_type.clone())));
             }
         }
@@ -391,7 +404,8 @@ fn only_a_key(chain: &Chain) -> bool {
             let computed = computed.filter(|expr| !matches!(expr, Expr::Column(_)));
             let aggregates = groups.aggregates.iter();
             let arguments = aggregates.flat_map(|a| a.argument.iter().chain(&a.filter));
-            !filtered && !computed.chain(arguments).any(reads)
+            let bare = groups.keys.iter().filter(|key| reads(&key.expr)).count();
+            !filtered && bare == 1 && !computed.chain(arguments).any(reads)
         }
     }
 }

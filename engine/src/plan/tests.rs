@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow::datatypes::DataType;
 use datafusion_common::Column;
-use datafusion_expr::{Cast, Expr, TryCast, col};
+use datafusion_expr::{Cast, Expr, col};
 
 use super::compile::Columns;
 use super::*;
@@ -15,6 +15,7 @@ use crate::job::spec::{Column as SourceColumn, *};
 
 mod cases;
 mod evaluation;
+mod groups;
 
 /// `name TYPE, …` as the columns of a source.
 fn columns(schema: &str) -> Vec<SourceColumn> {
