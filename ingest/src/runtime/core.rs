@@ -94,7 +94,7 @@ impl Core {
             if inner.stop {
                 return Next::Stop;
             }
-            let Inner { board, files, barriers, .. } = &mut *inner;
+            let Inner { board, files, barriers, frozen, .. } = &mut *inner;
             let board = board.as_mut().expect("cores take ranges from a board");
             if let Some(verdict) = board.verdict(core) {
                 let file = match &verdict {
@@ -115,7 +115,7 @@ impl Core {
                         return Next::Read(range, known, file);
                     }
                     Dispensed::Empty => {
-                        let ended = inner.bounded || inner.frozen;
+                        let ended = board.is_closed() || *frozen;
                         inner.set_caught_up(true, ended);
                         self.shared.tell_outside();
                     }

@@ -166,7 +166,7 @@ impl Ingest {
         let board = inner.board.as_mut();
         let cut = board.and_then(Board::take_cut).or_else(|| inner.stream_cut.take());
         let cut = cut.expect("the cut is settled before the cores are through it");
-        let ended = inner.bounded && cut.drained;
+        let ended = cut.ended;
         let state = self.kind.state(&inner, &cut).to_json();
         let (rows, bytes) = (taken.rows, taken.bytes);
         self.shared.notify(inner);
@@ -224,17 +224,14 @@ impl Kind {
         let event_time_max = cut.event_time_max;
         match self {
             Kind::Files => {
-                let board = inner.board.as_ref().expect("files are read by a board");
-                let files = inner.files.iter().zip(&cut.positions).enumerate();
-                let files = files
-                    .map(|(n, (file, &at))| file_state(file, at, board.file(n).extent))
-                    .collect();
+                let files = inner.files.iter().zip(&cut.files);
+                let files = files.map(|(file, facts)| file_state(file, facts)).collect();
                 State::File { files, event_time_max }
             }
             Kind::Generate { suite, seed } => State::Generate {
                 suite: suite.clone(),
                 seed: *seed,
-                next_row: cut.positions[0].0,
+                next_row: cut.files[0].position,
                 event_time_max,
             },
             Kind::Stream => State::Stream { event_time_max },
@@ -264,8 +261,11 @@ impl Builder<'_> {
         let limits = Limits { files: *max_files_per_epoch, ..self.limits() };
         let mode = mode_of(source, &limits);
         let (bytes, cores) = (self.setup.range_bytes, self.setup.cpus.len());
-        let board = Board::new(mode, bytes, cores, limits, event_time_max);
-        let mut inner = Inner::new(Some(board), discovery.bounded(), self.is_frozen());
+        let mut board = Board::new(mode, bytes, cores, limits, event_time_max);
+        if discovery.bounded() {
+            board.close();
+        }
+        let mut inner = Inner::new(Some(board), self.is_frozen());
         changes.into_iter().for_each(|change| inner.apply(change));
         let watch = !discovery.bounded() && !self.is_frozen();
         let shared = Arc::new(Shared::new(cores, inner));
@@ -320,8 +320,10 @@ impl Builder<'_> {
         let extent = Extent::Known(rows_per_second.map_or(end, |_| next_row));
         let (position, line) = (next_row, next_row + 1);
         board.add_file(FileFacts { position, line, extent, complete: true });
-        let bounded = rows.is_some() && rows_per_second.is_none();
-        let inner = Inner::new(Some(board), bounded, self.is_frozen());
+        if rows.is_some() && rows_per_second.is_none() {
+            board.close();
+        }
+        let inner = Inner::new(Some(board), self.is_frozen());
         let shared = Arc::new(Shared::new(cores, inner));
         let mapping = self.mapping_of_schema();
         let mut threads = Vec::new();
@@ -347,8 +349,9 @@ impl Builder<'_> {
         };
         let (stream, wake) = Stream::open(&self.job.source.kind)?;
         let address = stream.address();
-        let (bounded, frozen) = (stream.is_bounded(), self.is_frozen());
-        let inner = Inner::new(None, bounded, frozen);
+        // Standard input has an end, so a run that takes what is there waits for that.
+        let frozen = self.is_frozen() && !stream.is_bounded();
+        let inner = Inner::new(None, frozen);
         let shared = Arc::new(Shared::new(1, inner));
         let worker = self.worker(&shared, 0)?;
         let source = (self.job.source.clone(), self.plan.input.clone());

@@ -80,9 +80,12 @@ fn pace(first: u64, end: u64, rate: u64, bounded: bool, shared: &Shared) {
         let due = (begun.elapsed().as_nanos() * u128::from(rate) / 1_000_000_000) as u64;
         let due = first.saturating_add(due).min(end);
         let mut inner = shared.lock();
-        inner.board.as_mut().expect("generated rows have a board").update_file(0, due, true);
-        inner.bounded = bounded && due == end;
+        let board = inner.board.as_mut().expect("generated rows have a board");
+        board.update_file(0, due, true);
         let done = due == end;
+        if done && bounded {
+            board.close();
+        }
         shared.notify(inner);
         if done {
             return;

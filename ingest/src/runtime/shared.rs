@@ -46,8 +46,6 @@ pub(crate) struct Inner {
     /// Ranges of files or of generated rows; a stream has none.
     pub board: Option<Board>,
     pub files: Vec<Arc<SourceFile>>,
-    /// What is there is all that there will be.
-    pub bounded: bool,
     /// What is there is all that this run reads; the next run may find more.
     pub frozen: bool,
     /// Barriers asked for so far; a core that has passed fewer is to pass one.
@@ -72,8 +70,8 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    pub fn new(board: Option<Board>, bounded: bool, frozen: bool) -> Inner {
-        Inner { board, bounded, frozen, ..Inner::default() }
+    pub fn new(board: Option<Board>, frozen: bool) -> Inner {
+        Inner { board, frozen, ..Inner::default() }
     }
 
     /// Counts what a core that has passed `barriers` has taken in.

@@ -84,22 +84,21 @@ impl Streaming {
                 self.barrier()?;
                 idle = false;
             }
-            let full = self.is_full();
-            let reading = !full && !self.stream.has_ended();
+            if self.is_full() {
+                self.tell(false, true);
+                self.stream.wait(None, false)?;
+                continue;
+            }
             // Look first without waiting: only if nothing is there the source is caught up.
-            let timeout = if idle || full { None } else { Some(Duration::ZERO) };
-            let any = self.stream.wait(timeout, reading)? || reading && self.has_decodable();
+            let timeout = if idle { None } else { Some(Duration::ZERO) };
+            let any = self.stream.wait(timeout, true)? || self.has_decodable();
             idle = !any;
-            match (any, full) {
-                (true, false) => {
-                    self.tell(false, false);
-                    self.read()?;
-                }
-                (_, true) => self.tell(false, true),
-                (false, false) => {
-                    self.close()?;
-                    self.tell(true, false);
-                }
+            if any {
+                self.tell(false, false);
+                self.read()?;
+            } else {
+                self.close()?;
+                self.tell(true, false);
             }
         }
     }
@@ -107,7 +106,7 @@ impl Streaming {
     /// Tells outside how things stand.
     fn tell(&self, caught_up: bool, full: bool) {
         let mut inner = self.worker.shared.lock();
-        let ended = caught_up && (self.stream.has_ended() || self.frozen && !inner.bounded);
+        let ended = caught_up && (self.stream.has_ended() || self.frozen);
         if full && self.barriers == inner.barriers {
             inner.set_full(true);
         }
@@ -228,11 +227,11 @@ impl Streaming {
         let part = self.worker.pipeline.barrier();
         self.barriers += 1;
         (self.epoch_rows, self.epoch_bytes) = (0, 0);
-        let drained = self.stream.has_ended();
+        let ended = self.stream.has_ended();
         let mut inner = self.worker.shared.lock();
         inner.parts[0] = Some(part);
         let event_time_max = self.event_time_max;
-        inner.stream_cut = Some(Cut { positions: Vec::new(), event_time_max, drained });
+        inner.stream_cut = Some(Cut { files: Vec::new(), event_time_max, ended });
         self.worker.shared.notify(inner);
         Ok(())
     }

@@ -29,7 +29,7 @@ pub enum Extent {
 }
 
 /// A file as the board sees it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileFacts {
     /// Start of the first row not yet read, and its line number (from 1 on).
     pub position: u64,
@@ -123,11 +123,11 @@ pub enum Dispensed {
 /// Where an epoch ended, once everything handed out before it is settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// Start of the first unread row of each file, and its line.
-    pub positions: Vec<(u64, u64)>,
+    /// Each file as it was known then: what came later belongs to later epochs.
+    pub files: Vec<FileFacts>,
     pub event_time_max: Option<i64>,
-    /// Nothing was left to read of the files known so far.
-    pub drained: bool,
+    /// Nothing was left to read, and no more will come.
+    pub ended: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -162,6 +162,8 @@ pub struct Board {
     files: Vec<File>,
     /// No file before this one is readable.
     front: usize,
+    /// No file will be added, and none will grow.
+    closed: bool,
     /// Ranges handed out and not settled, oldest first.
     slots: VecDeque<Slot>,
     next_order: u64,
@@ -193,6 +195,7 @@ impl Board {
             ahead_max: 4 * cores,
             files: Vec::new(),
             front: 0,
+            closed: false,
             slots: VecDeque::new(),
             next_order: 0,
             event_time_max,
@@ -235,8 +238,13 @@ impl Board {
         }
     }
 
-    pub fn file(&self, file: usize) -> &FileFacts {
-        &self.files[file].facts
+    /// What is there is all that there will be.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// The next range for a core, from the front of what is unread.
@@ -415,9 +423,9 @@ impl Board {
             return;
         }
         self.cut = Some(Cut {
-            positions: self.files.iter().map(|f| (f.facts.position, f.facts.line)).collect(),
+            files: self.files.iter().map(|file| file.facts).collect(),
             event_time_max: self.event_time_max,
-            drained: self.drained(),
+            ended: self.closed && self.is_drained(),
         });
         self.epoch += 1;
         (self.epoch_bytes, self.epoch_rows, self.epoch_files) = (0, 0, 0);
@@ -428,8 +436,7 @@ impl Board {
         self.cut.take()
     }
 
-    /// Nothing is being read and nothing is left to read.
-    pub fn drained(&self) -> bool {
+    fn is_drained(&self) -> bool {
         self.slots.is_empty() && (self.front..self.files.len()).all(|n| !self.readable(n))
     }
 }

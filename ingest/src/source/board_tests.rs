@@ -188,13 +188,16 @@ fn drive(files: &[Vec<u8>], disturb: Disturb, choices: &[u8]) -> (Vec<Row>, usiz
         let event_time_max = cut.and_then(|cut| cut.event_time_max);
         let mut board = Board::new(mode, range_bytes, cores, limits, event_time_max);
         for file in 0..files.len() {
-            let (position, line) = cut.map_or((0, 1), |cut| cut.positions[file]);
+            let (position, line) =
+                cut.map_or((0, 1), |cut| (cut.files[file].position, cut.files[file].line));
             let extent = match disturb.streamed {
-                true if position == size(file, 4) => Extent::Known(position),
-                true => Extent::Streamed,
+                true => cut.map_or(Extent::Streamed, |cut| cut.files[file].extent),
                 false => Extent::Known(size(file, part)),
             };
             board.add_file(fresh(position, line, extent, part >= 4));
+        }
+        if part >= 4 {
+            board.close();
         }
         board
     };
@@ -208,24 +211,27 @@ fn drive(files: &[Vec<u8>], disturb: Disturb, choices: &[u8]) -> (Vec<Row>, usiz
         repairs: 0,
     };
     let (mut rows, mut choices) = (Vec::new(), choices.iter().cycle().copied());
-    for _ in 0..200_000 {
-        let choice = choices.next().unwrap() as usize;
+    for round in 0..200_000 {
+        let choice = choices.next().unwrap() as usize + round / 64;
         let dispensed = all.step(choice % cores);
         if part < 4 && choice % 5 == 0 {
             part += 1;
             (0..files.len()).for_each(|f| all.board.update_file(f, size(f, part), part == 4));
+            if part == 4 {
+                all.board.close();
+            }
         }
         let full = dispensed == Dispensed::Full;
         let cutting = all.board.cutting || all.board.cut.is_some();
-        if !cutting && (full || choice % 23 == 0 || all.board.drained() && part == 4) {
+        if !cutting && (full || choice % 23 == 0 || all.board.is_drained() && part == 4) {
             all.board.cut();
         }
         if let Some(cut) = all.board.take_cut() {
             assert!(!all.busy(), "an epoch ends when all of it is settled");
-            assert!(disturb.growing || cut.drained == all.board.drained());
+            assert!(disturb.growing || cut.ended == all.board.is_drained());
             all.kept.sort_by_key(|(order, _)| *order);
             rows.extend(all.kept.drain(..).flat_map(|(_, rows)| rows));
-            if all.board.drained() && part == 4 {
+            if cut.ended {
                 return (rows, all.repairs);
             }
             if disturb.restart {
@@ -444,7 +450,8 @@ fn nothing_is_handed_out_while_an_epoch_is_being_cut() {
     board.cut();
     assert_eq!((board.dispense(1), board.take_cut()), (Dispensed::Wait, None));
     board.submit(range.order, read_to(&range, 10));
-    let cut = Cut { positions: vec![(10, 2)], event_time_max: Some(7), drained: false };
+    let files = vec![fresh(10, 2, Extent::Known(100), true)];
+    let cut = Cut { files, event_time_max: Some(7), ended: false };
     assert_eq!(board.take_cut(), Some(cut));
     assert_eq!(work(&mut board, 1).start, 10);
 }

@@ -280,9 +280,9 @@ impl Discovery {
     }
 }
 
-/// The file as a checkpoint stores it. `ended`: nothing of it is left to read, ever.
-pub fn file_state(file: &SourceFile, position: (u64, u64), extent: Extent) -> FileState {
-    let (byte, line) = position;
+/// The file as a checkpoint stores it.
+pub fn file_state(file: &SourceFile, facts: &FileFacts) -> FileState {
+    let FileFacts { position: byte, line, extent, .. } = *facts;
     let streamed = file.compression != Compression::None;
     FileState {
         path: file.path.to_string_lossy().into_owned(),

@@ -31,8 +31,10 @@ fn a_client_reads_lines_as_they_come_and_connects_again() {
     peer.write_all(b"five\n").unwrap();
     take_rows(&mut ingest, 5, &mut taken);
     assert_eq!(taken.texts(), ["one", "two", "three", "four", "five"]);
-    let status = ingest.signal().status();
-    assert!(status.caught_up && !status.ended, "a socket has no end: {status:?}");
+    while !ingest.signal().status().caught_up {
+        ingest.signal().wait(Some(Instant::now() + Duration::from_millis(10)));
+    }
+    assert!(!ingest.signal().status().ended, "a socket has no end");
     ingest.stop();
 }
 
@@ -86,12 +88,13 @@ fn a_full_epoch_holds_the_sender_back() {
     let (mut peer, _) = server.accept().unwrap();
     (0..25).for_each(|row| writeln!(peer, "{row}").unwrap());
     let mut taken = Taken::default();
-    while taken.counters.rows_in < 25 {
-        while !ingest.signal().status().full && taken.counters.rows_in < 20 {
-            ingest.signal().wait(Some(Instant::now() + Duration::from_millis(50)));
+    for _ in 0..2 {
+        while !ingest.signal().wait(Some(Instant::now() + Duration::from_secs(1))).full {
+            assert!(taken.epochs.len() < 9, "the epoch of ten rows was never full");
         }
         taken.add(ingest.barrier().unwrap());
     }
+    take_rows(&mut ingest, 25, &mut taken);
     assert!(taken.epochs.iter().all(|&rows| rows <= 10), "{:?}", taken.epochs);
     let expected: Vec<String> = (0..25).map(|row| row.to_string()).collect();
     assert_eq!(taken.texts(), expected);
