@@ -1,9 +1,9 @@
 //! What an expression means, one row at a time.
 //!
-//! Invariant: `cpu::project` gives the same bits and the same errors for every row; tests compare
-//! them. It reads as the rules do: `AND`, `OR` and `CASE` return before they ask further, integers
-//! are computed wide and then looked at, decimals in 256 bits. It is slow, so the product asks it
-//! for one thing only: why a row failed, in words.
+//! Invariant: `cpu::project` gives the same bits and fails at the same rows; tests compare them. It
+//! reads as the rules do: `AND`, `OR` and `CASE` return before they ask further, integers are
+//! computed wide and then looked at, decimals in 256 bits. It is slow, so the product asks it for one
+//! thing only: which operation failed at a row.
 
 mod number;
 
@@ -13,7 +13,6 @@ use arrow::datatypes::{
     Int64Type, TimestampMicrosecondType,
 };
 use std::cmp::Ordering;
-use std::fmt;
 
 use crate::expr::{CompareOp, Expr, ExprKind, Literal};
 
@@ -32,58 +31,10 @@ pub enum Scalar {
     Opaque,
 }
 
-/// Why an expression has no value at a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The result, written as the operation, is none of the type.
-    Overflow {
-        expected: DataType,
-        found: String,
-    },
-    DivisionByZero,
-    /// The type cannot hold the value.
-    Cast {
-        expected: DataType,
-        found: String,
-    },
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fault::Overflow { expected, found } => {
-                write!(f, "overflow: expected {}, found {found}", sql_name(expected))
-            }
-            Fault::DivisionByZero => f.write_str("division by zero"),
-            Fault::Cast { expected, found } => {
-                write!(f, "cast: expected {}, found {found}", sql_name(expected))
-            }
-        }
-    }
-}
-
-/// As job files and queries spell it.
-fn sql_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Boolean => "BOOLEAN".to_owned(),
-        DataType::Int8 => "TINYINT".to_owned(),
-        DataType::Int16 => "SMALLINT".to_owned(),
-        DataType::Int32 => "INT".to_owned(),
-        DataType::Int64 => "BIGINT".to_owned(),
-        DataType::Float32 => "FLOAT".to_owned(),
-        DataType::Float64 => "DOUBLE".to_owned(),
-        DataType::Date32 => "DATE".to_owned(),
-        DataType::Timestamp(_, Some(_)) => "TIMESTAMP".to_owned(),
-        DataType::Timestamp(_, None) => "TIMESTAMP_NTZ".to_owned(),
-        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision},{scale})"),
-        other => other.to_string(),
-    }
-}
-
-/// The value of `expr` at a row of `columns`, or why there is none.
-pub fn evaluate(expr: &Expr, columns: &[ArrayRef], row: usize) -> Result<Scalar, Fault> {
+/// The value of `expr` at a row of `columns`, or the operation in it that has none.
+pub fn evaluate<'e>(expr: &'e Expr, columns: &[ArrayRef], row: usize) -> Result<Scalar, &'e Expr> {
     use Scalar::{Boolean, Integer, Null};
-    let of = |operand: &Expr| evaluate(operand, columns, row);
+    let of = |operand: &'e Expr| evaluate(operand, columns, row);
     let to = &expr.data_type;
     Ok(match &expr.kind {
         ExprKind::Column(column) => at(&columns[*column], row),
@@ -125,10 +76,15 @@ pub fn evaluate(expr: &Expr, columns: &[ArrayRef], row: usize) -> Result<Scalar,
         },
         ExprKind::Arithmetic(op, a, b) => match (of(a)?, of(b)?) {
             (Null, _) | (_, Null) => Null,
-            (x, y) => number::arithmetic(*op, (x, &a.data_type), (y, &b.data_type), to)?,
+            (x, y) => {
+                let (x, y) = ((x, &a.data_type), (y, &b.data_type));
+                number::arithmetic(*op, x, y, to).ok_or(expr)?
+            }
         },
-        ExprKind::Negate(operand) => number::negate(of(operand)?, to)?,
-        ExprKind::Cast(operand) => number::cast(of(operand)?, &operand.data_type, to)?,
+        ExprKind::Negate(operand) => number::negate(of(operand)?, to).ok_or(expr)?,
+        ExprKind::Cast(operand) => {
+            number::cast(of(operand)?, &operand.data_type, to).ok_or(expr)?
+        }
         ExprKind::Case { branches, otherwise } => {
             for (when, then) in branches {
                 if matches!(of(when)?, Boolean(true)) {
@@ -141,8 +97,7 @@ pub fn evaluate(expr: &Expr, columns: &[ArrayRef], row: usize) -> Result<Scalar,
             Integer(time) => {
                 let (wide, offset, size) = (i128::from(time), *offset_us, *size_us);
                 let start = wide - (wide - i128::from(offset)).rem_euclid(size.into());
-                let found = || format!("the window that holds {time} µs");
-                Integer(number::fits(start, to).ok_or_else(|| number::overflow(to, found()))?)
+                Integer(number::fits(start, to).ok_or(expr)?)
             }
             _ => Null,
         },

@@ -1,16 +1,12 @@
-//! The oracle's numbers: computed wide, then asked whether the type holds them.
+//! The oracle's numbers: computed wide, then asked whether the type holds them; `None` if not.
 
-use arrow::datatypes::{DataType, Decimal128Type, DecimalType, i256};
+use arrow::datatypes::{DataType, i256};
 
-use super::{Fault, Scalar};
+use super::Scalar;
 use crate::expr::ArithmeticOp;
 
 const US_PER_SECOND: i64 = 1_000_000;
 const US_PER_DAY: i64 = 86_400 * US_PER_SECOND;
-
-pub fn overflow(to: &DataType, found: String) -> Fault {
-    Fault::Overflow { expected: to.clone(), found }
-}
 
 /// The integer, if the type holds it.
 pub fn fits(value: i128, to: &DataType) -> Option<i64> {
@@ -29,7 +25,7 @@ pub fn arithmetic(
     (a, a_type): (Scalar, &DataType),
     (b, b_type): (Scalar, &DataType),
     to: &DataType,
-) -> Result<Scalar, Fault> {
+) -> Option<Scalar> {
     let divides = matches!(op, ArithmeticOp::Divide | ArithmeticOp::Remainder);
     let zero = match b {
         Scalar::Integer(b) => b == 0,
@@ -38,9 +34,8 @@ pub fn arithmetic(
         _ => false,
     };
     if divides && zero {
-        return Err(Fault::DivisionByZero);
+        return None;
     }
-    let found = || format!("{} {} {}", text(a, a_type), sign(op), text(b, b_type));
     match (a, b) {
         (Scalar::Integer(a), Scalar::Integer(b)) => {
             let (a, b) = (i128::from(a), i128::from(b));
@@ -51,11 +46,11 @@ pub fn arithmetic(
                 ArithmeticOp::Divide => a / b,
                 ArithmeticOp::Remainder => a % b,
             };
-            fits(wide, to).map(Scalar::Integer).ok_or_else(|| overflow(to, found()))
+            integer(wide, to)
         }
         (Scalar::Float(a), Scalar::Float(b)) if *to == DataType::Float32 => {
             let (a, b) = (a as f32, b as f32);
-            Ok(float(f64::from(match op {
+            Some(float(f64::from(match op {
                 ArithmeticOp::Add => a + b,
                 ArithmeticOp::Subtract => a - b,
                 ArithmeticOp::Multiply => a * b,
@@ -63,7 +58,7 @@ pub fn arithmetic(
                 ArithmeticOp::Remainder => a % b,
             })))
         }
-        (Scalar::Float(a), Scalar::Float(b)) => Ok(float(match op {
+        (Scalar::Float(a), Scalar::Float(b)) => Some(float(match op {
             ArithmeticOp::Add => a + b,
             ArithmeticOp::Subtract => a - b,
             ArithmeticOp::Multiply => a * b,
@@ -72,9 +67,8 @@ pub fn arithmetic(
         })),
         (Scalar::Decimal(a), Scalar::Decimal(b)) => {
             let (s, t, (precision, scale)) = (scale_of(a_type), scale_of(b_type), parameters(to));
-            let exact = decimal(op, (a, s), (b, t), scale).and_then(i256::to_i128);
-            let held = exact.filter(|value| value.unsigned_abs() < 10_u128.pow(precision));
-            held.map(Scalar::Decimal).ok_or_else(|| overflow(to, found()))
+            let exact = decimal(op, (a, s), (b, t), scale)?.to_i128()?;
+            (exact.unsigned_abs() < 10_u128.pow(precision)).then_some(Scalar::Decimal(exact))
         }
         (a, b) => unreachable!("no arithmetic of {a:?} and {b:?}: Expr::check refuses it"),
     }
@@ -129,28 +123,23 @@ fn scale_of(data_type: &DataType) -> i32 {
     parameters(data_type).1
 }
 
-pub fn negate(value: Scalar, to: &DataType) -> Result<Scalar, Fault> {
-    Ok(match value {
-        Scalar::Integer(value) => {
-            let wide = fits(-i128::from(value), to);
-            Scalar::Integer(wide.ok_or_else(|| overflow(to, format!("-({value})")))?)
-        }
-        Scalar::Float(value) => float(-value),
-        Scalar::Decimal(value) => Scalar::Decimal(-value),
-        other => other,
-    })
+pub fn negate(value: Scalar, to: &DataType) -> Option<Scalar> {
+    match value {
+        Scalar::Integer(value) => integer(-i128::from(value), to),
+        Scalar::Float(value) => Some(float(-value)),
+        Scalar::Decimal(value) => Some(Scalar::Decimal(-value)),
+        other => Some(other),
+    }
 }
 
-pub fn cast(value: Scalar, from: &DataType, to: &DataType) -> Result<Scalar, Fault> {
+pub fn cast(value: Scalar, from: &DataType, to: &DataType) -> Option<Scalar> {
     if from == to {
-        return Ok(value);
+        return Some(value);
     }
     let is_timestamp = |t: &DataType| matches!(t, DataType::Timestamp(..));
-    let cast = match (value, to) {
+    match (value, to) {
         (Scalar::Null, _) => Some(Scalar::Null),
-        (Scalar::Boolean(value), to) => {
-            cast(Scalar::Integer(value.into()), &DataType::Int8, to).ok()
-        }
+        (Scalar::Boolean(value), to) => cast(Scalar::Integer(value.into()), &DataType::Int8, to),
         (Scalar::Integer(days), to) if *from == DataType::Date32 && is_timestamp(to) => {
             integer(i128::from(days) * i128::from(US_PER_DAY), to)
         }
@@ -195,8 +184,7 @@ pub fn cast(value: Scalar, from: &DataType, to: &DataType) -> Result<Scalar, Fau
             }
         }
         (Scalar::Opaque, _) => unreachable!("no cast from {from}: Expr::check refuses it"),
-    };
-    cast.ok_or_else(|| Fault::Cast { expected: to.clone(), found: text(value, from) })
+    }
 }
 
 fn integer(value: i128, to: &DataType) -> Option<Scalar> {
@@ -231,31 +219,4 @@ fn decimal_of_text(value: f64, to: &DataType) -> Option<Scalar> {
     let size = if rounds { digits.checked_add(i256::ONE)? } else { digits };
     let signed = if value < 0.0 { size.checked_neg()? } else { size };
     decimal_of(signed, scale as i32, to)
-}
-
-fn sign(op: ArithmeticOp) -> char {
-    match op {
-        ArithmeticOp::Add => '+',
-        ArithmeticOp::Subtract => '-',
-        ArithmeticOp::Multiply => '*',
-        ArithmeticOp::Divide => '/',
-        ArithmeticOp::Remainder => '%',
-    }
-}
-
-/// For messages.
-fn text(value: Scalar, data_type: &DataType) -> String {
-    match (value, data_type) {
-        (Scalar::Null, _) => "NULL".to_owned(),
-        (Scalar::Boolean(value), _) => value.to_string(),
-        (Scalar::Integer(days), DataType::Date32) => format!("day {days}"),
-        (Scalar::Integer(us), DataType::Timestamp(..)) => format!("{us} µs"),
-        (Scalar::Integer(value), _) => value.to_string(),
-        (Scalar::Float(value), _) => format!("{value:?}"),
-        (Scalar::Decimal(value), DataType::Decimal128(precision, scale)) => {
-            Decimal128Type::format_decimal(value, *precision, *scale)
-        }
-        (Scalar::Decimal(value), _) => value.to_string(),
-        (Scalar::Opaque, other) => other.to_string(),
-    }
 }
