@@ -56,9 +56,11 @@ impl Random {
     fn float(&mut self) -> f64 {
         match self.below(8) {
             0 => f64::from_bits(self.next()),
-            1 => self.pick(&[f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 5e-324]),
-            2 => self.pick(&[2_f64.powi(63), -2_f64.powi(63), 2_f64.powi(31), 1e38, 9.995, 1e-7]),
-            3 => self.next() as i64 as f64 / 1e4,
+            1 | 2 => {
+                self.pick(&[f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 5e-324])
+            }
+            3 => self.pick(&[2_f64.powi(63), -2_f64.powi(63), 2_f64.powi(31), 1e38, 9.995, 1e-7]),
+            4 => self.next() as i64 as f64 / 1e4,
             _ => (self.below(17) as f64 - 8.0) / 2.0,
         }
     }
