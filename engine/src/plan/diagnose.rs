@@ -4,6 +4,7 @@ use arrow::array::{Array, ArrayRef};
 use arrow::util::display::array_value_to_string;
 use pelton_kernels::cpu::project;
 use pelton_kernels::expr::{ArithmeticOp, Expr, ExprKind};
+use pelton_kernels::oracle;
 
 use super::functions::arithmetic::symbol;
 use super::types::sql_name;
@@ -11,7 +12,7 @@ use super::types::sql_name;
 /// The reason for an error of `expr` at one row, in the words that a user needs to find it.
 pub fn diagnose(expr: &Expr, columns: &[ArrayRef], row: usize) -> String {
     let columns: Vec<ArrayRef> = columns.iter().map(|column| column.slice(row, 1)).collect();
-    let failed = innermost(expr, &columns);
+    let failed = oracle::evaluate(expr, &columns, 0).err().unwrap_or(expr);
     let operands: Vec<String> = failed.operands().map(|e| shown(e, &columns)).collect();
     match (&failed.kind, operands.as_slice()) {
         (ExprKind::Arithmetic(op, _, right), [left, right_shown]) => {
@@ -32,17 +33,6 @@ pub fn diagnose(expr: &Expr, columns: &[ArrayRef], row: usize) -> String {
         }
         _ => format!("out of range for {}", sql_name(&failed.data_type)),
     }
-}
-
-/// The first operand, going down, whose own operands are without fault.
-fn innermost<'a>(expr: &'a Expr, columns: &[ArrayRef]) -> &'a Expr {
-    let failed = expr.operands().find(|operand| fails(operand, columns));
-    failed.map_or(expr, |operand| innermost(operand, columns))
-}
-
-fn fails(expr: &Expr, columns: &[ArrayRef]) -> bool {
-    let errors = project::evaluate(expr, columns, 1).errors;
-    errors.is_some_and(|bits| bits.value(0))
 }
 
 fn shown(expr: &Expr, columns: &[ArrayRef]) -> String {
