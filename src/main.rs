@@ -1,1 +1,29 @@
-fn main() {}
+//! The command line: reads a job, discovers the machine, wires source to sink, runs.
+
+mod bench;
+mod cli;
+mod commands;
+mod demo;
+mod interrupt;
+mod lock;
+mod outputs;
+mod report;
+mod retry;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match commands::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if error.exit_code() != 0 {
+                eprintln!("pelton: {error}");
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

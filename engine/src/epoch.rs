@@ -5,6 +5,10 @@
 //! commit point: the publication of the manifest. No thread is started here; the shards' merges are
 //! handed to the caller's [`Workers`].
 
+#[cfg(test)]
+#[path = "epoch_tests.rs"]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -54,6 +58,17 @@ pub struct Finished {
     pub event_time_max: Option<i64>,
     pub ended: bool,
     pub state: StateFacts,
+    /// Offsets at its end, as the source wrote them.
+    pub source: serde_json::Value,
+    delta: Vec<RecordBatch>,
+    rows_out: u64,
+}
+
+/// What the running epoch has taken in so far, beside the state.
+#[derive(Default)]
+struct Running {
+    counters: Counters,
+    dead_letters: Vec<DeadLetter>,
     source: serde_json::Value,
     delta: Vec<RecordBatch>,
 }
@@ -83,6 +98,9 @@ pub struct Epochs {
     watermark: Option<i64>,
     event_time_max: Option<i64>,
     max_error_ratio: Option<f64>,
+    running: Running,
+    /// Rows that left so far, for LIMIT in append mode.
+    rows_out: u64,
 }
 
 impl Epochs {
@@ -105,6 +123,8 @@ impl Epochs {
             watermark: None,
             event_time_max: None,
             max_error_ratio,
+            running: Running::default(),
+            rows_out: 0,
         };
         let restored = epochs.restore()?;
         Ok((epochs, restored))
@@ -129,6 +149,7 @@ impl Epochs {
         self.next = last.epoch + 1;
         self.watermark = last.watermark_us;
         self.event_time_max = last.event_time_max_us;
+        self.rows_out = last.rows_out;
         let committed = Committed { epoch: last.epoch, manifest_hash: last.hash() };
         Ok(Some(Restored {
             committed,
@@ -151,39 +172,59 @@ impl Epochs {
         self.journal.as_mut()
     }
 
-    /// Merges what arrived into the state and works out the epoch's rows.
+    /// Takes in a part of the running epoch, so that no more than that has to be held. Rows of a query
+    /// without groups come back and may be staged at once.
     ///
-    /// Errors: `Failed` where an aggregate left its range or too many rows are bad; the state must
-    /// not be used after an error.
-    pub fn finish(&mut self, input: EpochInput, workers: &dyn Workers) -> Result<Finished> {
+    /// Errors: `Failed` where an aggregate left its range; the state must not be used after an error.
+    pub fn absorb(&mut self, input: EpochInput, workers: &dyn Workers) -> Result<RecordBatch> {
         let EpochInput { cores, event_time_max, source, ended } = input;
-        let mut counters = Counters::default();
-        let (mut partials, mut rows, mut dead_letters) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut partials, mut rows) = (Vec::new(), Vec::new());
         for core in cores {
-            counters.add(&core.counters);
+            self.running.counters.add(&core.counters);
+            self.running.dead_letters.extend(core.dead_letters);
             partials.extend(core.partial);
             rows.extend(core.rows);
-            dead_letters.extend(core.dead_letters);
         }
-        assert!(counters.close(), "every row has one fate: {counters:?}");
-        self.check_error_ratio(&counters)?;
-        dead_letters.sort_by_key(|letter| letter.position);
+        assert!(self.running.counters.close(), "one fate a row: {:?}", self.running.counters);
+        self.running.source = source;
         self.event_time_max = self.event_time_max.max(event_time_max);
         self.advance_watermark(ended);
         let plan = Arc::clone(&self.plan);
-        let (rows, state, delta) = match &plan.shape {
+        match &plan.shape {
             Shape::Rows { schema, .. } => {
                 rows.sort_by_key(|(order, _)| *order);
                 let batches: Vec<&RecordBatch> = rows.iter().map(|(_, batch)| batch).collect();
                 let rows = concat_batches(schema, batches)
                     .map_err(|error| Error::failed(format!("the epoch's rows: {error}")))?;
-                (rows, StateFacts::default(), Vec::new())
+                self.leave(rows)
             }
-            Shape::Groups(groups) => self.finish_groups(groups, partials, ended, workers)?,
-        };
+            Shape::Groups(groups) => {
+                self.merge(groups, partials, workers)?;
+                Ok(RecordBatch::new_empty(Arc::clone(&plan.output.schema)))
+            }
+        }
+    }
+
+    /// Takes in the rest of the epoch and works out its rows.
+    ///
+    /// Errors: as [`Epochs::absorb`]; `Failed` where too many rows are bad.
+    pub fn finish(&mut self, input: EpochInput, workers: &dyn Workers) -> Result<Finished> {
+        let ended = input.ended;
+        let mut rows = self.absorb(input, workers)?;
+        self.check_error_ratio()?;
+        let plan = Arc::clone(&self.plan);
+        let mut state = StateFacts::default();
+        if let Shape::Groups(groups) = &plan.shape {
+            let (groups_out, facts) = self.emit(groups, ended, workers)?;
+            state = facts;
+            rows = self.leave(groups_out)?;
+        }
+        let Running { counters, mut dead_letters, source, delta } =
+            std::mem::take(&mut self.running);
+        dead_letters.sort_by_key(|letter| letter.position);
         Ok(Finished {
             epoch: self.next,
-            rows: self.plan.output.run(rows)?,
+            rows,
             counters,
             dead_letters,
             watermark: self.watermark,
@@ -192,10 +233,23 @@ impl Epochs {
             state,
             source,
             delta,
+            rows_out: self.rows_out,
         })
     }
 
-    fn check_error_ratio(&self, counters: &Counters) -> Result<()> {
+    /// HAVING, SELECT, ORDER BY, LIMIT; in append mode LIMIT counts over the whole stream.
+    fn leave(&mut self, rows: RecordBatch) -> Result<RecordBatch> {
+        let mut rows = self.plan.output.run(rows)?;
+        if let (OutputMode::Append, Some(limit)) = (self.plan.mode, self.plan.output.limit) {
+            let left = (limit as u64).saturating_sub(self.rows_out);
+            rows = rows.slice(0, rows.num_rows().min(left as usize));
+        }
+        self.rows_out += rows.num_rows() as u64;
+        Ok(rows)
+    }
+
+    fn check_error_ratio(&self) -> Result<()> {
+        let counters = &self.running.counters;
         let Some(max) = self.max_error_ratio else { return Ok(()) };
         let ratio = counters.rejected as f64 / counters.rows_in as f64;
         if counters.rows_in < ERROR_RATIO_ROWS_MIN || ratio <= max {
@@ -217,50 +271,61 @@ impl Epochs {
         }
     }
 
-    fn finish_groups(
+    /// Merges partials into the shards, and keeps of them what a checkpoint needs.
+    fn merge(
         &mut self,
         groups: &Groups,
         partials: Vec<RecordBatch>,
-        ended: bool,
         workers: &dyn Workers,
-    ) -> Result<(RecordBatch, StateFacts, Vec<RecordBatch>)> {
-        let closing = Closing::of(groups);
-        let step = Step { mode: self.plan.mode, watermark: self.watermark, ended };
-        let keys = groups.keys.len();
-        let shards = self.shards.len();
+    ) -> Result<()> {
+        let (keys, shards) = (groups.keys.len(), self.shards.len());
         let mut inputs: Vec<Vec<RecordBatch>> = vec![Vec::new(); shards];
         for partial in &partials {
             for (input, part) in inputs.iter_mut().zip(partition::split(partial, keys, shards)) {
                 input.push(part);
             }
         }
-        let mut outcomes: Vec<Option<Result<ShardOutcome>>> = Vec::new();
-        outcomes.resize_with(shards, || None);
-        let tasks = self.shards.iter_mut().zip(inputs).zip(&mut outcomes).enumerate();
-        let tasks = tasks.map(|(i, ((shard, input), outcome))| -> Task<'_> {
-            let global = keys == 0 && i == 0;
-            Box::new(move || *outcome = Some(step.run(shard, input, groups, global)))
-        });
-        workers.run(tasks.collect());
-        let mut state = StateFacts::default();
-        let mut outputs = Vec::with_capacity(shards);
-        for outcome in outcomes {
-            let outcome = outcome.expect("the workers ran every task")?;
-            state.rows += outcome.facts.rows;
-            state.updated += outcome.facts.updated;
-            state.removed += outcome.facts.removed;
-            state.bytes += outcome.facts.bytes;
-            outputs.push(outcome.columns);
+        on_shards(&mut self.shards, inputs, workers, |shard, input| {
+            input.iter().try_for_each(|partial| shard.merge(partial))
+        })?;
+        if self.journal.is_none() || self.plan.mode == OutputMode::Batch {
+            return Ok(());
         }
-        let delta = match (&self.journal, self.plan.mode) {
-            (None, _) | (_, OutputMode::Batch) => Vec::new(),
-            (_, OutputMode::Complete) => partials,
-            (_, OutputMode::Append | OutputMode::Update) => {
-                let open = |partial| still_open(closing, partial, self.watermark);
-                partials.iter().map(open).collect()
-            }
-        };
-        Ok((in_order(groups, &outputs)?, state, delta))
+        let evicts = self.plan.mode != OutputMode::Complete;
+        let watermark = self.watermark.filter(|_| evicts);
+        let closing = Closing::of(groups);
+        self.running
+            .delta
+            .extend(partials.iter().map(|partial| still_open(closing, partial, watermark)));
+        Ok(())
+    }
+
+    /// The groups that leave, in their order; what closes is evicted.
+    fn emit(
+        &mut self,
+        groups: &Groups,
+        ended: bool,
+        workers: &dyn Workers,
+    ) -> Result<(RecordBatch, StateFacts)> {
+        if groups.keys.is_empty()
+            && let Some(shard) = self.shards.first_mut()
+        {
+            shard.ensure_global_group();
+        }
+        let step = Step { mode: self.plan.mode, watermark: self.watermark, ended };
+        let none = vec![(); self.shards.len()];
+        let emitted =
+            on_shards(&mut self.shards, none, workers, |shard, ()| step.run(shard, groups))?;
+        let mut state = StateFacts::default();
+        let mut columns = Vec::with_capacity(emitted.len());
+        for Emitted { columns: of_shard, facts } in emitted {
+            state.rows += facts.rows;
+            state.updated += facts.updated;
+            state.removed += facts.removed;
+            state.bytes += facts.bytes;
+            columns.push(of_shard);
+        }
+        Ok((in_order(groups, &columns)?, state))
     }
 
     /// Commits the epoch: from here on it counts. Without a journal there is nothing to be durable.
@@ -282,6 +347,7 @@ impl Epochs {
                     ended: finished.ended,
                     counters: finished.counters,
                     sinks,
+                    rows_out: finished.rows_out,
                 };
                 journal.commit(facts, &finished.delta)?
             }
@@ -289,6 +355,24 @@ impl Epochs {
         self.next = finished.epoch + 1;
         Ok(committed)
     }
+}
+
+/// Runs `work` on every shard with its input, side by side where the workers can.
+fn on_shards<I: Send, O: Send>(
+    shards: &mut [StateStore],
+    inputs: Vec<I>,
+    workers: &dyn Workers,
+    work: impl Fn(&mut StateStore, I) -> Result<O> + Sync,
+) -> Result<Vec<O>> {
+    let mut outcomes: Vec<Option<Result<O>>> = Vec::new();
+    outcomes.resize_with(shards.len(), || None);
+    let work = &work;
+    let tasks = shards.iter_mut().zip(inputs).zip(&mut outcomes);
+    let tasks = tasks.map(|((shard, input), outcome)| -> Task<'_> {
+        Box::new(move || *outcome = Some(work(shard, input)))
+    });
+    workers.run(tasks.collect());
+    outcomes.into_iter().map(|outcome| outcome.expect("the workers ran every task")).collect()
 }
 
 /// What an epoch does to each shard.
@@ -299,25 +383,13 @@ struct Step {
     ended: bool,
 }
 
-struct ShardOutcome {
+struct Emitted {
     columns: Vec<ArrayRef>,
     facts: StateFacts,
 }
 
 impl Step {
-    fn run(
-        self,
-        shard: &mut StateStore,
-        input: Vec<RecordBatch>,
-        groups: &Groups,
-        global: bool,
-    ) -> Result<ShardOutcome> {
-        for partial in &input {
-            shard.merge(partial)?;
-        }
-        if global {
-            shard.ensure_global_group();
-        }
+    fn run(self, shard: &mut StateStore, groups: &Groups) -> Result<Emitted> {
         let leaving = match self.mode {
             OutputMode::Append if self.ended => shard.all(),
             OutputMode::Append => self.watermark.map_or(Vec::new(), |w| shard.closed(w)),
@@ -344,7 +416,7 @@ impl Step {
             }
             OutputMode::Append | OutputMode::Update => shard.settle(self.watermark),
         };
-        Ok(ShardOutcome {
+        Ok(Emitted {
             columns,
             facts: StateFacts {
                 rows: shard.len() as u64,

@@ -31,6 +31,8 @@ pub struct Manifest {
     pub counters: Counters,
     /// By the sink's name: what it needs to publish this epoch after a crash.
     pub sinks: BTreeMap<String, Staged>,
+    /// Rows that left in all epochs so far.
+    pub rows_out: u64,
     /// The base, if any, then the deltas in the order of their epochs.
     pub files: Vec<StateFile>,
 }
@@ -126,6 +128,7 @@ mod tests {
             ended: false,
             counters: Counters { rows_in: 3, applied: 3, ..Counters::default() },
             sinks: BTreeMap::new(),
+            rows_out: 0,
             files: vec![],
         }
     }

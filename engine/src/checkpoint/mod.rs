@@ -142,6 +142,7 @@ impl Journal {
             ended: facts.ended,
             counters: facts.counters,
             sinks: facts.sinks,
+            rows_out: facts.rows_out,
             files,
         };
         let name = manifest::file_name(manifest.epoch);
@@ -237,6 +238,7 @@ pub struct Facts {
     pub ended: bool,
     pub counters: Counters,
     pub sinks: BTreeMap<String, Staged>,
+    pub rows_out: u64,
 }
 
 fn unusable(storage: &dyn Storage, name: &str, why: Unusable) -> Error {

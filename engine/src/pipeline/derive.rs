@@ -83,8 +83,7 @@ fn explode_rows<'a>(
             (parents, Arc::new(UInt32Array::from(ids)) as ArrayRef, true)
         }
         ExplodeList::List(list) => {
-            let only = fates.alive_rows();
-            let evaluated = list.evaluate(batch.columns, batch.rows, only.as_deref());
+            let evaluated = list.evaluate(batch.columns, batch.rows, fates.alive_rows());
             for (row, reason) in evaluated.errors {
                 fates.reject_expression(row, reason);
             }
@@ -123,7 +122,7 @@ fn explode_rows<'a>(
 fn split_to_ids(
     text: &ArrayRef,
     separator: u8,
-    fates: &Fates,
+    fates: &mut Fates,
     grouping: &mut Grouping,
 ) -> (Vec<u32>, Vec<u32>) {
     let text = text.as_string::<i32>();
@@ -131,7 +130,7 @@ fn split_to_ids(
     let mut words = Words::default();
     match fates.alive_rows() {
         None => split_by_byte(text, separator, 0..text.len() as u32, &mut words),
-        Some(rows) => split_by_byte(text, separator, rows.into_iter(), &mut words),
+        Some(rows) => split_by_byte(text, separator, rows.iter().copied(), &mut words),
     }
     let mut ids = Vec::with_capacity(words.len());
     let interner = grouping.space.interner_mut(key);

@@ -38,6 +38,10 @@ pub(super) struct Fates {
     of: Vec<Fate>,
     all_alive: bool,
     rejections: Vec<Rejection>,
+    /// The rows that are alive, unless a fate changed since they were listed.
+    alive: Vec<u32>,
+    is_listed: bool,
+    surviving: Vec<u32>,
 }
 
 struct Rejection {
@@ -59,7 +63,15 @@ struct BadRow<'a> {
 
 impl Fates {
     pub(super) fn new(policy: OnError) -> Self {
-        Fates { policy, of: Vec::new(), all_alive: true, rejections: Vec::new() }
+        Fates {
+            policy,
+            of: Vec::new(),
+            all_alive: true,
+            rejections: Vec::new(),
+            alive: Vec::new(),
+            is_listed: false,
+            surviving: Vec::new(),
+        }
     }
 
     pub(super) fn begin(&mut self, rows: usize) {
@@ -84,6 +96,7 @@ impl Fates {
     fn set(&mut self, row: usize, fate: Fate) {
         self.of[row] = fate;
         self.all_alive = false;
+        self.is_listed = false;
     }
 
     /// WHERE: below the watermark first, above it then.
@@ -97,8 +110,7 @@ impl Fates {
     }
 
     fn filter_by(&mut self, filter: &Compiled, batch: &InputBatch<'_>, dropped: Fate) {
-        let only = self.alive_rows();
-        let evaluated = filter.evaluate(batch.columns, batch.rows, only.as_deref());
+        let evaluated = filter.evaluate(batch.columns, batch.rows, self.alive_rows());
         for (row, reason) in evaluated.errors {
             self.reject_expression(row, reason);
         }
@@ -162,25 +174,30 @@ impl Fates {
     }
 
     /// Rows that are still alive; `None`: all of them.
-    pub(super) fn alive_rows(&self) -> Option<Vec<u32>> {
+    pub(super) fn alive_rows(&mut self) -> Option<&[u32]> {
         if self.all_alive {
             return None;
         }
-        let mut alive = Vec::with_capacity(self.of.len());
-        let rows = (0u32..).zip(&self.of);
-        alive.extend(rows.filter(|(_, fate)| **fate == Fate::Alive).map(|(row, _)| row));
-        Some(alive)
+        if !self.is_listed {
+            self.alive.clear();
+            let rows = (0u32..).zip(&self.of);
+            self.alive.extend(rows.filter(|(_, fate)| **fate == Fate::Alive).map(|(row, _)| row));
+            self.is_listed = true;
+        }
+        Some(&self.alive)
     }
 
     /// Derived rows whose input row is still alive; `None`: all of them.
-    pub(super) fn surviving(&self, derived: &Derived<'_>) -> Option<Vec<u32>> {
+    pub(super) fn surviving(&mut self, derived: &Derived<'_>) -> Option<&[u32]> {
         match derived.parents() {
             None => self.alive_rows(),
             Some(_) if self.all_alive => None,
             Some(parents) => {
                 let rows = (0u32..).zip(parents);
                 let alive = rows.filter(|(_, parent)| self.of[**parent as usize] == Fate::Alive);
-                Some(alive.map(|(row, _)| row).collect())
+                self.surviving.clear();
+                self.surviving.extend(alive.map(|(row, _)| row));
+                Some(&self.surviving)
             }
         }
     }

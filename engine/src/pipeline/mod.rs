@@ -11,6 +11,8 @@ mod derive;
 mod fate;
 mod late;
 mod segment;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
@@ -41,7 +43,6 @@ pub struct Pipeline {
     epoch: CoreEpoch,
     recycled: Vec<GroupTable>,
     fates: Fates,
-    keys: Vec<u64>,
 }
 
 /// Key ids and the epoch's groups of this core.
@@ -53,6 +54,8 @@ struct Grouping {
     /// For each input column in the form of ids, and for exploded words: the key that it is.
     key_of_input: Vec<Option<usize>>,
     key_of_element: Option<usize>,
+    /// A packed key for each row of the batch in work.
+    keys: Vec<u64>,
 }
 
 /// What one core hands over at a barrier.
@@ -95,7 +98,6 @@ impl Pipeline {
             epoch: CoreEpoch::default(),
             recycled: Vec::new(),
             fates: Fates::new(on_error),
-            keys: Vec::new(),
             plan,
         }
     }
@@ -150,77 +152,29 @@ impl Pipeline {
             Derived::of(&plan, batch, &mut self.fates, self.grouping.as_mut(), &self.reads);
         match &plan.shape {
             Shape::Rows { columns, schema } => {
-                let values = self.evaluate(columns, &derived);
-                let rows = self.fates.surviving(&derived);
+                let values = evaluate(columns, &derived, &mut self.fates);
                 self.lateness.see(batch, &plan, &self.fates);
-                segment.push_rows(schema, &values, &rows);
+                segment.push_rows(schema, &values, self.fates.surviving(&derived));
             }
             Shape::Groups(groups) => {
-                let keys: Vec<&Compiled> = groups.keys.iter().map(|key| &key.expr).collect();
-                let key_values = self.evaluate_all(&keys, &derived);
-                let arguments = self.evaluate(&groups.arguments, &derived);
+                let keys = groups.keys.iter().map(|key| &key.expr);
+                let keys = evaluate(keys, &derived, &mut self.fates);
+                let arguments = evaluate(&groups.arguments, &derived, &mut self.fates);
                 self.lateness.judge(batch, &plan, &mut self.fates);
-                let rows = self.fates.surviving(&derived);
-                self.aggregate(segment, groups, batch, &derived, (&key_values, &arguments), &rows);
+                let grouping = self.grouping.as_mut().expect("a grouped plan has its groups");
+                let rows = match self.fates.surviving(&derived) {
+                    None => Rows::All(derived.rows()),
+                    Some(selected) => Rows::Selected(selected),
+                };
+                grouping.key(&plan, groups, &derived, &keys, rows);
+                let positions = positions(batch, &derived);
+                let table = segment.table.as_mut().unwrap_or(&mut grouping.table);
+                table.update(&grouping.keys, rows, &arguments, &positions);
             }
         }
         self.fates.settle(batch, &plan, segment);
         segment.summary.event_time_max = self.lateness.event_time_max();
         segment.summary.guess_holds_below = self.lateness.guess_holds_below();
-    }
-
-    fn evaluate(&mut self, expressions: &[Compiled], derived: &Derived<'_>) -> Vec<ArrayRef> {
-        let all: Vec<&Compiled> = expressions.iter().collect();
-        self.evaluate_all(&all, derived)
-    }
-
-    /// Values for every derived row; a row at which an expression stops is rejected.
-    fn evaluate_all(&mut self, expressions: &[&Compiled], derived: &Derived<'_>) -> Vec<ArrayRef> {
-        let mut values = Vec::with_capacity(expressions.len());
-        for expression in expressions {
-            let only = self.fates.surviving(derived);
-            let evaluated = expression.evaluate(derived.columns(), derived.rows(), only.as_deref());
-            for (row, reason) in evaluated.errors {
-                self.fates.reject_expression(derived.parent(row), reason);
-            }
-            values.push(evaluated.values);
-        }
-        values
-    }
-
-    fn aggregate(
-        &mut self,
-        segment: &mut Segment,
-        groups: &Groups,
-        batch: &InputBatch<'_>,
-        derived: &Derived<'_>,
-        (keys, arguments): (&[ArrayRef], &[ArrayRef]),
-        rows: &Option<Vec<u32>>,
-    ) {
-        let grouping = self.grouping.as_mut().expect("a grouped plan has its groups");
-        let rows = match rows {
-            None => Rows::All(derived.rows()),
-            Some(selected) => Rows::Selected(selected),
-        };
-        let inputs: Vec<KeyInput<'_>> = groups
-            .keys
-            .iter()
-            .zip(keys)
-            .map(|(key, values)| match ids_of(&self.plan, &key.expr, derived, values) {
-                Some(ids) => KeyInput::Ids(ids),
-                None => KeyInput::Values(values),
-            })
-            .collect();
-        self.keys.clear();
-        grouping.space.encode(&inputs, rows, &mut self.keys);
-        let positions = Positions {
-            split: batch.place.split,
-            major: batch.place.major,
-            minor: batch.place.minor,
-            offsets: derived.row_starts(batch),
-        };
-        let table = segment.table.as_mut().unwrap_or(&mut grouping.table);
-        table.update(&self.keys, rows, arguments, &positions);
     }
 
     /// Ends the open segment.
@@ -308,7 +262,56 @@ impl Grouping {
             calls,
             key_of_input,
             key_of_element: key_of(plan.input.len()),
+            keys: Vec::new(),
         }
+    }
+
+    /// Packs the keys of some rows into `self.keys`.
+    fn key(
+        &mut self,
+        plan: &Plan,
+        groups: &Groups,
+        derived: &Derived<'_>,
+        values: &[ArrayRef],
+        rows: Rows<'_>,
+    ) {
+        let inputs: Vec<KeyInput<'_>> = groups
+            .keys
+            .iter()
+            .zip(values)
+            .map(|(key, values)| match ids_of(plan, &key.expr, derived, values) {
+                Some(ids) => KeyInput::Ids(ids),
+                None => KeyInput::Values(values),
+            })
+            .collect();
+        self.keys.clear();
+        self.space.encode(&inputs, rows, &mut self.keys);
+    }
+}
+
+/// Values for every derived row; a row at which an expression stops is rejected.
+fn evaluate<'a>(
+    expressions: impl IntoIterator<Item = &'a Compiled>,
+    derived: &Derived<'_>,
+    fates: &mut Fates,
+) -> Vec<ArrayRef> {
+    let value = |expression: &Compiled| {
+        let evaluated =
+            expression.evaluate(derived.columns(), derived.rows(), fates.surviving(derived));
+        for (row, reason) in evaluated.errors {
+            fates.reject_expression(derived.parent(row), reason);
+        }
+        evaluated.values
+    };
+    expressions.into_iter().map(value).collect()
+}
+
+fn positions<'a>(batch: &'a InputBatch<'_>, derived: &'a Derived<'_>) -> Positions<'a> {
+    Positions {
+        split: batch.place.split,
+        major: batch.place.major,
+        minor: batch.place.minor,
+        offsets: derived.row_starts(batch),
     }
 }
 

@@ -69,14 +69,14 @@ impl Segment {
         &mut self,
         schema: &SchemaRef,
         values: &[ArrayRef],
-        rows: &Option<Vec<u32>>,
+        rows: Option<&[u32]>,
     ) {
         let kept: Vec<ArrayRef> = match rows {
             // The decoder's buffers serve again after the batch, so nothing may share them.
             None => values.iter().map(|array| copy_of(array)).collect(),
             Some(rows) if rows.is_empty() => return,
             Some(rows) => {
-                let rows = UInt32Array::from(rows.clone());
+                let rows = UInt32Array::from(rows.to_vec());
                 let take_rows = |array: &ArrayRef| {
                     take(array, &rows, None).expect("row numbers are within the batch")
                 };

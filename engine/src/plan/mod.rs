@@ -68,7 +68,7 @@ pub fn plan(job: &JobSpec) -> Result<Plan, Vec<Finding>> {
 }
 
 /// `UTC`, an IANA name, or a fixed offset such as `+02:00`.
-fn zone(name: &str) -> Result<TimeZone, String> {
+pub fn zone(name: &str) -> Result<TimeZone, String> {
     if name.eq_ignore_ascii_case("utc") || name == "Z" {
         return Ok(TimeZone::UTC);
     }

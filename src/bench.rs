@@ -1,0 +1,31 @@
+//! `pelton bench`: measures this very program on a bundled suite.
+
+use std::io::stdout;
+
+use pelton_bench::Options;
+use pelton_engine::error::{Error, Result};
+
+use crate::cli;
+
+pub fn run(args: &cli::Bench) -> Result<()> {
+    let program = std::env::current_exe().map_err(|error| Error::Unavailable {
+        what: format!("cannot find this program's own file: {error}"),
+        fix: "run it by its path".to_string(),
+    })?;
+    let suite = match args.suite {
+        cli::Suite::Sensors => pelton_bench::Suite::Sensors,
+        cli::Suite::Words => pelton_bench::Suite::Words,
+    };
+    let mut options = Options::new(suite, program);
+    options.rows = args.rows;
+    options.seed = args.seed;
+    options.rounds = args.rounds as usize;
+    options.threads = args.threads.map(|threads| threads as usize);
+    options.peers = args.peers;
+    options.record = args.record.clone();
+    if let Some(dir) = &args.dir {
+        options.dir = dir.clone();
+    }
+    pelton_bench::run(&options, &mut stdout()).map_err(|error| Error::failed(error.to_string()))?;
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! What each command of the command line does.
+
+use std::io::{IsTerminal, stderr, stdout};
+
+use pelton_engine::error::Result;
+use pelton_engine::job::spec::JobSpec;
+use pelton_engine::job::{self, JobText};
+use pelton_engine::plan::{self, Plan};
+use pelton_hardware::{Machine, Placement};
+
+use crate::cli::{self, Cli, Command};
+use crate::report::Style;
+use crate::run::{self, Options};
+use crate::{bench, demo};
+
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Run(args) => run_job(&args),
+        Command::Check(args) => check(&args),
+        Command::Explain(args) => explain(&args),
+        Command::Demo(args) => demo::run(args.rows, style(None)),
+        Command::Bench(args) => bench::run(&args),
+        Command::Hardware(args) => hardware(&args),
+    }
+}
+
+fn run_job(args: &cli::Run) -> Result<()> {
+    let (job, text) = job::read(args.job(), &args.overrides(), &variable)?;
+    warn(&text);
+    let plan = plan_of(&job, &text)?;
+    let options = Options { style: style(args.progress), threads: args.threads() };
+    let summary = run::run(job, plan, &options)?;
+    if options.style != Style::Off {
+        eprintln!("pelton: {summary}");
+    }
+    Ok(())
+}
+
+fn check(args: &cli::JobFile) -> Result<()> {
+    let (job, text) = job::read(&args.job, &args.overrides(), &variable)?;
+    plan_of(&job, &text)?;
+    warn(&text);
+    println!("{}: fine", args.job.display());
+    Ok(())
+}
+
+fn explain(args: &cli::JobFile) -> Result<()> {
+    let (job, text) = job::read(&args.job, &args.overrides(), &variable)?;
+    let plan = plan_of(&job, &text)?;
+    warn(&text);
+    let machine = Machine::discover();
+    let cores = run::cores(&job, &machine, None)?;
+    let kind = pelton_ingest::runtime::split_kind(&job.source.kind);
+    print!("{}", plan::explain::explain(&plan));
+    println!("\n{}", Placement::of(&[kind], &cores));
+    Ok(())
+}
+
+fn hardware(args: &cli::Hardware) -> Result<()> {
+    let machine = Machine::discover();
+    match args.json {
+        true => println!("{}", pelton_hardware::report_json(&machine)),
+        false => print!("{}", pelton_hardware::report(&machine)),
+    }
+    Ok(())
+}
+
+/// Plans a job that was read; every reason against it at its place in the file.
+pub fn plan_of(job: &JobSpec, text: &JobText) -> Result<Plan> {
+    plan::plan(job).map_err(|findings| text.refuse(&findings))
+}
+
+fn warn(text: &JobText) {
+    let warnings = text.render_warnings();
+    if !warnings.is_empty() {
+        eprintln!("{warnings}");
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn style(asked: Option<cli::Progress>) -> Style {
+    match asked {
+        Some(cli::Progress::Json) => Style::Json,
+        Some(cli::Progress::Bar) => Style::Bar,
+        Some(cli::Progress::Off) => Style::Off,
+        // Rows on the same terminal would tear the bar.
+        None if stderr().is_terminal() && !stdout().is_terminal() => Style::Bar,
+        None => Style::Off,
+    }
+}

@@ -1,0 +1,261 @@
+//! Runs a job: triggers, barriers, commits; the control plane of one process.
+//!
+//! The core threads ingest. This thread waits for the trigger, cuts the epoch, merges it, stages its
+//! rows and commits. While epoch N commits, the cores are in epoch N+1 already; its barrier waits
+//! until N's outcome is known.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use pelton_engine::checkpoint::{Compacted, Journal};
+use pelton_engine::epoch::{EpochInput, Epochs, Finished, Restored, Task, Workers};
+use pelton_engine::error::{Error, Result};
+use pelton_engine::job::spec::{JobSpec, Trigger};
+use pelton_engine::memory::{Account, Ledger, Pool};
+use pelton_engine::plan::Plan;
+use pelton_engine::storage::LocalStorage;
+use pelton_engine::trigger::{Clockwork, Decision, Progress};
+use pelton_hardware::placement::spread;
+use pelton_hardware::{Core, Machine};
+use pelton_ingest::runtime::{Ingest, SourceState, Status};
+
+use crate::interrupt;
+use crate::lock::StateLock;
+use crate::outputs::Outputs;
+use crate::report::{Reporter, Style, Summary, Times};
+use crate::retry;
+
+/// An interrupt is noticed within this time.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+pub struct Options {
+    pub style: Style,
+    /// Cores to use at most.
+    pub threads: Option<usize>,
+}
+
+/// Runs a job to its end: the end of a bounded input, or the first SIGINT or SIGTERM.
+///
+/// Errors: those of every part, each with its exit code; what was committed stays committed.
+pub fn run(mut job: JobSpec, plan: Plan, options: &Options) -> Result<Summary> {
+    let machine = Machine::discover();
+    let cores = cores(&job, &machine, options.threads)?;
+    job.cores = Some(cores.iter().map(|core| core.cpu).collect());
+    job.memory_limit.get_or_insert(machine.memory_default_bytes());
+    let _lock = match &job.checkpoint {
+        Some(checkpoint) => Some(StateLock::take(&checkpoint.path)?),
+        None => None,
+    };
+    let (mut run, restored) = Run::open(&job, plan, cores.len(), options)?;
+    if restored.as_ref().is_some_and(|restored| restored.ended) {
+        eprintln!("pelton: the input of \"{}\" came to its end in an earlier run", job.name);
+        return Ok(run.reporter.summary());
+    }
+    interrupt::listen();
+    let from = restored.map(|restored| SourceState(restored.source));
+    let ingest = Ingest::start(&job, Arc::clone(&run.plan), &machine, from.as_ref())?;
+    run.drive(ingest)?;
+    Ok(run.reporter.summary())
+}
+
+/// The cores that a job may use, at most `threads` of them, physical cores first.
+pub fn cores(job: &JobSpec, machine: &Machine, threads: Option<usize>) -> Result<Vec<Core>> {
+    let cores = machine.cores(job.cores.as_deref()).map_err(|error| Error::BadJob {
+        rendered: format!("{}: cores: {error}", job.file.display()),
+    })?;
+    let mut cores = spread(&cores);
+    cores.truncate(threads.unwrap_or(usize::MAX));
+    Ok(cores)
+}
+
+struct Run<'a> {
+    job: &'a JobSpec,
+    plan: Arc<Plan>,
+    epochs: Epochs,
+    outputs: Outputs,
+    reporter: Reporter,
+    began: Instant,
+    compaction: Option<Receiver<Result<Compacted>>>,
+    ledger: Arc<Ledger>,
+    state_memory: Account,
+    output_memory: Account,
+}
+
+impl<'a> Run<'a> {
+    fn open(
+        job: &'a JobSpec,
+        plan: Plan,
+        shards: usize,
+        options: &Options,
+    ) -> Result<(Run<'a>, Option<Restored>)> {
+        let (plan, attempt) = (Arc::new(plan), attempt());
+        let journal = match &job.checkpoint {
+            None => {
+                eprintln!("pelton: no [checkpoint] path: after a crash this job begins anew");
+                None
+            }
+            Some(checkpoint) => {
+                let path = &checkpoint.path;
+                let storage = LocalStorage::open(path).map_err(|source| Error::StateIo {
+                    what: format!("cannot open the checkpoints in {}", path.display()),
+                    source,
+                })?;
+                Some(Journal::open(Arc::new(storage), &job.name, &plan, attempt.clone())?)
+            }
+        };
+        let ratio = job.source.max_error_ratio;
+        let (epochs, restored) = Epochs::open(Arc::clone(&plan), shards, journal, ratio)?;
+        if let Some(restored) = &restored {
+            eprintln!("pelton: going on after epoch {}", restored.committed.epoch);
+        }
+        let outputs = Outputs::open(job, &plan, restored.as_ref(), &attempt)?;
+        let ledger = Ledger::new(job.memory_limit.unwrap_or(u64::MAX));
+        let run = Run {
+            reporter: Reporter::new(job, &plan, options.style, &attempt, shards),
+            state_memory: ledger.account(Pool::State),
+            output_memory: ledger.account(Pool::Output),
+            began: Instant::now(),
+            compaction: None,
+            job,
+            plan,
+            epochs,
+            outputs,
+            ledger,
+        };
+        Ok((run, restored))
+    }
+
+    fn drive(&mut self, mut ingest: Ingest) -> Result<()> {
+        let mut clockwork = Clockwork::new(self.job.query.trigger, self.job.epoch.interval);
+        let mut look_at = None;
+        loop {
+            let now = Instant::now();
+            let soon = now + LOOK_EVERY;
+            let until = look_at.map_or(soon, |at: Instant| at.min(soon));
+            let status = ingest.signal().wait(Some(until));
+            if let Some(error) = status.failed {
+                return Err(error);
+            }
+            let decision = match interrupt::asked() {
+                true => Decision::Finish,
+                false => clockwork.decide(self.began.elapsed(), self.progress(&status)),
+            };
+            match decision {
+                Decision::Wait(at) => {
+                    look_at = at.map(|at| self.began + at);
+                    self.reporter.tick(&status);
+                }
+                Decision::Cut => self.epoch(&mut ingest)?,
+                Decision::Finish => {
+                    self.epoch(&mut ingest)?;
+                    break;
+                }
+            }
+        }
+        ingest.stop();
+        Ok(())
+    }
+
+    fn progress(&self, status: &Status) -> Progress {
+        Progress {
+            first_row_at: status.first_row_at.map(|at| at.saturating_duration_since(self.began)),
+            caught_up: status.caught_up,
+            ended: status.ended,
+            full: status.full,
+        }
+    }
+
+    /// Cuts the running epoch and sees it through to its commit.
+    fn epoch(&mut self, ingest: &mut Ingest) -> Result<()> {
+        let mut times = Times::begin();
+        let input = ingest.barrier()?;
+        times.mark("barrier");
+        let bytes = input.bytes;
+        let bounded = !matches!(self.job.query.trigger, Trigger::AvailableNow | Trigger::Once);
+        let input = EpochInput {
+            cores: input.cores,
+            event_time_max: input.event_time_max,
+            source: input.state.0,
+            ended: input.ended && bounded,
+        };
+        let finished = self.epochs.finish(input, &Threads)?;
+        times.mark("addBatch");
+        self.state_memory.set(finished.state.bytes as usize);
+        self.output_memory.set(finished.rows.get_array_memory_size());
+        self.commit(&finished, &mut times)?;
+        self.output_memory.set(0);
+        self.reporter.epoch(&finished, bytes, &times);
+        Ok(())
+    }
+
+    /// Seals the output, publishes the manifest, publishes the output.
+    fn commit(&mut self, finished: &Finished, times: &mut Times) -> Result<()> {
+        let staged = self.outputs.stage(finished)?;
+        times.mark("stage");
+        self.adopt_base()?;
+        let committed =
+            retry::with_room("the checkpoint", || self.epochs.commit(finished, staged.clone()))?;
+        times.mark("walCommit");
+        self.outputs.commit(&committed)?;
+        if let Some(journal) = self.epochs.journal() {
+            journal.collect_garbage();
+        }
+        self.begin_compaction();
+        times.mark("commitOffsets");
+        Ok(())
+    }
+
+    /// Takes a base that was made beside the epochs.
+    fn adopt_base(&mut self) -> Result<()> {
+        let Some(receiver) = &self.compaction else { return Ok(()) };
+        match receiver.try_recv() {
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => self.compaction = None,
+            Ok(compacted) => {
+                self.compaction = None;
+                let journal = self.epochs.journal().expect("a compaction is of a journal");
+                journal.adopt(compacted?);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_compaction(&mut self) {
+        if self.compaction.is_some() {
+            return;
+        }
+        let plan = Arc::clone(&self.plan);
+        let Some(work) = self.epochs.journal().and_then(|j| j.compaction(&plan)) else { return };
+        let (sender, receiver) = sync_channel(1);
+        std::thread::spawn(move || {
+            // Nobody listens any more once the run has ended.
+            let _ = sender.send(work.run());
+        });
+        self.compaction = Some(receiver);
+    }
+}
+
+/// Side by side on threads of this process; the shards are few and large.
+struct Threads;
+
+impl Workers for Threads {
+    fn run(&self, tasks: Vec<Task<'_>>) {
+        std::thread::scope(|scope| {
+            let mut tasks = tasks.into_iter();
+            let first = tasks.next();
+            for task in tasks {
+                scope.spawn(task);
+            }
+            if let Some(first) = first {
+                first();
+            }
+        });
+    }
+}
+
+/// Tells the files of this run from those of any other.
+fn attempt() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}-{:x}", since.as_nanos(), std::process::id())
+}
