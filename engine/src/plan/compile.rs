@@ -8,10 +8,10 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, new_null_array};
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{
-    Column, DFSchema, Result, ScalarValue, TableReference, exec_datafusion_err,
+    Column, DFSchema, Result, ScalarValue, TableReference, exec_datafusion_err, plan_err,
 };
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::expr::ScalarFunction;
@@ -25,6 +25,7 @@ use jiff::tz::TimeZone;
 use super::expr::Compiled;
 use super::functions::cast::spark_cast;
 use super::kernel;
+use super::types::is_number;
 
 /// The columns that an expression can read, and where the batch holds them.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +38,16 @@ pub struct Columns {
 impl Columns {
     pub fn push(&mut self, column: Column, data_type: DataType, index: usize) {
         self.columns.push((column, data_type, index));
+    }
+
+    /// Types by the batch's index.
+    pub fn types(&self) -> Vec<DataType> {
+        let width = self.columns.iter().map(|(_, _, index)| index + 1).max().unwrap_or(0);
+        let mut types = vec![DataType::Null; width];
+        for (_, data_type, index) in &self.columns {
+            types[*index] = data_type.clone();
+        }
+        types
     }
 
     /// Type of a column and its index in the batch.
@@ -141,7 +152,11 @@ impl Compiler {
             .filter(|(column, _, _)| prepared.column_refs().iter().any(|c| *c == column));
         let read: Vec<_> = read.collect();
         let schema = schema_of(read.iter().map(|(column, data_type, _)| (column, data_type)))?;
-        let data_type = plain(&prepared.get_type(&schema)?);
+        let found = prepared.get_type(&schema)?;
+        let data_type = plain(&found);
+        if !is_sqls(&data_type) {
+            return plan_err!("{text} gives {found}, for which this version has no column");
+        }
         let physical =
             create_physical_expr(&prepared, &schema, &ExecutionProps::new(), &Default::default())?;
         Ok(Compiled::DataFusion {
@@ -154,9 +169,29 @@ impl Compiler {
     }
 }
 
-/// One representation for each of SQL's types.
+/// Whether a value can leave, be grouped or be stored.
+fn is_sqls(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(item) => is_sqls(item.data_type()),
+        DataType::Struct(fields) => fields.iter().all(|field| is_sqls(field.data_type())),
+        DataType::Timestamp(unit, _) => *unit == TimeUnit::Microsecond,
+        DataType::Boolean | DataType::Utf8 | DataType::Binary | DataType::Date32 => true,
+        number => is_number(number),
+    }
+}
+
+/// One representation for each of SQL's types; DataFusion's functions have several.
 fn plain(data_type: &DataType) -> DataType {
     match data_type {
+        DataType::UInt8 => DataType::Int16,
+        DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 | DataType::UInt64 => DataType::Int64,
+        DataType::Timestamp(_, zone) => {
+            let zone = zone.as_ref().map(|_| "UTC".into());
+            DataType::Timestamp(TimeUnit::Microsecond, zone)
+        }
+        // An untyped NULL is a text, as in Spark's results.
+        DataType::Null => DataType::Utf8,
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
         DataType::List(item) if plain(item.data_type()) != *item.data_type() => {

@@ -28,12 +28,7 @@ impl Translator<'_> {
         if matches!(translated.kind, ExprKind::Column(_)) {
             return Some(translated);
         }
-        self.supported(&translated).then_some(translated)
-    }
-
-    /// Whether the kernels take every type in the tree.
-    fn supported(&self, expr: &Expr) -> bool {
-        computes(&expr.data_type) && expr.operands().all(|operand| self.supported(operand))
+        translated.check(&self.columns.types()).is_ok().then_some(translated)
     }
 
     fn tree(&self, expr: &Logical) -> Option<Expr> {

@@ -15,6 +15,7 @@ use crate::job::spec::{Column as SourceColumn, *};
 
 mod cases;
 mod evaluation;
+mod functions;
 mod groups;
 
 /// `name TYPE, …` as the columns of a source.

@@ -9,7 +9,7 @@ use arrow::datatypes::{
 };
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::{Span, Timestamp, ToSpan};
 
 use super::native::{Context, Definition, Takes};
 use super::text_time;
@@ -61,7 +61,7 @@ pub fn midnight(days: i32, zone: &TimeZone) -> i64 {
 }
 
 pub fn date_of(days: i32) -> Option<Date> {
-    UNIX_DAY.checked_add(days.days()).ok()
+    UNIX_DAY.checked_add(Span::new().try_days(days).ok()?).ok()
 }
 
 fn days_of(date: Date) -> i32 {
@@ -165,7 +165,7 @@ pub fn functions() -> impl Iterator<Item = Definition> {
         }),
         of("add_months", &[Date, Int], 0, date, |_, a| {
             let later = |day: i32, months: i32| {
-                let date = date_of(day)?.checked_add(months.months()).ok()?;
+                let date = date_of(day)?.checked_add(Span::new().try_months(months).ok()?).ok()?;
                 Some(days_of(date))
             };
             days_and(a, a[1].as_primitive::<Int32Type>(), later, |out| Arc::new(out))

@@ -61,7 +61,8 @@ pub fn parts(expr: &Expr) -> Option<(&Expr, i64, i64, i64)> {
 pub fn shift_parts(expr: &Expr) -> Option<(&Expr, i64)> {
     let Expr::ScalarFunction(call) = expr else { return None };
     let own = call.func.inner().as_ref() as &dyn std::any::Any;
-    Some((&call.args[0], own.downcast_ref::<Shift>()?.us))
+    let us = own.downcast_ref::<Shift>()?.us;
+    Some((&call.args[0], us))
 }
 
 /// STRUCT<start: TIMESTAMP, end: TIMESTAMP>
