@@ -117,7 +117,7 @@ fn bytes_held_are_the_bytes_held_within_a_tenth() {
         let batches = batches.collect::<Vec<_>>();
         let before = HELD.get();
         let mut pair = Pair::new();
-        let mut check = |pair: &Pair, when: &str| {
+        let check = |pair: &Pair, when: &str| {
             let (said, held) = (pair.bytes_held() as f64, (HELD.get() - before) as f64);
             assert!((said / held - 1.0).abs() < 0.1, "{when}: says {said}, holds {held}");
         };

@@ -4,8 +4,8 @@ use crate::cpu::words::Field;
 
 /// Length of no value.
 const NONE: u64 = u64::MAX;
-/// Dead bytes below this are not worth a pass over the groups.
-const DEAD_MIN: usize = 64 * 1024;
+/// Dead bytes below this are not worth a pass over the groups; tests are small and pass all the time.
+const DEAD_MIN: usize = if cfg!(test) { 16 } else { 64 * 1024 };
 
 #[derive(Default)]
 pub(super) struct Arena {

@@ -628,6 +628,20 @@ fn equal_arguments_share_their_states() {
 }
 
 #[test]
+fn of_equal_positions_the_later_row_is_later() {
+    let values = array(&DataType::Int64, &[1, 2, 3].map(|value| Some(Value::Int(value))));
+    for (function, want) in [
+        (First { ignore_nulls: false }, 1),
+        (Last { ignore_nulls: false }, 3),
+        (First { ignore_nulls: true }, 1),
+        (Last { ignore_nulls: true }, 3),
+    ] {
+        let calls = one_call(function, DataType::Int64, DataType::Int64);
+        assert_eq!(aggregate(&calls, values.clone()), Ok(Some(Value::Int(want))), "{function:?}");
+    }
+}
+
+#[test]
 fn filters_take_null_for_false() {
     let spec = AggregateSpec {
         function: CountRows,
