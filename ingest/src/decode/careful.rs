@@ -151,7 +151,8 @@ impl Framer {
         }
     }
 
-    /// Returns where the quote stands that closes a field whose text begins at `at`.
+    /// Returns where the quote stands that closes a field whose text begins at `at`. As the last byte
+    /// of unfinished ones it is taken to close: the caller finds no separator and waits for more.
     fn closing_quote(
         &self,
         bytes: &[u8],
@@ -167,8 +168,6 @@ impl Framer {
                     return Ok(at);
                 }
                 at += 2;
-            } else if at + 1 == bytes.len() && edge == Edge::Open {
-                return Err(Record::Unfinished);
             } else if bytes.get(at + 1) == Some(&quote) {
                 at += 2;
             } else {

@@ -10,11 +10,8 @@ use arrow::array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, TimestampMicrosecondType,
 };
-use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, PrimitiveArray, StringArray,
-    UInt32Array,
-};
-use arrow::buffer::{BooleanBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::array::{ArrayRef, ArrowPrimitiveType, BooleanArray, PrimitiveArray};
+use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, TimeUnit};
 
 use pelton_engine::batch::{Encoding, Reason, ValueError};
@@ -22,133 +19,27 @@ use pelton_engine::job::spec::Column;
 use pelton_kernels::interner::Interner;
 
 use super::buffer::Recycled;
-use super::field::{FieldRules, Text};
-use super::frame::Rows;
+use super::field::FieldRules;
 use super::number;
+use super::spans::{Framed, Spans};
 use super::time::TimeReader;
-
-/// Rows of a window and where their fields end.
-#[derive(Clone, Copy)]
-pub(super) struct Framed<'a> {
-    pub bytes: &'a [u8],
-    pub positions: &'a [u32],
-    pub rows: &'a Rows,
-    /// Positions per row, where it is the same for all.
-    pub stride: Option<usize>,
-    pub quotes: bool,
-    /// All text between separators is UTF-8.
-    pub utf8: bool,
-}
-
-impl Framed<'_> {
-    /// Where a field stands; a missing one ends before it starts.
-    fn field(&self, row: usize, field: usize) -> (u32, u32) {
-        let (first, found) = match self.stride {
-            Some(stride) => (row * stride, stride),
-            None => (self.rows.first[row] as usize, self.rows.found[row] as usize),
-        };
-        if field >= found {
-            return MISSING;
-        }
-        let start = match field {
-            0 => self.rows.starts[row],
-            _ => self.positions[first + field - 1] + 1,
-        };
-        (start, self.positions[first + field])
-    }
-}
-
-/// As the interner has it: ends before it starts.
-const MISSING: (u32, u32) = (1, 0);
 
 /// What all columns of a batch use in turn.
 #[derive(Default)]
 pub(super) struct Scratch {
-    spans: Spans,
+    pub spans: Spans,
     /// Rows to be read with all rules.
-    rest: Vec<u32>,
-    null_rows: Vec<u32>,
-    ids: Vec<u32>,
+    pub rest: Vec<u32>,
+    pub null_rows: Vec<u32>,
+    pub ids: Vec<u32>,
     /// A text whose escapes were taken out.
-    room: Vec<u8>,
+    pub room: Vec<u8>,
 }
 
 impl Scratch {
-    fn begin(&mut self) {
+    pub fn begin(&mut self) {
         self.rest.clear();
         self.null_rows.clear();
-    }
-}
-
-/// Start and end of a field, row by row.
-#[derive(Default)]
-struct Spans {
-    starts: Vec<u32>,
-    ends: Vec<u32>,
-}
-
-impl Spans {
-    fn take(&mut self, framed: &Framed<'_>, field: usize) {
-        self.starts.clear();
-        self.ends.clear();
-        let rows = framed.rows.starts.len();
-        let Some(stride) = framed.stride else {
-            for row in 0..rows {
-                let (start, end) = framed.field(row, field);
-                self.starts.push(start);
-                self.ends.push(end);
-            }
-            return;
-        };
-        let ends = |field| framed.positions.iter().skip(field).step_by(stride).take(rows);
-        match field {
-            0 => self.starts.extend_from_slice(&framed.rows.starts),
-            _ => self.starts.extend(ends(field - 1).map(|end| end + 1)),
-        }
-        self.ends.extend(ends(field));
-    }
-
-    /// Takes the quotes off quoted fields, escapes left as they are.
-    fn strip_quotes(&mut self, bytes: &[u8], quote: u8) {
-        for (start, end) in self.starts.iter_mut().zip(&mut self.ends) {
-            if end.saturating_sub(*start) >= 2 && bytes[*start as usize] == quote {
-                *start += 1;
-                *end -= 1;
-            }
-        }
-    }
-
-    /// The spans of a field, without quotes; copied only where they are not evenly spaced already.
-    ///
-    /// One shape for all layouts, so that the loop over them is compiled once and whole.
-    #[inline(always)]
-    fn quick<'a>(
-        &'a mut self,
-        framed: &'a Framed<'_>,
-        field: usize,
-        quote: Option<u8>,
-    ) -> impl Iterator<Item = (u32, u32)> + 'a {
-        let (starts, start_step, gap, ends, end_step) = match framed.stride {
-            Some(stride) if !framed.quotes || quote.is_none() => {
-                let ends = framed.positions.get(field..).unwrap_or_default();
-                match field {
-                    0 => (&framed.rows.starts[..], 1, 0, ends, stride),
-                    _ => {
-                        let before = framed.positions.get(field - 1..).unwrap_or_default();
-                        (before, stride, 1, ends, stride)
-                    }
-                }
-            }
-            _ => {
-                self.take(framed, field);
-                if let Some(quote) = quote {
-                    self.strip_quotes(framed.bytes, quote);
-                }
-                (&self.starts[..], 1, 0, &self.ends[..], 1)
-            }
-        };
-        let starts = starts.iter().step_by(start_step).map(move |start| start + gap);
-        starts.zip(ends.iter().step_by(end_step).copied()).take(framed.rows.starts.len())
     }
 }
 
@@ -175,20 +66,20 @@ pub(super) struct ColumnDecoder {
 }
 
 /// What the columns of all types have in common.
-struct FieldReader {
+pub(super) struct FieldReader {
     /// Index into the plan's input.
     input: u16,
     /// Which field of a row holds this column.
-    field: usize,
+    pub field: usize,
     data_type: DataType,
     /// What a bad value is told to be.
     expected: Reason,
-    rules: FieldRules,
+    pub rules: FieldRules,
     /// A text that means NULL is a value of the type, too: each must be compared.
     all_rules: bool,
-    values: Recycled,
-    offsets: Recycled,
-    validity: Recycled,
+    pub values: Recycled,
+    pub offsets: Recycled,
+    pub validity: Recycled,
 }
 
 impl ColumnDecoder {
@@ -434,155 +325,7 @@ impl FieldReader {
         Arc::new(BooleanArray::new(values, nulls))
     }
 
-    /// Strings and binary values: the text of each field, one after the other.
-    fn text(
-        &mut self,
-        framed: &Framed<'_>,
-        scratch: &mut Scratch,
-        errors: &mut Vec<ValueError>,
-        utf8: bool,
-    ) -> ArrayRef {
-        let bytes = framed.bytes;
-        scratch.begin();
-        scratch.spans.take(framed, self.field);
-        let mut data = self.values.take();
-        let mut offsets = self.offsets.take();
-        offsets.push(0i32);
-        for row in 0..scratch.spans.starts.len() {
-            match self.locate(framed, scratch, row) {
-                Text::Null => scratch.null_rows.push(row as u32),
-                Text::At(start, end) => {
-                    let text = &bytes[start as usize..end as usize];
-                    if utf8 && !framed.utf8 && std::str::from_utf8(text).is_err() {
-                        self.refuse_utf8(framed, scratch, errors, row);
-                    } else {
-                        data.extend_from_slice(text);
-                    }
-                }
-                Text::Escaped(start, end) => {
-                    let inner = &bytes[start as usize..end as usize];
-                    let text = self.rules.unescape(inner, &mut scratch.room);
-                    if utf8 && !framed.utf8 && std::str::from_utf8(text).is_err() {
-                        self.refuse_utf8(framed, scratch, errors, row);
-                    } else {
-                        data.extend_from_slice(text);
-                    }
-                }
-            }
-            // Windows are below 2^31 bytes, and no text is longer than its field.
-            offsets.push(data.len() as i32);
-        }
-        let rows = scratch.spans.starts.len();
-        let nulls = self.validity.nulls(rows, &scratch.null_rows);
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(self.offsets.lend(offsets)));
-        let data = self.values.lend(data);
-        match utf8 {
-            true => Arc::new(StringArray::new(offsets, data, nulls)),
-            false => Arc::new(BinaryArray::new(offsets, data, nulls)),
-        }
-    }
-
-    fn ids(
-        &mut self,
-        framed: &Framed<'_>,
-        scratch: &mut Scratch,
-        errors: &mut Vec<ValueError>,
-        utf8: bool,
-        interner: &mut Interner,
-    ) -> ArrayRef {
-        let bytes = framed.bytes;
-        scratch.begin();
-        scratch.spans.take(framed, self.field);
-        let spans = scratch.spans.starts.len();
-        if self.plain(framed) && (framed.utf8 || !utf8) {
-            let empty_is_null = self.rules.empty_is_null;
-            let Spans { starts, ends } = &mut scratch.spans;
-            for (start, end) in starts.iter_mut().zip(ends) {
-                let null = start == end && empty_is_null;
-                (*start, *end) = if null { MISSING } else { (*start, *end) };
-            }
-        } else {
-            (0..spans).for_each(|row| self.locate_id(framed, scratch, errors, utf8, row));
-        }
-        scratch.ids.clear();
-        interner.intern_spans(bytes, &scratch.spans.starts, &scratch.spans.ends, &mut scratch.ids);
-        for i in 0..scratch.rest.len() {
-            let row = scratch.rest[i] as usize;
-            let (start, end) = framed.field(row, self.field);
-            let text = self.rules.text(bytes, start, end, &mut scratch.room);
-            let text = text.expect("escaped text is no NULL");
-            if utf8 && !framed.utf8 && std::str::from_utf8(text).is_err() {
-                self.refuse_utf8(framed, scratch, errors, row);
-            } else {
-                scratch.ids[row] = interner.intern(text);
-            }
-        }
-        let mut buffer = self.values.take();
-        buffer.extend_from_slice(&scratch.ids);
-        let ids = ScalarBuffer::from(self.values.lend(buffer));
-        Arc::new(UInt32Array::new(ids, None))
-    }
-
-    /// Puts the span of the row's text into the place of its field's.
-    fn locate_id(
-        &self,
-        framed: &Framed<'_>,
-        scratch: &mut Scratch,
-        errors: &mut Vec<ValueError>,
-        utf8: bool,
-        row: usize,
-    ) {
-        let text = self.locate(framed, scratch, row);
-        (scratch.spans.starts[row], scratch.spans.ends[row]) = match text {
-            Text::Null => MISSING,
-            Text::At(start, end) => {
-                let text = &framed.bytes[start as usize..end as usize];
-                if utf8 && !framed.utf8 && std::str::from_utf8(text).is_err() {
-                    self.refuse_utf8(framed, scratch, errors, row);
-                    MISSING
-                } else {
-                    (start, end)
-                }
-            }
-            Text::Escaped(..) => {
-                scratch.rest.push(row as u32);
-                MISSING
-            }
-        };
-    }
-
-    /// Text needs no rule but that of the empty field.
-    fn plain(&self, framed: &Framed<'_>) -> bool {
-        !framed.quotes && !self.rules.trim && self.rules.nulls.is_empty()
-    }
-
-    /// The text of the row's field, whose span is in `scratch`.
-    #[inline(always)]
-    fn locate(&self, framed: &Framed<'_>, scratch: &Scratch, row: usize) -> Text {
-        let (start, end) = (scratch.spans.starts[row], scratch.spans.ends[row]);
-        if start > end || (start == end && self.rules.empty_is_null) {
-            Text::Null
-        } else if self.plain(framed) {
-            Text::At(start, end)
-        } else {
-            self.rules.locate(framed.bytes, start, end)
-        }
-    }
-
-    #[cold]
-    fn refuse_utf8(
-        &self,
-        framed: &Framed<'_>,
-        scratch: &mut Scratch,
-        errors: &mut Vec<ValueError>,
-        row: usize,
-    ) {
-        scratch.null_rows.push(row as u32);
-        let field = framed.field(row, self.field);
-        errors.push(self.error(row as u32, field, Reason::InvalidUtf8));
-    }
-
-    fn error(&self, row: u32, (start, end): (u32, u32), reason: Reason) -> ValueError {
+    pub fn error(&self, row: u32, (start, end): (u32, u32), reason: Reason) -> ValueError {
         ValueError { row, column: self.input, start, end, reason }
     }
 }

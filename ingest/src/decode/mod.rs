@@ -27,11 +27,13 @@ mod frame;
 mod head;
 mod number;
 mod pattern;
+mod spans;
 mod structure;
 #[cfg(target_arch = "x86_64")]
 mod structure_avx2;
 #[cfg(target_arch = "x86_64")]
 mod structure_avx512;
+mod text;
 mod tier;
 mod time;
 
@@ -46,9 +48,10 @@ use pelton_engine::error::Error;
 use pelton_engine::job::spec::{Column, CsvDialect, Escape, Format, Ragged, SourceSpec};
 use pelton_kernels::interner::Interner;
 
-use column::{ColumnDecoder, Framed, Scratch};
+use column::{ColumnDecoder, Scratch};
 use field::FieldRules;
 use frame::{Dialect, Frame, Framer};
+use spans::Framed;
 use structure::Marks;
 
 pub use head::{Head, HeadError, Mapping, file_head};
@@ -178,7 +181,7 @@ impl Decoder {
         let frame = self.framer.frame(bytes, at_end, max_rows);
         let taken = &bytes[..frame.consumed];
         let framed = Framed {
-            bytes: taken,
+            bytes,
             positions: self.framer.index.positions(),
             rows: &self.framer.rows,
             stride: self.framer.stride(),

@@ -111,10 +111,11 @@ const POWERS_OF_TEN: [f64; 23] = [
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
 
-/// Quick reading of up to 16 characters `-?[0-9]*(\.[0-9]*)?` with 1 to 15 digits.
+/// Quick reading of `-?[0-9]*(\.[0-9]*)?` with up to 16 characters after the sign, one a digit.
 ///
-/// Digits and power of ten are exact in a double, so their quotient is the nearest double
-/// (Clinger, "How to read floating point numbers accurately", 1990).
+/// With a dot these are at most 15 digits: they and the power of ten are exact in a double, so their
+/// quotient is the nearest double (Clinger, "How to read floating point numbers accurately", 1990).
+/// Sixteen digits without a dot are rounded once, by the conversion.
 #[inline(always)]
 pub(super) fn quick_double(bytes: &[u8], start: u32, end: u32) -> Option<f64> {
     let (digits, decimals, negative) = quick_fixed_point(bytes, start, end)?;
@@ -183,9 +184,6 @@ fn quick_fixed_point_16(first: u64, second: u64, length: usize) -> Option<(u64, 
         // A second dot is no digit and is found below.
         _ => (second ^ ZEROS, rest, rest),
     };
-    if head_count + tail_count > 15 {
-        return None;
-    }
     let head = head << (64 - 8 * head_count);
     let tail = if tail_count == 0 { 0 } else { tail << (64 - 8 * tail_count) };
     if !(all_digits(head) && all_digits(tail)) {

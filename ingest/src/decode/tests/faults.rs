@@ -128,6 +128,23 @@ fn f03_a_field_without_end_is_passed_over_in_bounded_memory() {
 }
 
 #[test]
+fn f03_no_more_bytes_are_asked_for_than_the_longest_record_has() {
+    let mut source = three_columns(csv());
+    source.max_record_bytes = 1000;
+    let input = all_values(&source);
+    let mut decoder = Decoder::new(&source, "UTC", &input, SimdTier::detect()).expect("sound");
+    let place = Place::default();
+    let mut read = |bytes: &[u8]| {
+        let decoded = decoder.decode(bytes, false, &mut Vec::<Interner>::new(), &place, 4096);
+        (decoded.consumed, decoded.batch.row_errors.len(), decoded.need_more)
+    };
+    let text = format!("a,1,1\n{}", "x".repeat(1001));
+    assert_eq!(read(&text.as_bytes()[..1006]), (6, 0, true));
+    assert_eq!(read(text.as_bytes()), (6, 0, false));
+    assert_eq!(read(&text.as_bytes()[6..]), (1001, 1, true));
+}
+
+#[test]
 fn f03_a_record_of_the_limit_is_read_and_one_byte_more_is_refused() {
     let mut source = three_columns(csv());
     source.max_record_bytes = 1 << 20;

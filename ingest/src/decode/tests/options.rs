@@ -139,3 +139,23 @@ fn sources_that_make_no_sense_are_refused() {
     let list = column("l", DataType::Date64);
     assert_eq!(refused(delimiter(b','), list), "column \"l\": the decoder makes no Date64");
 }
+
+#[test]
+fn any_byte_can_be_the_delimiter() {
+    let schema = vec![column("a", DataType::Utf8), column("b", DataType::Utf8)];
+    for delimiter in [0, b'\t', b' ', b'|', 0xFE] {
+        let csv = CsvDialect { delimiter, ..CsvDialect::default() };
+        let source = source(Format::Csv(csv), schema.clone());
+        let bytes = [b"x", &[delimiter][..], b"y\n\"", &[delimiter], b"\"", &[delimiter], b"z"];
+        let bytes = bytes.concat();
+        let (first, second) = (Some(b"x".to_vec()), Some(b"y".to_vec()));
+        for &tier in SimdTier::present() {
+            let answer = run(&source, &all_values(&source), tier, &bytes, &[], 4096);
+            let values: Vec<_> = answer.rows.iter().map(|(_, _, values)| values.clone()).collect();
+            assert_eq!(values[0], [first.clone(), second.clone()], "{tier:?} {delimiter}");
+            // A byte that is no UTF-8 is no value of a string.
+            let quoted = delimiter.is_ascii().then(|| vec![delimiter]);
+            assert_eq!(values[1], [quoted, Some(b"z".to_vec())], "{tier:?} {delimiter}");
+        }
+    }
+}
