@@ -59,7 +59,7 @@ pub fn timestamp(out: &mut Vec<u8>, us: i64, separator: u8, fraction: Fraction) 
     two_digits(out, micros % 100);
     match fraction {
         Fraction::Millis => out.truncate(start + 3),
-        Fraction::Thousands if micros % 1000 == 0 => out.truncate(start + 3),
+        Fraction::Thousands if micros.is_multiple_of(1000) => out.truncate(start + 3),
         Fraction::Thousands => {}
         Fraction::Shortest => {
             while out.last() == Some(&b'0') {
