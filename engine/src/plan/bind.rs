@@ -95,7 +95,10 @@ impl Said {
             let fix = "compare the value with something";
             return Said { what, fix, function: None, filter: true };
         }
-        said(text.to_string(), "")
+        if text.contains(": expected ") {
+            return said(text.to_string(), "cast one side, as in CAST(x AS INT)");
+        }
+        said(text.to_string(), "write this part in another way")
     }
 }
 

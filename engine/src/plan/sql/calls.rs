@@ -374,7 +374,7 @@ impl Calls<'_, '_> {
             let names = known.names();
             let fix = match nearest(&name, names.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean {near}?"),
-                None => "see the list of functions in the documentation".into(),
+                None => "functions and their names are those of Spark's SQL".into(),
             };
             self.rewriter.refuse(span, format!("unknown function {name}"), fix);
         }

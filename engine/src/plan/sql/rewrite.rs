@@ -8,7 +8,7 @@ use std::ops::Range;
 use datafusion_sql::sqlparser::ast::{
     Distinct, Expr, GroupByExpr, Ident, LimitClause, ObjectNamePart, OrderBy, OrderByKind, Query,
     Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, Spanned, TableAlias,
-    TableFactor, TableWithJoins, WildcardAdditionalOptions,
+    TableFactor, TableWithJoins, Value, WildcardAdditionalOptions,
 };
 use datafusion_sql::sqlparser::tokenizer::Span;
 
@@ -123,6 +123,7 @@ impl Rewriter<'_> {
                 None => scope.unknown = true,
             }
         }
+        windows_by_name(&mut select.group_by, &select.projection);
         let window = self.group_window(&mut select.group_by, &scope);
         let columns = self.items(&mut select.projection, &scope, window.as_ref());
         if let Some(condition) = &mut select.selection {
@@ -354,6 +355,30 @@ impl Rewriter<'_> {
     }
 }
 
+/// `SELECT window(…) AS w … GROUP BY w`, or `GROUP BY 1`, groups by that window.
+fn windows_by_name(group_by: &mut GroupByExpr, items: &[SelectItem]) {
+    let GroupByExpr::Expressions(keys, _) = group_by else { return };
+    for key in keys {
+        let item = match &*key {
+            Expr::Identifier(name) => items.iter().find(|item| {
+                matches!(item, SelectItem::ExprWithAlias { alias, .. } if same(&alias.value, &name.value))
+            }),
+            Expr::Value(value) => match &value.value {
+                Value::Number(place, _) => {
+                    place.parse::<usize>().ok().and_then(|place| items.get(place.wrapping_sub(1)))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some(SelectItem::ExprWithAlias { expr, .. } | SelectItem::UnnamedExpr(expr)) = item
+            && calls::is_window(expr)
+        {
+            *key = expr.clone();
+        }
+    }
+}
+
 /// The alias as the binder is to take it; column lists after it are not Spark's.
 fn rename(alias: &mut Option<TableAlias>) -> Option<String> {
     let alias = alias.as_mut()?;
@@ -363,8 +388,5 @@ fn rename(alias: &mut Option<TableAlias>) -> Option<String> {
 
 /// `GROUP BY 1` and `ORDER BY 2` count the items of SELECT.
 fn is_ordinal(expr: &Expr) -> bool {
-    matches!(expr, Expr::Value(value) if matches!(
-        value.value,
-        datafusion_sql::sqlparser::ast::Value::Number(_, _)
-    ))
+    matches!(expr, Expr::Value(value) if matches!(value.value, Value::Number(_, _)))
 }
