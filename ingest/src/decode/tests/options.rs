@@ -156,6 +156,9 @@ fn any_byte_can_be_the_delimiter() {
             // A byte that is no UTF-8 is no value of a string.
             let quoted = delimiter.is_ascii().then(|| vec![delimiter]);
             assert_eq!(values[1], [quoted, Some(b"z".to_vec())], "{tier:?} {delimiter}");
+            // The last row has one field, whatever follows the input in a vector.
+            let short = run(&source, &all_values(&source), tier, b"z", &[], 4096);
+            assert_eq!(short.text(), "0..1: FieldCount { expected: 2, found: 1 }", "{tier:?}");
         }
     }
 }
