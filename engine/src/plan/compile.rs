@@ -3,6 +3,12 @@
 //!
 //! So arithmetic, comparisons of numbers and casts have one implementation and one meaning, also
 //! beside strings. Casts that the kernels cannot say are Spark's (`functions::cast`).
+//!
+//! DataFusion's own answers differ from Spark's where this module never asks for them: its integers
+//! wrap, its decimals have other types, a double by zero is infinite, -0.0 is less than 0.0, casts do
+//! not trim, a text beside a number makes both texts. Left to DataFusion are text comparison, LIKE,
+//! long IN lists, CASE over texts, structs, and intervals with months: those are added in UTC, also
+//! where the job's zone is another.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;

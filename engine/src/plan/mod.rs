@@ -1,8 +1,13 @@
 //! The query as the engine runs it: which columns to decode, what each core does with a batch, what
 //! leaves at the end of an epoch.
 //!
-//! SQL is parsed, bound and simplified by DataFusion's crates; what comes out is one chain:
+//! SQL is parsed, bound and typed with DataFusion's crates; what comes out is one chain:
 //! input → filters → explode → rows or groups → output. Anything else is refused with its reason.
+//!
+//! The way of a query: `sql` parses it and resolves its names, `bind` makes DataFusion's logical plan
+//! with Spark's operators (`operators`) and functions (`functions`), `lower` makes the chain, `modes`
+//! says whether the output mode fits it, `shape` compiles it (`compile`, `kernel`). `expr` and
+//! `output` are what runs. No file, clock or thread is used; only `ends` asks what a path is.
 
 mod bind;
 mod compile;
