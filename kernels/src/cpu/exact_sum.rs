@@ -13,8 +13,9 @@
 
 use hashbrown::HashMap;
 
-use super::big::{
-    Big, carrying_add, extension, magnitude, normalize, quotient_of_pair, round_quotient,
+use super::big::Big;
+use super::total::{
+    Specials, Total, bit_length, checked_add, normalize_small, shift_left, total_of,
 };
 use super::words::{Field, FieldRef};
 
@@ -27,10 +28,6 @@ const BASE_STEP: i32 = 16;
 /// From this many values outside on (and a quarter of the groups), moving the window costs less
 /// than they did. Tests are too small for that, and move it all the time.
 const OUTSIDE_MIN: usize = if cfg!(test) { 4 } else { 1024 };
-/// More than any sum of 2^64 squares of doubles needs; what claims more is no sum of ours.
-const EXPONENT_MAX: u32 = 2200;
-const WIDE_BYTES_MAX: usize = 640;
-
 /// Sums of one column, `N` = 2, or of its squares, `N` = 4. The windows lie among the state words.
 pub(crate) struct ExactSum<const N: usize> {
     /// Biased exponent of the doubles whose last bit is bit 0 of the window; none before the first.
@@ -44,115 +41,6 @@ pub(crate) struct ExactSum<const N: usize> {
 struct Spill {
     rest: Big,
     specials: Specials,
-}
-
-/// How many values were none that a sum could take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Specials {
-    pub nan: u64,
-    pub positive: u64,
-    pub negative: u64,
-}
-
-impl Specials {
-    /// What they make of the sum; none where there are none.
-    pub fn value(&self) -> Option<f64> {
-        match (self.nan, self.positive, self.negative) {
-            (0, 0, 0) => None,
-            (0, _, 0) => Some(f64::INFINITY),
-            (0, 0, _) => Some(f64::NEG_INFINITY),
-            _ => Some(f64::NAN),
-        }
-    }
-
-    fn add(&mut self, other: &Specials) {
-        self.nan += other.nan;
-        self.positive += other.positive;
-        self.negative += other.negative;
-    }
-}
-
-/// One group's sum in its normal form.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Total<const N: usize> {
-    /// Two's complement; zero where the number does not fit.
-    pub small: [u64; N],
-    pub exponent: i32,
-    /// What few sums have; none where it would be empty.
-    pub extra: Option<Box<Extra>>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Extra {
-    /// Shortest form of what does not fit the fixed limbs, else empty.
-    pub wide: Vec<u64>,
-    pub specials: Specials,
-}
-
-impl Extra {
-    fn boxed(wide: Vec<u64>, specials: Specials) -> Option<Box<Self>> {
-        let extra = Extra { wide, specials };
-        (extra != Extra::default()).then(|| Box::new(extra))
-    }
-}
-
-impl<const N: usize> Total<N> {
-    pub const ZERO: Self = Total { small: [0; N], exponent: 0, extra: None };
-
-    /// Is it in the one normal form that its number has?
-    pub fn is_normal(&self) -> bool {
-        let odd = self.limbs()[0] & 1 == 1;
-        let in_range = self.exponent.unsigned_abs() <= EXPONENT_MAX;
-        let zero = self.small == [0; N] && self.exponent == 0;
-        match self.extra.as_ref().map_or(&[][..], |extra| &extra.wide) {
-            [] => odd & in_range || zero,
-            wide @ [.., below, last] => {
-                let shortest = wide.len() > N && *last != extension(&[*below]);
-                let in_range = in_range && wide.len() * 8 <= WIDE_BYTES_MAX;
-                odd && shortest && in_range && self.small == [0; N]
-            }
-            _ => false,
-        }
-    }
-
-    pub fn limbs(&self) -> &[u64] {
-        match &self.extra {
-            Some(extra) if !extra.wide.is_empty() => &extra.wide,
-            _ => &self.small,
-        }
-    }
-
-    pub fn specials(&self) -> Specials {
-        self.extra.as_ref().map_or(Specials::default(), |extra| extra.specials)
-    }
-
-    /// The limbs if they are few.
-    fn fitting(&self) -> Option<[u64; N]> {
-        let wide = self.extra.as_ref().is_some_and(|extra| !extra.wide.is_empty());
-        (!wide).then_some(self.small)
-    }
-
-    fn is_zero(&self) -> bool {
-        self.fitting() == Some([0; N])
-    }
-
-    /// The sum divided by a count, rounded once; an exact zero is +0.0.
-    pub fn quotient(&self, count: u64) -> f64 {
-        if let Some(special) = self.specials().value() {
-            return special;
-        }
-        if N == 2 && self.extra.is_none() {
-            let sum = pair(&self.small);
-            return quotient_of_pair(sum < 0, sum.unsigned_abs(), self.exponent, count);
-        }
-        let (negative, magnitude) = magnitude(self.limbs());
-        round_quotient(negative, &magnitude, self.exponent, &[count])
-    }
-
-    /// The sum, rounded once.
-    pub fn value(&self) -> f64 {
-        self.quotient(1)
-    }
 }
 
 impl<const N: usize> ExactSum<N> {
@@ -456,96 +344,6 @@ fn parts(bits: u64) -> Option<(u64, i32)> {
 
 fn step_down(base: i32) -> i32 {
     base.div_euclid(BASE_STEP) * BASE_STEP
-}
-
-fn total_of<const N: usize>(sum: &Big, specials: Specials) -> Total<N> {
-    let (limbs, mut exponent) = sum.parts();
-    let mut limbs = limbs.to_vec();
-    normalize(&mut limbs, &mut exponent);
-    if limbs.len() > N {
-        return Total { small: [0; N], exponent, extra: Extra::boxed(limbs, specials) };
-    }
-    let mut small = [extension(&limbs); N];
-    small[..limbs.len()].copy_from_slice(&limbs);
-    Total { small, exponent, extra: Extra::boxed(Vec::new(), specials) }
-}
-
-/// Bits of the magnitude, give or take one.
-fn bit_length(limbs: &[u64]) -> i32 {
-    let sign = extension(limbs);
-    let top = limbs.iter().rposition(|&limb| limb != sign).unwrap_or(0);
-    64 * (top as i32 + 1) - (limbs[top] ^ sign).leading_zeros() as i32
-}
-
-/// The two limbs as one integer; for `N` = 2.
-#[inline(always)]
-fn pair<const N: usize>(limbs: &[u64; N]) -> i128 {
-    (u128::from(limbs[N - 1]) << 64 | u128::from(limbs[0])) as i128
-}
-
-#[inline(always)]
-fn limbs_of<const N: usize>(pair: i128) -> [u64; N] {
-    let mut limbs = [pair as u64; N];
-    limbs[N - 1] = (pair >> 64) as u64;
-    limbs
-}
-
-/// Makes a number odd; zero gets exponent 0.
-#[inline(always)]
-fn normalize_small<const N: usize>(mut limbs: [u64; N], exponent: i32) -> ([u64; N], i32) {
-    if N == 2 {
-        let number = pair(&limbs);
-        let zeros = number.trailing_zeros();
-        let exponent = exponent + zeros as i32;
-        return (limbs_of(number >> (zeros & 127)), if number == 0 { 0 } else { exponent });
-    }
-    let Some(zeros) = limbs.iter().position(|&limb| limb != 0) else { return (limbs, 0) };
-    let shift = limbs[zeros].trailing_zeros();
-    let sign = extension(&limbs);
-    let at = |limbs: &[u64; N], place: usize| limbs.get(place).copied().unwrap_or(sign);
-    for place in 0..N {
-        let (low, high) = (at(&limbs, place + zeros), at(&limbs, place + zeros + 1));
-        limbs[place] = low >> shift | high << 1 << (63 - shift);
-    }
-    (limbs, exponent + (64 * zeros) as i32 + shift as i32)
-}
-
-/// `limbs << shift`; none where that leaves two's complement of `N` limbs.
-#[inline(always)]
-fn shift_left<const N: usize>(limbs: [u64; N], shift: u32) -> Option<[u64; N]> {
-    if shift >= 64 * N as u32 {
-        return None;
-    }
-    if N == 2 {
-        let number = pair(&limbs);
-        let shifted = number << shift;
-        return (shifted >> shift == number).then_some(limbs_of(shifted));
-    }
-    let sign = extension(&limbs);
-    let whole = (shift / 64) as usize;
-    let bits = shift % 64;
-    let mut out = [0; N];
-    for place in whole..N {
-        let low = limbs[place - whole];
-        let below = if place > whole { limbs[place - whole - 1] } else { 0 };
-        out[place] = low << bits | below >> 1 >> (63 - bits);
-    }
-    // What was shifted out, and the sign bit that is left, must all repeat the sign.
-    let lost = limbs[N - whole..].iter().all(|&limb| limb == sign);
-    let edge = limbs[N - whole - 1] as i64 >> (63 - bits);
-    (lost && edge as u64 == sign).then_some(out)
-}
-
-/// Sum in two's complement; none on overflow.
-#[inline(always)]
-fn checked_add<const N: usize>(a: [u64; N], b: [u64; N]) -> Option<[u64; N]> {
-    let mut sum = [0; N];
-    let mut carry = false;
-    for place in 0..N {
-        (sum[place], carry) = carrying_add(a[place], b[place], carry);
-    }
-    let overflow = (a[N - 1] ^ sum[N - 1]) & (b[N - 1] ^ sum[N - 1]);
-    (overflow >> 63 == 0).then_some(sum)
 }
 
 #[cfg(test)]

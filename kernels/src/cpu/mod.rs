@@ -13,4 +13,5 @@ pub mod keys;
 mod oracle;
 pub mod project;
 pub mod split;
+mod total;
 mod words;

@@ -13,7 +13,8 @@ use arrow::datatypes::{DataType, Field as ArrowField, Fields, Int32Type, UInt64T
 
 use super::error::AggregateError;
 use crate::cpu::column::BytesColumn;
-use crate::cpu::exact_sum::{ExactSum, Extra, Specials, Total};
+use crate::cpu::exact_sum::ExactSum;
+use crate::cpu::total::{Extra, Specials, Total};
 use crate::cpu::words::{Field, FieldRef};
 
 pub(super) fn partial_type<const N: usize>() -> DataType {

@@ -16,7 +16,7 @@ use crate::cpu::big::{
     magnitude, multiply, quotient_of_pair, round_quotient, shift_left, subtract,
 };
 use crate::cpu::column::narrow_decimals;
-use crate::cpu::exact_sum::Total;
+use crate::cpu::total::Total;
 use crate::cpu::words::FieldRef;
 
 /// What an aggregate reads: one state of one input.
@@ -31,7 +31,8 @@ struct Reader<'a> {
 impl GroupTable {
     /// Values of the groups given: one array for each call, in their order, of the types they name.
     ///
-    /// Errors: `OutOfRange` where a sum or an average leaves its type.
+    /// Errors: `OutOfRange` where a sum or an average leaves its type; `Corrupt` where a merged
+    /// partial held sums that no values have.
     pub fn values(&self, groups: &[u32]) -> Result<Vec<ArrayRef>, AggregateError> {
         self.layout.readings.iter().map(|reading| self.read(reading, groups)).collect()
     }
@@ -54,7 +55,7 @@ impl GroupTable {
             Sum => reader.sum(),
             Avg => reader.average(),
             VarianceSample | VariancePopulation | StddevSample | StddevPopulation => {
-                Ok(reader.variance())
+                reader.variance()
             }
             Min | Max | BoolAnd | BoolOr | BitAnd | BitOr | BitXor => {
                 let (state, field) = reader.state(0);
@@ -168,7 +169,7 @@ impl<'a> Reader<'a> {
         signed.to_i128()
     }
 
-    fn variance(&self) -> ArrayRef {
+    fn variance(&self) -> Result<ArrayRef, AggregateError> {
         use AggregateFunction::*;
         let ((State::Sum(sum), sum_field), (State::Squares(squares), squares_field)) =
             (self.state(0), self.state(1))
@@ -180,20 +181,25 @@ impl<'a> Reader<'a> {
         let value = |group: u32| {
             let count = self.count(group);
             if count < 1 + u64::from(sample) {
-                return None;
+                return Ok(None);
             }
             let total = sum.total(sum_field, group);
             if total.specials().value().is_some() {
-                return Some(f64::NAN);
+                return Ok(Some(f64::NAN));
             }
             let squares = squares.total(squares_field, group);
             let variance = variance(&total, &squares, count, count - u64::from(sample));
-            Some(match function {
+            let variance = variance.ok_or_else(|| {
+                let reason = "the sum is too large for the sum of squares";
+                AggregateError::corrupt(&self.reading.spec.name, reason)
+            })?;
+            Ok(Some(match function {
                 StddevSample | StddevPopulation => variance.sqrt(),
                 _ => variance,
-            })
+            }))
         };
-        Arc::new(self.groups.iter().map(|&group| value(group)).collect::<Float64Array>())
+        let values = self.groups.iter().map(|&group| value(group));
+        Ok(Arc::new(values.collect::<Result<Float64Array, _>>()?))
     }
 }
 
@@ -202,8 +208,8 @@ fn integer_average(fold: &Fold, field: FieldRef<'_>, group: u32, count: u64) -> 
     quotient_of_pair(sum < 0, sum.unsigned_abs(), 0, count)
 }
 
-/// `(n * squares - sum^2) / (n * divisor)`, rounded once.
-fn variance(sum: &Total<2>, squares: &Total<4>, count: u64, divisor: u64) -> f64 {
+/// `(n * squares - sum^2) / (n * divisor)`, rounded once; none where no values have such sums.
+fn variance(sum: &Total<2>, squares: &Total<4>, count: u64, divisor: u64) -> Option<f64> {
     let (_, sum_magnitude) = magnitude(sum.limbs());
     let (_, squares_magnitude) = magnitude(squares.limbs());
     let (left, left_exponent) = (multiply(&squares_magnitude, &[count]), squares.exponent);
@@ -211,6 +217,6 @@ fn variance(sum: &Total<2>, squares: &Total<4>, count: u64, divisor: u64) -> f64
     let exponent = left_exponent.min(right_exponent);
     let left = shift_left(&left, (left_exponent - exponent) as u32);
     let right = shift_left(&right, (right_exponent - exponent) as u32);
-    let difference = subtract(&left, &right).expect("n * sum of squares >= square of sum");
-    round_quotient(false, &difference, exponent, &[count, divisor])
+    let difference = subtract(&left, &right)?;
+    Some(round_quotient(false, &difference, exponent, &[count, divisor]))
 }
