@@ -366,6 +366,8 @@ fn casts_keep_the_value_or_fail() {
         (decimal(10, 38, 38), Decimal128(38, 0), "0"),
         (decimal(9_999_999_999, 10, 2), Float64, "99999999.99"),
         (decimal(10_i128.pow(38) - 1, 38, 19), Float64, "1e19"),
+        // Rounded to a double and then divided it would be …587.
+        (decimal(1_264_115_433_906_158_532, 38, 10), Float64, "126411543.39061585"),
         (decimal(16_777_217, 38, 0), Float32, "16777216.0"),
         (decimal(-1_500_000, 20, 6), TIMESTAMP, "1969-12-31T23:59:58.500"),
         (decimal(10_i128.pow(38) - 1, 38, 0), TIMESTAMP, "error"),
