@@ -13,13 +13,17 @@ const INLINE_TEST_LINES: usize = 150;
 
 /// Files that may say `unsafe`: each has a reason in its head.
 const UNSAFE_FILES: &[&str] = &[
-    "bench/src/child.rs",                    // wait4(2)
     "hardware/src/affinity.rs",              // two system calls
     "hardware/src/limits.rs",                // one system call
     "hardware/src/ring.rs",                  // lends one buffer to the kernel
-    "hardware/src/ring/tests.rs",            // a seccomp filter for one thread
+    "hardware/src/ring/tests.rs",            // a seccomp filter for one thread, limits
     "ingest/src/decode/structure_avx2.rs",   // vector instructions
     "ingest/src/decode/structure_avx512.rs", // vector instructions
+    "ingest/src/ring/poll.rs",               // poll(2)
+    "ingest/src/ring/uring.rs",              // lends buffers to the kernel
+    "ingest/src/ring/uring_tests.rs",        // calls what lends them
+    "ingest/tests/decode_allocations.rs",    // an allocator that counts
+    "kernels/tests/memory.rs",               // an allocator that counts
     "tests/src/program.rs",                  // kill(2)
 ];
 
