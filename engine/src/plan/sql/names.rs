@@ -57,32 +57,12 @@ fn within(expr: &Expr) -> String {
         Expr::TypedString(typed) => format!("{} '{}'", typed.data_type, text(&typed.value.value)),
         Expr::BinaryOp { left, op, right } => binary(left, op, right),
         Expr::UnaryOp { op, expr } => unary(op, expr),
-        Expr::IsNull(inner) => format!("({} IS NULL)", within(inner)),
-        Expr::IsNotNull(inner) => format!("({} IS NOT NULL)", within(inner)),
-        Expr::IsTrue(inner) => format!("({} IS TRUE)", within(inner)),
-        Expr::IsFalse(inner) => format!("({} IS FALSE)", within(inner)),
         Expr::Cast { kind, expr, data_type, .. } => {
             let kind = match kind {
                 datafusion_sql::sqlparser::ast::CastKind::Cast => "CAST",
                 _ => "TRY_CAST",
             };
             format!("{kind}({} AS {data_type})", within(expr))
-        }
-        Expr::Between { expr, negated, low, high } => {
-            let between = format!("between({}, {}, {})", within(expr), within(low), within(high));
-            negate(*negated, between)
-        }
-        Expr::InList { expr, list, negated } => {
-            negate(*negated, format!("({} IN ({}))", within(expr), list_of(list)))
-        }
-        Expr::Like { negated, expr, pattern, .. } => {
-            negate(*negated, format!("{} LIKE {}", within(expr), within(pattern)))
-        }
-        Expr::ILike { negated, expr, pattern, .. } => {
-            negate(*negated, format!("ilike({}, {})", within(expr), within(pattern)))
-        }
-        Expr::RLike { negated, expr, pattern, .. } => {
-            negate(*negated, format!("RLIKE({}, {})", within(expr), within(pattern)))
         }
         Expr::Case { operand, conditions, else_result, .. } => {
             let mut out = String::from("CASE");
@@ -120,6 +100,32 @@ fn within(expr: &Expr) -> String {
             format!("FLOOR({})", within(expr))
         }
         Expr::Extract { field, expr, .. } => format!("extract({field} FROM {})", within(expr)),
+        other => predicate(other),
+    }
+}
+
+fn predicate(expr: &Expr) -> String {
+    match expr {
+        Expr::IsNull(inner) => format!("({} IS NULL)", within(inner)),
+        Expr::IsNotNull(inner) => format!("({} IS NOT NULL)", within(inner)),
+        Expr::IsTrue(inner) => format!("({} IS TRUE)", within(inner)),
+        Expr::IsFalse(inner) => format!("({} IS FALSE)", within(inner)),
+        Expr::Between { expr, negated, low, high } => {
+            let between = format!("between({}, {}, {})", within(expr), within(low), within(high));
+            negate(*negated, between)
+        }
+        Expr::InList { expr, list, negated } => {
+            negate(*negated, format!("({} IN ({}))", within(expr), list_of(list)))
+        }
+        Expr::Like { negated, expr, pattern, .. } => {
+            negate(*negated, format!("{} LIKE {}", within(expr), within(pattern)))
+        }
+        Expr::ILike { negated, expr, pattern, .. } => {
+            negate(*negated, format!("ilike({}, {})", within(expr), within(pattern)))
+        }
+        Expr::RLike { negated, expr, pattern, .. } => {
+            negate(*negated, format!("RLIKE({}, {})", within(expr), within(pattern)))
+        }
         other => other.to_string(),
     }
 }
