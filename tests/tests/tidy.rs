@@ -13,6 +13,7 @@ const INLINE_TEST_LINES: usize = 150;
 
 /// Files that may say `unsafe`: each has a reason in its head.
 const UNSAFE_FILES: &[&str] = &[
+    "bench/src/child.rs",                    // a child's resources
     "hardware/src/affinity.rs",              // two system calls
     "hardware/src/limits.rs",                // one system call
     "hardware/src/ring.rs",                  // lends one buffer to the kernel
@@ -24,6 +25,7 @@ const UNSAFE_FILES: &[&str] = &[
     "ingest/src/ring/uring_tests.rs",        // calls what lends them
     "ingest/tests/decode_allocations.rs",    // an allocator that counts
     "kernels/tests/memory.rs",               // an allocator that counts
+    "src/interrupt.rs",                      // a signal handler
     "tests/src/program.rs",                  // kill(2)
 ];
 
