@@ -167,21 +167,25 @@ impl Running {
         self.child.try_wait().expect("a child can be asked").is_none()
     }
 
-    pub fn signal(&self, signal: i32) {
+    /// Sends a signal; nothing where the program has ended.
+    pub fn signal(&mut self, signal: i32) {
+        if !self.is_running() {
+            return;
+        }
         let pid = i32::try_from(self.child.id()).expect("a process id is an i32");
-        // SAFETY: kill takes two integers; the child is not yet waited for (that takes `self`), so
-        // its process id is still its own.
+        // SAFETY: kill takes two integers; the child was not waited for when asked just now, and only
+        // this value waits for it, so its process id is still its own.
         let done = unsafe { libc::kill(pid, signal) };
         assert_eq!(done, 0, "kill: {}", std::io::Error::last_os_error());
     }
 
     /// Ctrl-C.
-    pub fn interrupt(&self) {
+    pub fn interrupt(&mut self) {
         self.signal(libc::SIGINT);
     }
 
     /// SIGKILL, to its end.
-    pub fn kill(self) -> Ended {
+    pub fn kill(mut self) -> Ended {
         self.signal(libc::SIGKILL);
         self.end()
     }
