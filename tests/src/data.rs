@@ -27,7 +27,8 @@ pub struct Sensors {
     pub rows: u64,
     /// Milliseconds by which an ordinary row may lie behind the greatest time before it.
     pub disorder_ms: u64,
-    /// Rows in a thousand that lie a minute further behind: later than any delay used here.
+    /// Rows in a thousand that lie 10 to 25 seconds further behind, which is beyond a delay of ten:
+    /// late, unless their window is still open.
     pub late_per_mille: u64,
     /// Rows in a thousand that cannot be read.
     pub malformed_per_mille: u64,
@@ -43,12 +44,13 @@ impl Sensors {
         let mut random = Random::new(self.seed);
         let mut text = String::with_capacity(self.rows as usize * 56);
         let mut malformed = Vec::new();
-        // Two rows a millisecond, from 2024-05-01T00:01:00Z: a minute of room for the late ones.
+        // Two hundred rows each tenth of a second, from 2024-05-01T00:01:00Z: so coarse that many a
+        // watermark is the very end of a late row's window.
         for row in 0..self.rows {
-            let mut time = 1_714_521_660_000 + row / 2;
-            time -= random.below(self.disorder_ms + 1).min(row / 2);
+            let mut time = 1_714_521_660_000 + row / 200 * 100;
+            time -= random.below(self.disorder_ms / 100 + 1) * 100;
             if random.below(1000) < self.late_per_mille {
-                time -= 60_000;
+                time -= 10_000 + random.below(151) * 100;
             }
             let device = random.below(300);
             let temperature = random.below(6_000) as f64 / 100.0 - 20.0;
@@ -98,7 +100,7 @@ mod tests {
         let (text, malformed) = sensors.make();
         let answer = pelton_bench::oracle::sensors(text.as_bytes(), 10_000);
         assert_eq!(answer.rejected_lines, malformed);
-        assert!((300..700).contains(&answer.fates.late), "{:?}", answer.fates);
+        assert!((200..500).contains(&answer.fates.late), "{:?}", answer.fates);
         let fates = answer.fates;
         assert_eq!(fates.rows_in, fates.applied + fates.filtered + fates.late + fates.rejected);
     }
