@@ -21,6 +21,8 @@ const DEFAULT_DEAD_LETTERS: &str = "dead_letters";
 
 pub struct Outputs {
     outputs: Vec<Output>,
+    /// Rows of the running epoch were staged before its end.
+    has_parts: bool,
 }
 
 struct Output {
@@ -58,7 +60,21 @@ impl Outputs {
             });
             output.sink.open(restored.as_ref())?;
         }
-        Ok(Outputs { outputs })
+        Ok(Outputs { outputs, has_parts: false })
+    }
+
+    /// Hands the first rows of an epoch over while it goes on.
+    ///
+    /// Errors: those of the sinks. A full disk is not waited for here: a sink that lost rows must get
+    /// the epoch from its beginning, and nobody holds these rows any more; the job ends, and a
+    /// restart reads them again.
+    pub fn stage_part(&mut self, epoch: u64, rows: &RecordBatch) -> Result<()> {
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        self.has_parts = true;
+        let takers = self.outputs.iter_mut().filter(|output| output.of == SinkOf::Rows);
+        takers.map(|output| &mut output.sink).try_for_each(|sink| sink.stage(epoch, rows))
     }
 
     /// Hands an epoch's rows to the sinks and makes them durable there, not yet visible; waits where
@@ -75,6 +91,12 @@ impl Outputs {
                 SinkOf::DeadLetters => &letters,
                 SinkOf::Late => unreachable!("the job reader refuses sinks of late rows"),
             };
+            if self.has_parts {
+                // The rows before these cannot be staged again.
+                sink.stage(finished.epoch, rows)?;
+                staged.insert(name.clone(), sink.seal(finished.epoch)?);
+                continue;
+            }
             let sealed = retry::with_room(&format!("the output \"{name}\""), || {
                 let sealed =
                     sink.stage(finished.epoch, rows).and_then(|()| sink.seal(finished.epoch));
@@ -86,6 +108,7 @@ impl Outputs {
             })?;
             staged.insert(name.clone(), sealed);
         }
+        self.has_parts = false;
         Ok(staged)
     }
 

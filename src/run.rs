@@ -77,7 +77,8 @@ struct Run<'a> {
     reporter: Reporter,
     began: Instant,
     compaction: Option<Receiver<Result<Compacted>>>,
-    ledger: Arc<Ledger>,
+    /// Bytes of input that the running epoch has taken over so far.
+    epoch_bytes: u64,
     state_memory: Account,
     output_memory: Account,
 }
@@ -116,12 +117,12 @@ impl<'a> Run<'a> {
             state_memory: ledger.account(Pool::State),
             output_memory: ledger.account(Pool::Output),
             began: Instant::now(),
+            epoch_bytes: 0,
             compaction: None,
             job,
             plan,
             epochs,
             outputs,
-            ledger,
         };
         Ok((run, restored))
     }
@@ -146,6 +147,7 @@ impl<'a> Run<'a> {
                     look_at = at.map(|at| self.began + at);
                     self.reporter.tick(&status);
                 }
+                Decision::Absorb => self.absorb(&mut ingest)?,
                 Decision::Cut => self.epoch(&mut ingest)?,
                 Decision::Finish => {
                     self.epoch(&mut ingest)?;
@@ -163,28 +165,41 @@ impl<'a> Run<'a> {
             caught_up: status.caught_up,
             ended: status.ended,
             full: status.full,
+            crowded: status.crowded,
         }
+    }
+
+    /// Takes over what the cores hold of the running epoch, which goes on.
+    fn absorb(&mut self, ingest: &mut Ingest) -> Result<()> {
+        let input = self.barrier(ingest)?;
+        let rows = self.epochs.absorb(input, &Threads)?;
+        self.outputs.stage_part(self.epochs.next(), &rows)
+    }
+
+    fn barrier(&mut self, ingest: &mut Ingest) -> Result<EpochInput> {
+        let input = ingest.barrier()?;
+        self.epoch_bytes += input.bytes;
+        let bounded = !matches!(self.job.query.trigger, Trigger::AvailableNow | Trigger::Once);
+        Ok(EpochInput {
+            cores: input.cores,
+            event_time_max: input.event_time_max,
+            source: input.state.0,
+            ended: input.ended && bounded,
+        })
     }
 
     /// Cuts the running epoch and sees it through to its commit.
     fn epoch(&mut self, ingest: &mut Ingest) -> Result<()> {
         let mut times = Times::begin();
-        let input = ingest.barrier()?;
+        let input = self.barrier(ingest)?;
         times.mark("barrier");
-        let bytes = input.bytes;
-        let bounded = !matches!(self.job.query.trigger, Trigger::AvailableNow | Trigger::Once);
-        let input = EpochInput {
-            cores: input.cores,
-            event_time_max: input.event_time_max,
-            source: input.state.0,
-            ended: input.ended && bounded,
-        };
         let finished = self.epochs.finish(input, &Threads)?;
         times.mark("addBatch");
         self.state_memory.set(finished.state.bytes as usize);
         self.output_memory.set(finished.rows.get_array_memory_size());
         self.commit(&finished, &mut times)?;
         self.output_memory.set(0);
+        let bytes = std::mem::take(&mut self.epoch_bytes);
         self.reporter.epoch(&finished, bytes, &times);
         Ok(())
     }

@@ -314,8 +314,7 @@ impl Epochs {
         }
         let step = Step { mode: self.plan.mode, watermark: self.watermark, ended };
         let none = vec![(); self.shards.len()];
-        let emitted =
-            on_shards(&mut self.shards, none, workers, |shard, ()| step.run(shard, groups))?;
+        let emitted = on_shards(&mut self.shards, none, workers, |shard, ()| step.run(shard))?;
         let mut state = StateFacts::default();
         let mut columns = Vec::with_capacity(emitted.len());
         for Emitted { columns: of_shard, facts } in emitted {
@@ -389,7 +388,7 @@ struct Emitted {
 }
 
 impl Step {
-    fn run(self, shard: &mut StateStore, groups: &Groups) -> Result<Emitted> {
+    fn run(self, shard: &mut StateStore) -> Result<Emitted> {
         let leaving = match self.mode {
             OutputMode::Append if self.ended => shard.all(),
             OutputMode::Append => self.watermark.map_or(Vec::new(), |w| shard.closed(w)),
@@ -397,15 +396,6 @@ impl Step {
             OutputMode::Complete | OutputMode::Batch => shard.all(),
         };
         let columns = shard.rows(&leaving)?;
-        let sorted = order::sorted(
-            &columns[..groups.keys.len()],
-            groups.window.map(|window| window.key),
-            leaving.len(),
-        );
-        let sorted = UInt32Array::from(sorted);
-        let take_sorted =
-            |column: &ArrayRef| take(column, &sorted, None).expect("row numbers of this column");
-        let columns = columns.iter().map(take_sorted).collect();
         let updated = shard.touched().len() as u64;
         let removed = match self.mode {
             OutputMode::Complete => shard.settle(None),
@@ -443,14 +433,12 @@ fn in_order(groups: &Groups, shards: &[Vec<ArrayRef>]) -> Result<RecordBatch> {
         joined.push(whole);
     }
     let rows = shards.iter().map(|shard| shard.first().map_or(0, |column| column.len())).sum();
-    if shards.len() > 1 {
-        let window = groups.window.map(|window| window.key);
-        let sorted = UInt32Array::from(order::sorted(&joined[..groups.keys.len()], window, rows));
-        for column in &mut joined {
-            *column = take(column, &sorted, None).expect("row numbers of this column");
-        }
-    }
-    let columns: Vec<ArrayRef> = joined.iter().map(plain_column).collect();
+    let window = groups.window.map(|window| window.key);
+    let sorted = UInt32Array::from(order::sorted(&joined[..groups.keys.len()], window, rows));
+    let take_sorted = |column: &ArrayRef| {
+        plain_column(&take(column, &sorted, None).expect("row numbers of this column"))
+    };
+    let columns: Vec<ArrayRef> = joined.iter().map(take_sorted).collect();
     let names = groups
         .keys
         .iter()

@@ -15,12 +15,16 @@ pub struct Progress {
     pub ended: bool,
     /// `max_epoch_bytes` or `max_rows_per_epoch` is reached.
     pub full: bool,
+    /// What the epoch holds has become so much that it should leave the cores.
+    pub crowded: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Look again when something changed, or at this time.
     Wait(Option<Duration>),
+    /// Take over what the cores hold; the epoch goes on.
+    Absorb,
     /// End the epoch.
     Cut,
     /// End the epoch and the run.
@@ -50,11 +54,12 @@ impl Clockwork {
             return Decision::Finish;
         }
         match self.trigger {
+            Trigger::Once if progress.crowded => Decision::Absorb,
             Trigger::Once => Decision::Wait(None),
             Trigger::Interval(every) => self.at_boundary(now, every, progress),
             Trigger::Default | Trigger::AvailableNow => match progress.first_row_at {
                 None => Decision::Wait(None),
-                Some(_) if progress.full || progress.caught_up => Decision::Cut,
+                Some(_) if progress.full || progress.crowded || progress.caught_up => Decision::Cut,
                 Some(first) if now >= first + self.interval => Decision::Cut,
                 Some(first) => Decision::Wait(Some(first + self.interval)),
             },
@@ -65,6 +70,9 @@ impl Clockwork {
     /// first one after it.
     fn at_boundary(&mut self, now: Duration, every: Duration, progress: Progress) -> Decision {
         if now < self.boundary {
+            if progress.crowded {
+                return Decision::Absorb;
+            }
             return Decision::Wait(Some(self.boundary));
         }
         let passed = now.as_nanos() / every.as_nanos();
@@ -130,6 +138,8 @@ mod tests {
         let mut clockwork = Clockwork::new(Trigger::Once, ms(1000));
         let full = Progress { full: true, caught_up: true, ..rows_since(10) };
         assert_eq!(clockwork.decide(ms(60_000), full), Decision::Wait(None));
+        let crowded = Progress { crowded: true, ..full };
+        assert_eq!(clockwork.decide(ms(60_000), crowded), Decision::Absorb);
         let ended = Progress { ended: true, ..full };
         assert_eq!(clockwork.decide(ms(60_001), ended), Decision::Finish);
     }

@@ -33,6 +33,11 @@ pub use late::EventClock;
 use late::Lateness;
 pub use segment::{Segment, Summary};
 
+/// A group of a few aggregates, its key and its place in the index: measured on the sensors query.
+const GROUP_BYTES: usize = 160;
+/// A dead letter beside its bytes.
+const LETTER_BYTES: usize = 128;
+
 pub struct Pipeline {
     plan: Arc<Plan>,
     /// Input columns that are read behind an explode.
@@ -41,6 +46,8 @@ pub struct Pipeline {
     current: Option<Segment>,
     lateness: Lateness,
     epoch: CoreEpoch,
+    /// Of the rows in `epoch`.
+    row_bytes: usize,
     recycled: Vec<GroupTable>,
     fates: Fates,
 }
@@ -96,6 +103,7 @@ impl Pipeline {
             reads: columns_read(&plan),
             current: None,
             epoch: CoreEpoch::default(),
+            row_bytes: 0,
             recycled: Vec::new(),
             fates: Fates::new(on_error),
             plan,
@@ -201,6 +209,8 @@ impl Pipeline {
         }
         self.epoch.dead_letters.append(&mut segment.dead_letters);
         let order = segment.order;
+        self.row_bytes +=
+            segment.rows.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
         self.epoch.rows.extend(segment.rows.drain(..).map(|rows| (order, rows)));
         Ok(())
     }
@@ -223,6 +233,7 @@ impl Pipeline {
     pub fn barrier(&mut self) -> CoreEpoch {
         assert!(self.current.is_none(), "a barrier falls between segments");
         let mut epoch = std::mem::take(&mut self.epoch);
+        self.row_bytes = 0;
         if let Some(grouping) = &mut self.grouping {
             if !grouping.table.groups().is_empty() {
                 epoch.partial = Some(grouping.table.partial(&grouping.space, None));
@@ -233,13 +244,20 @@ impl Pipeline {
         epoch
     }
 
-    /// Bytes held for the running epoch.
+    /// Bytes that the running epoch needs here, spare room left out: groups that are in it, rows and
+    /// dead letters that wait for its end.
+    pub fn epoch_bytes(&self) -> usize {
+        let groups = self.grouping.as_ref().map_or(0, |g| g.table.groups().len() * GROUP_BYTES);
+        let letters = self.epoch.dead_letters.iter().map(|letter| letter.raw.len() + LETTER_BYTES);
+        groups + self.row_bytes + letters.sum::<usize>()
+    }
+
+    /// Bytes held, spare room included.
     pub fn bytes_held(&self) -> usize {
         let groups =
             self.grouping.as_ref().map_or(0, |g| g.table.bytes_held() + g.space.bytes_held());
         let spare: usize = self.recycled.iter().map(GroupTable::bytes_held).sum();
-        let rows: usize = self.epoch.rows.iter().map(|(_, r)| r.get_array_memory_size()).sum();
-        groups + spare + rows
+        groups + spare + self.row_bytes
     }
 }
 

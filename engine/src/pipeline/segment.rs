@@ -74,7 +74,7 @@ impl Segment {
         let kept: Vec<ArrayRef> = match rows {
             // The decoder's buffers serve again after the batch, so nothing may share them.
             None => values.iter().map(|array| copy_of(array)).collect(),
-            Some(rows) if rows.is_empty() => return,
+            Some([]) => return,
             Some(rows) => {
                 let rows = UInt32Array::from(rows.to_vec());
                 let take_rows = |array: &ArrayRef| {

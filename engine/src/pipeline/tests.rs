@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int32Array, RecordBatch, TimestampMicrosecondArray,
+    ArrayRef, AsArray, Float64Array, Int32Array, RecordBatch, TimestampMicrosecondArray,
     UInt32Array,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit, TimestampMicrosecondType};

@@ -169,7 +169,7 @@ impl Core {
         let rows = held.segment.summary.counters.rows_in;
         self.worker.pipeline.keep(held.segment, line - 1)?;
         let mut inner = self.shared.lock();
-        inner.count(self.barriers, rows, held.bytes);
+        inner.count(self.barriers, rows, held.bytes, self.worker.is_crowded());
         self.shared.tell_outside();
         Ok(())
     }

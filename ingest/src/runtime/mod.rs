@@ -49,6 +49,9 @@ mod tests;
 
 /// A work unit of a file: large against a row and a piece, small against an epoch.
 const RANGE_BYTES: u64 = 4 << 20;
+/// Bounds of what a core holds of an epoch before it is taken over.
+const EPOCH_BYTES_MIN: u64 = 1 << 20;
+const EPOCH_BYTES_MAX: u64 = 24 << 20;
 /// The same for generated rows, about 3 MB of text.
 const RANGE_ROWS: u64 = 64 << 10;
 /// A core that neither works nor waits for so long is said to be stalled (F31).
@@ -374,6 +377,14 @@ impl Builder<'_> {
         Ingest { shared, signal, threads, kind, wake, address, stalled_after }
     }
 
+    /// A core's share of what an epoch in work may hold: it is held four times on its way through
+    /// the state to the output, and a few MiB a core keep its groups within reach of the caches.
+    fn epoch_bytes_max(&self) -> usize {
+        let limit = self.job.memory_limit.unwrap_or(u64::MAX);
+        let share = limit / 32 / self.setup.cpus.len().max(1) as u64;
+        share.clamp(EPOCH_BYTES_MIN, EPOCH_BYTES_MAX) as usize
+    }
+
     fn worker(&self, shared: &Arc<Shared>, core: usize) -> Result<Worker> {
         let (source, timezone) = (&self.job.source, &self.job.timezone);
         let input = &self.plan.input;
@@ -382,6 +393,7 @@ impl Builder<'_> {
             shared: Arc::clone(shared),
             decoder: Decoder::new(source, timezone, input, SimdTier::detect())?,
             pipeline: Pipeline::new(Arc::clone(&self.plan), source.on_error),
+            epoch_bytes_max: self.epoch_bytes_max(),
             quote: match &source.format {
                 Format::Csv(csv) => csv.quote,
                 Format::Text => None,

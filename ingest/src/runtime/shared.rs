@@ -24,6 +24,8 @@ pub struct Status {
     pub caught_up: bool,
     /// The input of this run is at its end: it is bounded, or the run takes only what was there.
     pub ended: bool,
+    /// A core holds so much of the epoch that it should be taken over.
+    pub crowded: bool,
     /// The epoch took in what it may; the cores wait for its barrier.
     pub full: bool,
     /// How often an epoch waited for a core that did not move.
@@ -38,6 +40,7 @@ pub(crate) struct Counted {
     pub rows: u64,
     pub bytes: u64,
     first_row_at: Option<Instant>,
+    crowded: bool,
 }
 
 /// The state under the lock.
@@ -74,12 +77,16 @@ impl Inner {
         Inner { board, frozen, ..Inner::default() }
     }
 
-    /// Counts what a core that has passed `barriers` has taken in.
-    pub fn count(&mut self, barriers: u64, rows: u64, bytes: u64) {
+    /// Counts what a core that has passed `barriers` has taken in; `crowded`: it holds too much.
+    pub fn count(&mut self, barriers: u64, rows: u64, bytes: u64, crowded: bool) {
         let is_running = barriers == self.collected;
         let counted = if is_running { &mut self.running } else { &mut self.next };
         counted.rows += rows;
         counted.bytes += bytes;
+        if crowded && !counted.crowded {
+            counted.crowded = true;
+            self.version += 1;
+        }
         if rows > 0 && counted.first_row_at.is_none() {
             counted.first_row_at = Some(Instant::now());
             self.version += 1;
@@ -129,6 +136,7 @@ impl Inner {
             rows: self.running.rows,
             bytes: self.running.bytes,
             first_row_at: self.running.first_row_at,
+            crowded: self.running.crowded,
             caught_up: self.caught_up,
             ended: self.ended,
             full: self.full,

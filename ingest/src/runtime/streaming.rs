@@ -168,7 +168,7 @@ impl Streaming {
         peer.inside_line = self.worker.decoder.is_inside_line();
         (self.epoch_rows, self.epoch_bytes) = (self.epoch_rows + rows, self.epoch_bytes + bytes);
         let mut inner = self.worker.shared.lock();
-        inner.count(self.barriers, rows, bytes);
+        inner.count(self.barriers, rows, bytes, self.worker.is_crowded());
         self.worker.shared.tell_outside();
         drop(inner);
         let in_segment = self.open.insert(self.open.unwrap_or(0) + bytes);

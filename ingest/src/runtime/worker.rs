@@ -34,6 +34,8 @@ pub(crate) struct Worker {
     pub shared: Arc<Shared>,
     pub decoder: Decoder,
     pub pipeline: Pipeline,
+    /// What the pipeline should hold of an epoch at most.
+    pub epoch_bytes_max: usize,
     /// The byte that opens and closes a quoted field, for guesses.
     pub quote: Option<u8>,
     pub place: Place,
@@ -50,6 +52,11 @@ pub(crate) struct Step {
 }
 
 impl Worker {
+    /// The pipeline holds so much that the epoch should leave it.
+    pub fn is_crowded(&self) -> bool {
+        self.pipeline.epoch_bytes() >= self.epoch_bytes_max
+    }
+
     /// Decodes a batch from the front of `bytes` and pushes it. `place` must be that of `bytes[0]`;
     /// its line advances.
     pub fn step(&mut self, bytes: &[u8], at_end: bool, max_rows: usize) -> Result<Step> {
