@@ -6,6 +6,7 @@ mod commands;
 mod demo;
 mod interrupt;
 mod lock;
+mod memory;
 mod outputs;
 mod report;
 mod retry;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    memory::keep_what_is_freed();
     let cli = cli::Cli::parse();
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,

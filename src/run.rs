@@ -29,6 +29,9 @@ use crate::retry;
 /// An interrupt is noticed within this time.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// One shard of the state keeps up with this many cores of ingest.
+const CORES_A_SHARD: usize = 4;
+
 pub struct Options {
     pub style: Style,
     /// Cores to use at most.
@@ -47,7 +50,7 @@ pub fn run(mut job: JobSpec, plan: Plan, options: &Options) -> Result<Summary> {
         Some(checkpoint) => Some(StateLock::take(&checkpoint.path)?),
         None => None,
     };
-    let (mut run, restored) = Run::open(&job, plan, cores.len(), options)?;
+    let (mut run, restored) = Run::open(&job, plan, cores.len().div_ceil(CORES_A_SHARD), options)?;
     if restored.as_ref().is_some_and(|restored| restored.ended) {
         eprintln!("pelton: the input of \"{}\" came to its end in an earlier run", job.name);
         return Ok(run.reporter.summary());

@@ -26,6 +26,7 @@ const UNSAFE_FILES: &[&str] = &[
     "ingest/tests/decode_allocations.rs",    // an allocator that counts
     "kernels/tests/memory.rs",               // an allocator that counts
     "src/interrupt.rs",                      // a signal handler
+    "src/memory.rs",                         // mallopt(3)
     "tests/src/program.rs",                  // kill(2)
 ];
 

@@ -202,13 +202,16 @@ impl StateStore {
             None => BTreeMap::new(),
         };
         let closed = std::mem::replace(&mut self.by_end, open);
-        let mut evicted = 0;
+        let evicted: usize = closed.values().map(Vec::len).sum();
+        if evicted * 4 > self.len() * 3 {
+            self.keep_only_open(&closed);
+            return evicted;
+        }
         for groups in closed.into_values() {
             for &group in &groups {
                 self.filed[group as usize] = false;
             }
             self.table.remove(&groups);
-            evicted += groups.len();
         }
         self.give_up_dead_ids();
         evicted
@@ -222,6 +225,23 @@ impl StateStore {
         self.filed.clear();
         self.is_touched.clear();
         self.touched.clear();
+    }
+
+    /// Most groups close: the few others move to an empty table, which costs less than to take each
+    /// closed one out.
+    fn keep_only_open(&mut self, closed: &BTreeMap<i64, Vec<u32>>) {
+        let mut is_closed = vec![false; self.table.groups().capacity()];
+        for &group in closed.values().flatten() {
+            is_closed[group as usize] = true;
+        }
+        let open: Vec<u32> =
+            self.table.groups().iter().filter(|&group| !is_closed[group as usize]).collect();
+        let open = self.table.partial(&self.space, Some(&open));
+        self.clear();
+        self.merge(&open).expect("a table takes its own partial");
+        for group in self.touched.drain(..) {
+            self.is_touched[group as usize] = false;
+        }
     }
 
     fn give_up_dead_ids(&mut self) {
