@@ -326,7 +326,9 @@ impl Builder<'_> {
         if rows.is_some() && rows_per_second.is_none() {
             board.close();
         }
-        let inner = Inner::new(Some(board), self.is_frozen());
+        // Rows that come due at a rate are all there for a run that takes what is there.
+        let frozen = self.is_frozen() && rows_per_second.is_none();
+        let inner = Inner::new(Some(board), frozen);
         let shared = Arc::new(Shared::new(cores, inner));
         let mapping = self.mapping_of_schema();
         let mut threads = Vec::new();

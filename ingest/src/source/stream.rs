@@ -106,7 +106,11 @@ impl Stream {
                     fix: "set `address` to a free port of this machine, such as \"127.0.0.1:9999\""
                         .into(),
                 })?;
-                Ok(Stream::new(Entrance::Listener(listener))?.with_waker())
+                let stream = Stream::new(Entrance::Listener(listener))?;
+                if let Some(address) = stream.address() {
+                    say(&format!("listening on {address}"));
+                }
+                Ok(stream.with_waker())
             }
             SourceKind::Stdin => {
                 let stdin = io::stdin().as_fd().try_clone_to_owned();
