@@ -21,6 +21,7 @@ def duckdb_run():
     connection = duckdb.connect()
     connection.execute(f"SET threads = {int(threads)}")
     connection.execute("SET preserve_insertion_order = false")
+    connection.execute("SET enable_progress_bar = false")
     query = """
         COPY (
             SELECT ts // 10000 * 10000 AS window_start, device, count(*) AS n, avg(temperature) AS temperature,

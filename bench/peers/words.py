@@ -18,6 +18,7 @@ def duckdb_run():
     connection = duckdb.connect()
     connection.execute(f"SET threads = {int(threads)}")
     connection.execute("SET preserve_insertion_order = false")
+    connection.execute("SET enable_progress_bar = false")
     query = """
         COPY (
             SELECT value, count(*) AS count

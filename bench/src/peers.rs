@@ -52,12 +52,16 @@ impl Python {
         command.args(["-c", suite.peers_script(), engine]).arg(data).arg(out);
         command.arg(threads.to_string());
         let finished = child::run(&mut command)?;
-        let reply: Option<Value> = serde_json::from_str(finished.stdout.trim()).ok();
+        // Engines may draw a progress bar before it.
+        let last = finished.stdout.trim_end().rsplit(['\n', '\r']).next().unwrap_or_default();
+        let reply: Option<Value> = serde_json::from_str(last).ok();
         let read = |reply: &Value| {
             Some((reply["version"].as_str()?.to_string(), reply["seconds"].as_f64()?))
         };
         let Some((version, seconds)) = reply.as_ref().and_then(read) else {
-            return Err(Error::Unavailable(format!("{engine} failed:\n{}", finished.stderr)));
+            let child::Finished { status, stdout, stderr, .. } = finished;
+            let what = format!("{engine} failed with {status}:\n{stdout}{stderr}");
+            return Err(Error::Unavailable(what));
         };
         Ok(Run { version, seconds, peak_rss_bytes: finished.peak_rss_bytes })
     }
