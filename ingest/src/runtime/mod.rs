@@ -87,13 +87,16 @@ pub struct EpochInput {
     pub bytes: u64,
 }
 
+/// Opens a core's ring; tells why where it had to take the second choice.
+pub(crate) type OpenRing = fn(&Choice) -> (Box<dyn Ring>, Option<String>);
+
 /// How to run, beside what the job says.
 #[derive(Clone)]
 pub(crate) struct Setup {
     /// Processors to pin to, one for each core.
     pub cpus: Vec<Option<usize>>,
     pub range_bytes: u64,
-    pub rings: fn(&Choice) -> (Box<dyn Ring>, Option<String>),
+    pub rings: OpenRing,
     pub choice: Choice,
     pub stalled_after: Duration,
 }

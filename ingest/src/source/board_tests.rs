@@ -214,7 +214,7 @@ fn drive(files: &[Vec<u8>], disturb: Disturb, choices: &[u8]) -> (Vec<Row>, usiz
     for round in 0..200_000 {
         let choice = choices.next().unwrap() as usize + round / 64;
         let dispensed = all.step(choice % cores);
-        if part < 4 && choice % 5 == 0 {
+        if part < 4 && choice.is_multiple_of(5) {
             part += 1;
             (0..files.len()).for_each(|f| all.board.update_file(f, size(f, part), part == 4));
             if part == 4 {
@@ -223,7 +223,7 @@ fn drive(files: &[Vec<u8>], disturb: Disturb, choices: &[u8]) -> (Vec<Row>, usiz
         }
         let full = dispensed == Dispensed::Full;
         let cutting = all.board.cutting || all.board.cut.is_some();
-        if !cutting && (full || choice % 23 == 0 || all.board.is_drained() && part == 4) {
+        if !cutting && (full || choice.is_multiple_of(23) || all.board.is_drained() && part == 4) {
             all.board.cut();
         }
         if let Some(cut) = all.board.take_cut() {

@@ -65,7 +65,7 @@ fn f27_without_io_uring_the_answer_is_the_same() {
 }
 
 /// How a job with a faulty ring ends.
-fn failure_of(rings: fn(&Choice) -> (Box<dyn Ring>, Option<String>)) -> Error {
+fn failure_of(rings: OpenRing) -> Error {
     let (_folder, job) = numbers();
     let setup = Setup { rings, ..setup(2, 1_000, plain()) };
     let mut ingest = Ingest::start_with(&job, select_all(&job), &setup, None).unwrap();
