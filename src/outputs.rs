@@ -89,7 +89,6 @@ impl Outputs {
             let rows = match of {
                 SinkOf::Rows => &finished.rows,
                 SinkOf::DeadLetters => &letters,
-                SinkOf::Late => unreachable!("the job reader refuses sinks of late rows"),
             };
             if self.has_parts {
                 // The rows before these cannot be staged again.
@@ -135,7 +134,7 @@ impl Outputs {
 fn sink_of(job: &JobSpec, spec: &SinkSpec, plan: &Plan, attempt: &str) -> Result<Box<dyn Sink>> {
     let schema = match spec.of {
         SinkOf::DeadLetters => dead_letter_schema(),
-        SinkOf::Rows | SinkOf::Late => Arc::clone(&plan.output.schema),
+        SinkOf::Rows => Arc::clone(&plan.output.schema),
     };
     Ok(match &spec.kind {
         SinkKind::Console { style, num_rows, truncate } => {

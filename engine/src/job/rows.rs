@@ -154,10 +154,19 @@ pub fn watermark(r: &mut Reader, s: &Section, schema: Option<&[Column]>) -> Opti
     let late = r.choice(
         &w,
         "late",
-        &[("row", Choice::Is(LateRule::Row)), ("epoch", Choice::Is(LateRule::Epoch))],
+        &[
+            ("row", Choice::Is(LateRule::Row)),
+            (
+                "epoch",
+                Choice::Later(
+                    "`late = \"epoch\"`, Spark's rule, is not in this version",
+                    "leave it out: a row is late by the rows before it in its split",
+                ),
+            ),
+        ],
     );
     let late = late.unwrap_or(LateRule::Row);
-    across(r, &w, late);
+    across(r, &w);
     // One source is one split: nothing waits for an idle one. The value is checked all the same.
     r.span(&w, "idle_timeout");
     let column = r.required(&w, "column", FORM);
@@ -184,19 +193,13 @@ pub fn watermark(r: &mut Reader, s: &Section, schema: Option<&[Column]>) -> Opti
     Some(WatermarkSpec { column: found.name.clone(), delay: delay?, late })
 }
 
-fn across(r: &mut Reader, w: &Section, late: LateRule) {
+fn across(r: &mut Reader, w: &Section) {
     let max = r.choice(w, "across", &[("min", Choice::Is(false)), ("max", Choice::Is(true))]);
-    match (max, late) {
-        (Some(true), LateRule::Row) => r.find(
+    if max == Some(true) {
+        r.find(
             w.place("across"),
             "`across = \"max\"` lets a split's rows be late by another's clock, late = \"row\" does not",
-            "write late = \"epoch\" beside it, or leave `across` out",
-        ),
-        (Some(false), LateRule::Epoch) => r.find(
-            w.place("across"),
-            "`late = \"epoch\"` is Spark's rule: the greatest watermark counts",
-            "leave `across` out, or write late = \"row\"",
-        ),
-        _ => {}
+            "leave `across` out: there is one split",
+        );
     }
 }

@@ -116,9 +116,6 @@ fn sinks_get_rows(r: &mut Reader, parts: &Parts) {
     let Some((_, source)) = parts.source else { return };
     for sink in parts.sinks {
         let (what, fix) = match sink.spec.of {
-            SinkOf::Late if source.watermark.is_none() => {
-                ("without a watermark no row is late", "give the source a `watermark`")
-            }
             SinkOf::DeadLetters if source.on_error != OnError::DeadLetter => {
                 ("this `on_error` makes no dead letters", "write on_error = \"dead_letter\"")
             }

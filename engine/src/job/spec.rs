@@ -254,7 +254,6 @@ pub struct SinkSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkOf {
     Rows,
-    Late,
     DeadLetters,
 }
 
