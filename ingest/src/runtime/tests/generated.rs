@@ -5,6 +5,7 @@ use pelton_engine::plan::{Aggregate, GroupKey, Groups, Watermark, WindowKey};
 use pelton_kernels::cpu::aggregate::{AggregateFunction, AggregateSpec};
 
 use super::*;
+use crate::generate::Suite;
 
 fn generate(suite: &str, rows: Option<u64>, rows_per_second: Option<u64>) -> SourceKind {
     SourceKind::Generate { suite: suite.into(), rows, rows_per_second, seed: 5 }
