@@ -58,6 +58,7 @@ pub fn run(mut job: JobSpec, plan: Plan, options: &Options) -> Result<Summary> {
     interrupt::listen();
     let from = restored.map(|restored| SourceState(restored.source));
     let ingest = Ingest::start(&job, Arc::clone(&run.plan), &machine, from.as_ref())?;
+    ingest.charge_to(&run.ledger);
     run.drive(ingest)?;
     Ok(run.reporter.summary())
 }
@@ -82,6 +83,7 @@ struct Run<'a> {
     compaction: Option<Receiver<Result<Compacted>>>,
     /// Bytes of input that the running epoch has taken over so far.
     epoch_bytes: u64,
+    ledger: Arc<Ledger>,
     state_memory: Account,
     output_memory: Account,
 }
@@ -126,6 +128,7 @@ impl<'a> Run<'a> {
             plan,
             epochs,
             outputs,
+            ledger,
         };
         Ok((run, restored))
     }

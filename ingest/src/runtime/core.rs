@@ -13,7 +13,7 @@ use super::shared::{Inner, Shared};
 use super::worker::Worker;
 use crate::decode::Mapping;
 use crate::generate::Suite;
-use crate::ring::Ring;
+use crate::ring::{HEADROOM_BYTES, PIECE_BYTES, Ring};
 use crate::source::board::{Dispensed, Known, Outcome, Range, Verdict};
 use crate::source::compressed::{Compression, Inflated};
 use crate::source::files::SourceFile;
@@ -168,8 +168,10 @@ impl Core {
     fn keep(&mut self, held: Held, line: u64) -> Result<()> {
         let rows = held.segment.summary.counters.rows_in;
         self.worker.pipeline.keep(held.segment, line - 1)?;
+        let (reads, epoch) = self.bytes_held();
         let mut inner = self.shared.lock();
         inner.count(self.barriers, rows, held.bytes, self.worker.is_crowded());
+        inner.charge(self.worker.core, reads, epoch);
         self.shared.tell_outside();
         Ok(())
     }
@@ -177,9 +179,21 @@ impl Core {
     fn barrier(&mut self) {
         let part = self.worker.pipeline.barrier();
         self.barriers += 1;
+        let (reads, epoch) = self.bytes_held();
         let mut inner = self.shared.lock();
+        inner.charge(self.worker.core, reads, epoch);
         inner.parts[self.worker.core] = Some(part);
         self.shared.notify(inner);
+    }
+
+    /// Buffers, and what was taken in.
+    fn bytes_held(&self) -> (usize, usize) {
+        let reads = match &self.from {
+            From::Suite { .. } => 0,
+            From::Files(input) => input.bytes_held(),
+        };
+        let held: usize = self.held.iter().map(|held| held.segment.bytes_held()).sum();
+        (reads + self.worker.text.capacity(), held + self.worker.pipeline.bytes_held())
     }
 
     fn read(
@@ -202,6 +216,10 @@ impl Core {
 }
 
 impl FileInput {
+    fn bytes_held(&self) -> usize {
+        self.ring.slots() * (HEADROOM_BYTES + PIECE_BYTES) + self.gathered.capacity()
+    }
+
     fn read(
         &mut self,
         worker: &mut Worker,

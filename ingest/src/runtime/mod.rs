@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use pelton_engine::error::{Error, Result};
 use pelton_engine::job::spec::{JobSpec, SourceKind};
+use pelton_engine::memory::{Ledger, Pool};
 use pelton_engine::pipeline::CoreEpoch;
 use pelton_engine::plan::Plan;
 use pelton_hardware::{Machine, Placement, SplitKind};
@@ -25,7 +26,7 @@ pub use crate::source::state::SourceState;
 use crate::source::state::State;
 use crate::source::stream::Waker;
 use build::Builder;
-use shared::{Inner, Shared};
+use shared::{Accounts, Inner, Shared};
 pub use shared::{Signal, Status};
 
 mod build;
@@ -132,6 +133,18 @@ impl Ingest {
     /// Tells what happens inside.
     pub fn signal(&self) -> &Signal {
         &self.signal
+    }
+
+    /// Charges what the cores hold to a ledger from now on. When that is full the epoch is crowded.
+    pub fn charge_to(&self, ledger: &Arc<Ledger>) {
+        let mut inner = self.shared.lock();
+        inner.accounts = (0..inner.parts.len())
+            .map(|_| Accounts {
+                ledger: Arc::clone(ledger),
+                reads: ledger.account(Pool::Reads),
+                epoch: ledger.account(Pool::Epoch),
+            })
+            .collect();
     }
 
     /// Cuts the epoch and collects it. Ranges in hand are finished first; a core that is through goes

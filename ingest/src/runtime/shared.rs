@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pelton_engine::error::Error;
+use pelton_engine::memory::{Account, Ledger};
 use pelton_engine::pipeline::CoreEpoch;
 
 use crate::source::board::{Board, Cut};
@@ -43,6 +44,13 @@ pub(crate) struct Counted {
     crowded: bool,
 }
 
+/// A core's lines in the job's ledger.
+pub(crate) struct Accounts {
+    pub ledger: Arc<Ledger>,
+    pub reads: Account,
+    pub epoch: Account,
+}
+
 /// The state under the lock.
 #[derive(Default)]
 pub(crate) struct Inner {
@@ -55,6 +63,8 @@ pub(crate) struct Inner {
     pub barriers: u64,
     /// What each core has handed over at the barrier in progress.
     pub parts: Vec<Option<CoreEpoch>>,
+    /// What each core holds in memory, once a ledger asks for it.
+    pub accounts: Vec<Accounts>,
     /// Where a stream was cut at the barrier in progress.
     pub stream_cut: Option<Cut>,
     pub stop: bool,
@@ -89,6 +99,19 @@ impl Inner {
         }
         if rows > 0 && counted.first_row_at.is_none() {
             counted.first_row_at = Some(Instant::now());
+            self.version += 1;
+        }
+    }
+
+    /// Says what a core holds; `reads` are buffers, `epoch` is what it took in. More than may be held
+    /// in all crowds the epoch.
+    pub fn charge(&mut self, core: usize, reads: usize, epoch: usize) {
+        let Some(accounts) = self.accounts.get_mut(core) else { return };
+        accounts.reads.set(reads);
+        accounts.epoch.set(epoch);
+        let over = accounts.ledger.held() > accounts.ledger.limit();
+        if over && self.running.rows > 0 && !self.running.crowded {
+            self.running.crowded = true;
             self.version += 1;
         }
     }
@@ -131,7 +154,7 @@ impl Inner {
         self.failure.as_ref().map(copy_of)
     }
 
-    fn status(&self) -> Status {
+    pub fn status(&self) -> Status {
         Status {
             rows: self.running.rows,
             bytes: self.running.bytes,

@@ -169,6 +169,7 @@ impl Streaming {
         (self.epoch_rows, self.epoch_bytes) = (self.epoch_rows + rows, self.epoch_bytes + bytes);
         let mut inner = self.worker.shared.lock();
         inner.count(self.barriers, rows, bytes, self.worker.is_crowded());
+        inner.charge(0, 0, self.worker.pipeline.bytes_held());
         self.worker.shared.tell_outside();
         drop(inner);
         let in_segment = self.open.insert(self.open.unwrap_or(0) + bytes);
@@ -228,7 +229,9 @@ impl Streaming {
         self.barriers += 1;
         (self.epoch_rows, self.epoch_bytes) = (0, 0);
         let ended = self.stream.has_ended();
+        let reads: usize = self.stream.peers().iter().map(Peer::bytes_held).sum();
         let mut inner = self.worker.shared.lock();
+        inner.charge(0, reads, self.worker.pipeline.bytes_held());
         inner.parts[0] = Some(part);
         let event_time_max = self.event_time_max;
         inner.stream_cut = Some(Cut { files: Vec::new(), event_time_max, ended });

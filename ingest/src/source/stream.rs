@@ -286,6 +286,10 @@ impl Peer {
         &self.bytes[self.start..]
     }
 
+    pub fn bytes_held(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     pub fn consume(&mut self, bytes: usize) {
         self.start += bytes;
         if self.start == self.bytes.len() {

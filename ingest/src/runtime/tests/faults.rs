@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io;
 
+use pelton_engine::memory::Ledger;
+
 use super::*;
 use crate::ring::plain::Plain;
 
@@ -112,4 +114,27 @@ fn f31_a_core_that_stalls_is_told_of_and_waited_for() {
     assert!(ingest.signal().status().stalls > 0, "the stall was told");
     take_rows(&mut ingest, 10_000, &mut taken);
     assert_eq!(taken.rows.len(), 10_000, "and nothing was lost");
+}
+
+#[test]
+fn what_the_cores_hold_stands_in_the_ledger_and_too_much_crowds_the_epoch() {
+    let (_folder, job) = numbers();
+    let setup = setup(2, 1_000, plain());
+    let ledger = Ledger::new(1);
+    let mut ingest = Ingest::start_with(&job, select_all(&job), &setup, None).unwrap();
+    ingest.charge_to(&ledger);
+    let mut taken = Taken::default();
+    take_rows(&mut ingest, 10_000, &mut taken);
+    assert!(ledger.peak() > 0 && taken.rows.len() == 10_000);
+    let mut inner = ingest.shared.lock();
+    let crowded = |inner: &Inner| inner.status().crowded;
+    inner.charge(0, 1, 1);
+    assert!(!crowded(&inner), "an epoch without rows has nothing to give");
+    let barriers = inner.barriers;
+    inner.count(barriers, 1, 1, false);
+    inner.charge(0, 1, 1);
+    assert!(crowded(&inner));
+    drop(inner);
+    drop(ingest);
+    assert_eq!(ledger.held(), 0, "all was given back");
 }
