@@ -26,6 +26,17 @@ pub fn run(args: &cli::Bench) -> Result<()> {
     if let Some(dir) = &args.dir {
         options.dir = dir.clone();
     }
-    pelton_bench::run(&options, &mut stdout()).map_err(|error| Error::failed(error.to_string()))?;
+    pelton_bench::run(&options, &mut stdout()).map_err(of_bench)?;
     Ok(())
+}
+
+/// The same error with the exit code that it has everywhere else.
+fn of_bench(error: pelton_bench::Error) -> Error {
+    match error {
+        pelton_bench::Error::Io { what, source } => Error::StateIo { what, source },
+        pelton_bench::Error::Unavailable(what) => {
+            Error::Unavailable { what, fix: "see `pelton bench --help`".to_string() }
+        }
+        other => Error::failed(other.to_string()),
+    }
 }

@@ -83,6 +83,8 @@ struct Run<'a> {
     compaction: Option<Receiver<Result<Compacted>>>,
     /// Bytes of input that the running epoch has taken over so far.
     epoch_bytes: u64,
+    /// A part of the running epoch was taken over before its end.
+    absorbed: bool,
     ledger: Arc<Ledger>,
     state_memory: Account,
     output_memory: Account,
@@ -123,6 +125,7 @@ impl<'a> Run<'a> {
             output_memory: ledger.account(Pool::Output),
             began: Instant::now(),
             epoch_bytes: 0,
+            absorbed: false,
             compaction: None,
             job,
             plan,
@@ -144,11 +147,11 @@ impl<'a> Run<'a> {
             if let Some(error) = status.failed {
                 return Err(error);
             }
-            let decision = match interrupt::asked() {
-                true => Decision::Finish,
-                false => clockwork.decide(self.began.elapsed(), self.progress(&status)),
-            };
-            match decision {
+            if interrupt::asked() {
+                self.last_epoch(&mut ingest)?;
+                break;
+            }
+            match clockwork.decide(self.began.elapsed(), self.progress(&status)) {
                 Decision::Wait(at) => {
                     look_at = at.map(|at| self.began + at);
                     self.reporter.tick(&status);
@@ -178,6 +181,7 @@ impl<'a> Run<'a> {
     /// Takes over what the cores hold of the running epoch, which goes on.
     fn absorb(&mut self, ingest: &mut Ingest) -> Result<()> {
         let input = self.barrier(ingest)?;
+        self.absorbed = true;
         let rows = self.epochs.absorb(input, &Threads)?;
         self.outputs.stage_part(self.epochs.next(), &rows)
     }
@@ -199,12 +203,26 @@ impl<'a> Run<'a> {
         let mut times = Times::begin();
         let input = self.barrier(ingest)?;
         times.mark("barrier");
+        self.see_through(input, times)
+    }
+
+    /// The epoch that an interrupt asks for; none where nothing came since the last.
+    fn last_epoch(&mut self, ingest: &mut Ingest) -> Result<()> {
+        let mut times = Times::begin();
+        let input = self.barrier(ingest)?;
+        times.mark("barrier");
+        let has_rows = input.cores.iter().any(|core| core.counters.rows_in > 0);
+        if has_rows || self.absorbed { self.see_through(input, times) } else { Ok(()) }
+    }
+
+    fn see_through(&mut self, input: EpochInput, mut times: Times) -> Result<()> {
         let finished = self.epochs.finish(input, &Threads)?;
         times.mark("addBatch");
         self.state_memory.set(finished.state.bytes as usize);
         self.output_memory.set(finished.rows.get_array_memory_size());
         self.commit(&finished, &mut times)?;
         self.output_memory.set(0);
+        self.absorbed = false;
         let bytes = std::mem::take(&mut self.epoch_bytes);
         self.reporter.epoch(&finished, bytes, &times);
         Ok(())

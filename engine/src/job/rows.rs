@@ -159,7 +159,7 @@ pub fn watermark(r: &mut Reader, s: &Section, schema: Option<&[Column]>) -> Opti
             (
                 "epoch",
                 Choice::Later(
-                    "`late = \"epoch\"`, Spark's rule, is not in this version",
+                    "Spark's rule is not in this version",
                     "leave it out: a row is late by the rows before it in its split",
                 ),
             ),

@@ -193,9 +193,9 @@ fn sources_are_read_as_they_are_written() {
     );
     check(
         "columns",
-        "watermark = { column = \"TS\", delay = \"1m 30s\", late = \"epoch\", across = \"max\", idle_timeout = \"5s\" }",
+        "watermark = { column = \"TS\", delay = \"1m 30s\", late = \"row\", across = \"min\", idle_timeout = \"5s\" }",
         |job| format!("{:?}", job.source.watermark),
-        "Some(WatermarkSpec { column: \"ts\", delay: 90s, late: Epoch })",
+        "Some(WatermarkSpec { column: \"ts\", delay: 90s, late: Row })",
     );
 }
 
