@@ -29,7 +29,7 @@ use crate::source::stream::{Stream, Waker};
 
 /// Bounds of what a core holds of an epoch before it is taken over.
 const EPOCH_BYTES_MIN: u64 = 1 << 20;
-const EPOCH_BYTES_MAX: u64 = 24 << 20;
+const EPOCH_BYTES_MAX: u64 = 12 << 20;
 /// A work unit of generated rows, about 3 MB of text.
 const RANGE_ROWS: u64 = 64 << 10;
 

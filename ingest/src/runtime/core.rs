@@ -107,7 +107,7 @@ impl Core {
                 if self.held.is_empty() {
                     return Next::Barrier;
                 }
-            } else if self.held.len() < HELD_MAX {
+            } else if self.held.len() < HELD_MAX && !self.worker.is_overcrowded() {
                 match board.dispense(core) {
                     Dispensed::Work(range, known) => {
                         let file = files.get(range.file).cloned();

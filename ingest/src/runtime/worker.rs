@@ -52,6 +52,12 @@ pub(crate) struct Step {
 }
 
 impl Worker {
+    /// The epoch before is still on its way to its commit, and this one can grow no more: the run
+    /// loop needs the processor.
+    pub fn is_overcrowded(&self) -> bool {
+        self.pipeline.epoch_bytes() >= 2 * self.epoch_bytes_max
+    }
+
     /// The pipeline holds so much that the epoch should leave it.
     pub fn is_crowded(&self) -> bool {
         self.pipeline.epoch_bytes() >= self.epoch_bytes_max
