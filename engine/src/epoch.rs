@@ -17,7 +17,8 @@ use arrow::compute::{concat, concat_batches, take};
 use arrow::datatypes::{Field, Schema};
 
 use crate::batch::{Counters, DeadLetter};
-use crate::checkpoint::{Facts, Journal, ipc::plain_column};
+use crate::checkpoint::{Facts, Journal};
+use crate::columns::plain_column;
 use crate::error::{Error, Result};
 use crate::job::spec::OutputMode;
 use crate::pipeline::CoreEpoch;
@@ -438,7 +439,8 @@ fn in_order(groups: &Groups, shards: &[Vec<ArrayRef>]) -> Result<RecordBatch> {
     let take_sorted = |column: &ArrayRef| {
         plain_column(&take(column, &sorted, None).expect("row numbers of this column"))
     };
-    let columns: Vec<ArrayRef> = joined.iter().map(take_sorted).collect();
+    let columns = joined.iter().map(take_sorted).collect::<Result<Vec<ArrayRef>, _>>();
+    let columns = columns.map_err(|error| Error::failed(format!("the epoch's rows: {error}")))?;
     let names = groups
         .keys
         .iter()

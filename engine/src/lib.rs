@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod checkpoint;
+pub mod columns;
 pub mod epoch;
 pub mod error;
 pub mod format;

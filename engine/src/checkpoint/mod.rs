@@ -6,7 +6,7 @@
 //! caller owns the directory.
 
 mod compaction;
-pub(crate) mod ipc;
+mod ipc;
 pub mod manifest;
 
 use std::collections::BTreeMap;

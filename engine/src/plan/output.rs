@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::{
-    SortColumn, SortOptions, cast, filter_record_batch, lexsort_to_indices, take,
-};
+use arrow::compute::{SortColumn, SortOptions, filter_record_batch, lexsort_to_indices, take};
 use arrow::datatypes::DataType;
 
 use super::Output;
 use super::expr::Compiled;
+use crate::columns::plain_column;
 use crate::error::{Error, Result};
 
 impl Output {
@@ -86,12 +85,7 @@ fn evaluate(expr: &Compiled, rows: &RecordBatch) -> Result<ArrayRef> {
         return Err(Error::failed(format!("an expression over finished groups stopped: {reason}")));
     }
     // Keys come as dictionaries; what leaves is plain.
-    match evaluated.values.data_type() {
-        DataType::Dictionary(_, values) => {
-            cast(&evaluated.values, values.as_ref()).map_err(internal)
-        }
-        _ => Ok(evaluated.values),
-    }
+    plain_column(&evaluated.values).map_err(internal)
 }
 
 /// The rows for which the condition is true; NULL is not.

@@ -2,11 +2,8 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use arrow::ipc::writer::FileWriter;
 use parquet::arrow::ArrowWriter;
@@ -15,6 +12,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use twox_hash::XxHash3_128;
 
+use crate::columns::plain;
 use crate::format::{csv, json};
 use crate::job::spec::FileFormat;
 use crate::storage::StagedFile;
@@ -112,7 +110,7 @@ impl Encoder {
                 }
             }
             Form::Parquet(writer) => {
-                let rows = without_dictionaries(rows)?;
+                let rows = plain(rows)?;
                 let writer = match writer {
                     Some(writer) => writer,
                     None => {
@@ -131,7 +129,7 @@ impl Encoder {
                 }
             }
             Form::Arrow(writer) => {
-                let rows = without_dictionaries(rows)?;
+                let rows = plain(rows)?;
                 let writer = match writer {
                     Some(writer) => writer,
                     None => {
@@ -183,22 +181,4 @@ impl HashedFile {
         }
         Ok(())
     }
-}
-
-/// The same rows with plain columns in place of dictionaries: an IPC file has one dictionary a
-/// column, and readers expect the types that the job says.
-fn without_dictionaries(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    if !rows.columns().iter().any(|column| column.as_any_dictionary_opt().is_some()) {
-        return Ok(rows.clone());
-    }
-    let columns = rows.columns().iter().map(|column| match column.data_type() {
-        DataType::Dictionary(_, value) => cast(column, value),
-        _ => Ok(Arc::clone(column)),
-    });
-    let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>()?;
-    let fields = rows.schema_ref().fields().iter().zip(&columns);
-    let fields: Vec<Field> = fields
-        .map(|(field, column)| field.as_ref().clone().with_data_type(column.data_type().clone()))
-        .collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
