@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pelton_engine::checkpoint::{Compacted, Journal};
+use pelton_engine::checkpoint::{Compacted, Journal, Terms};
 use pelton_engine::epoch::{EpochInput, Epochs, Finished, Restored, Task, Workers};
 use pelton_engine::error::{Error, Result};
 use pelton_engine::job::spec::{JobSpec, Trigger};
 use pelton_engine::memory::{Account, Ledger, Pool};
+use pelton_engine::outputs::Outputs;
 use pelton_engine::plan::Plan;
 use pelton_engine::storage::LocalStorage;
 use pelton_engine::trigger::{Clockwork, Decision, Progress};
@@ -22,9 +23,9 @@ use pelton_ingest::runtime::{Ingest, SourceState, Status};
 
 use crate::interrupt;
 use crate::lock::StateLock;
-use crate::outputs::Outputs;
+use crate::outputs;
 use crate::report::{Reporter, Style, Summary, Times};
-use crate::retry;
+use crate::retry::UntilRoom;
 
 /// An interrupt is noticed within this time.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -98,6 +99,8 @@ impl<'a> Run<'a> {
         options: &Options,
     ) -> Result<(Run<'a>, Option<Restored>)> {
         let (plan, attempt) = (Arc::new(plan), attempt());
+        let mut outputs = outputs::outputs(job, &plan, &attempt)?;
+        let terms = Terms { marker: outputs.marker()?, ..Terms::default() };
         let journal = match &job.checkpoint {
             None => {
                 eprintln!("pelton: no [checkpoint] path: after a crash this job begins anew");
@@ -109,15 +112,19 @@ impl<'a> Run<'a> {
                     what: format!("cannot open the checkpoints in {}", path.display()),
                     source,
                 })?;
-                Some(Journal::open(Arc::new(storage), &job.name, &plan, attempt.clone())?)
+                let (storage, attempt) = (Arc::new(storage), attempt.clone());
+                Some(Journal::open_with(storage, &job.name, &plan, attempt, &terms)?)
             }
         };
         let ratio = job.source.max_error_ratio;
         let (epochs, restored) = Epochs::open(Arc::clone(&plan), shards, journal, ratio)?;
         if let Some(restored) = &restored {
+            for reason in &restored.passed_over {
+                eprintln!("pelton: {reason}; trying the checkpoint before it");
+            }
             eprintln!("pelton: going on after epoch {}", restored.committed.epoch);
         }
-        let outputs = Outputs::open(job, &plan, restored.as_ref(), &attempt)?;
+        outputs.open(restored.as_ref())?;
         let ledger = Ledger::new(job.memory_limit.unwrap_or(u64::MAX));
         let run = Run {
             reporter: Reporter::new(job, &plan, options.style, &attempt, shards),
@@ -230,13 +237,12 @@ impl<'a> Run<'a> {
 
     /// Seals the output, publishes the manifest, publishes the output.
     fn commit(&mut self, finished: &Finished, times: &mut Times) -> Result<()> {
-        let staged = self.outputs.stage(finished)?;
+        let staged = self.outputs.stage(finished, &UntilRoom)?;
         times.mark("stage");
         self.adopt_base()?;
-        let committed =
-            retry::with_room("the checkpoint", || self.epochs.commit(finished, staged.clone()))?;
+        let committed = self.outputs.decide(&mut self.epochs, finished, staged, &UntilRoom)?;
         times.mark("walCommit");
-        self.outputs.commit(&committed)?;
+        self.outputs.publish(&committed, &UntilRoom)?;
         if let Some(journal) = self.epochs.journal() {
             journal.collect_garbage();
         }
@@ -250,7 +256,11 @@ impl<'a> Run<'a> {
         let Some(receiver) = &self.compaction else { return Ok(()) };
         match receiver.try_recv() {
             Err(TryRecvError::Empty) => {}
-            Err(TryRecvError::Disconnected) => self.compaction = None,
+            Err(TryRecvError::Disconnected) => {
+                self.compaction = None;
+                let journal = self.epochs.journal().expect("a compaction is of a journal");
+                journal.give_up_compaction();
+            }
             Ok(compacted) => {
                 self.compaction = None;
                 let journal = self.epochs.journal().expect("a compaction is of a journal");

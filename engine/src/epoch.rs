@@ -5,6 +5,7 @@
 //! commit point: the publication of the manifest. No thread is started here; the shards' merges are
 //! handed to the caller's [`Workers`].
 
+mod durable;
 #[cfg(test)]
 #[path = "epoch_tests.rs"]
 mod tests;
@@ -17,7 +18,7 @@ use arrow::compute::{concat, concat_batches, take};
 use arrow::datatypes::{Field, Schema};
 
 use crate::batch::{Counters, DeadLetter};
-use crate::checkpoint::{Facts, Journal};
+use crate::checkpoint::Journal;
 use crate::columns::plain_column;
 use crate::error::{Error, Result};
 use crate::job::spec::OutputMode;
@@ -89,6 +90,8 @@ pub struct Restored {
     pub ended: bool,
     /// By the sink's name.
     pub sinks: BTreeMap<String, Staged>,
+    /// Why newer checkpoints cannot be used; none where this is the newest.
+    pub passed_over: Vec<String>,
 }
 
 pub struct Epochs {
@@ -129,35 +132,6 @@ impl Epochs {
         };
         let restored = epochs.restore()?;
         Ok((epochs, restored))
-    }
-
-    fn restore(&mut self) -> Result<Option<Restored>> {
-        let Some(journal) = &self.journal else { return Ok(None) };
-        let Some(last) = journal.last() else { return Ok(None) };
-        if let Shape::Groups(groups) = &self.plan.shape {
-            let (keys, shards) = (groups.keys.len(), &mut self.shards);
-            journal.restore(|partials, watermark| {
-                for partial in partials {
-                    let parts = partition::split(partial, keys, shards.len());
-                    for (shard, part) in shards.iter_mut().zip(parts) {
-                        shard.merge_file(&part)?;
-                    }
-                }
-                shards.iter_mut().for_each(|shard| _ = shard.settle(watermark));
-                Ok(())
-            })?;
-        }
-        self.next = last.epoch + 1;
-        self.watermark = last.watermark_us;
-        self.event_time_max = last.event_time_max_us;
-        self.rows_out = last.rows_out;
-        let committed = Committed { epoch: last.epoch, manifest_hash: last.hash() };
-        Ok(Some(Restored {
-            committed,
-            source: last.source.clone(),
-            ended: last.ended,
-            sinks: last.sinks.clone(),
-        }))
     }
 
     /// The number of the epoch that is next to finish.
@@ -326,34 +300,6 @@ impl Epochs {
             columns.push(of_shard);
         }
         Ok((in_order(groups, &columns)?, state))
-    }
-
-    /// Commits the epoch: from here on it counts. Without a journal there is nothing to be durable.
-    ///
-    /// Errors: `StateIo`; the last checkpoint stays valid and the call may be repeated.
-    pub fn commit(
-        &mut self,
-        finished: &Finished,
-        sinks: BTreeMap<String, Staged>,
-    ) -> Result<Committed> {
-        let committed = match &mut self.journal {
-            None => Committed { epoch: finished.epoch, manifest_hash: 0 },
-            Some(journal) => {
-                let facts = Facts {
-                    epoch: finished.epoch,
-                    watermark_us: finished.watermark,
-                    event_time_max_us: finished.event_time_max,
-                    source: finished.source.clone(),
-                    ended: finished.ended,
-                    counters: finished.counters,
-                    sinks,
-                    rows_out: finished.rows_out,
-                };
-                journal.commit(facts, &finished.delta)?
-            }
-        };
-        self.next = finished.epoch + 1;
-        Ok(committed)
     }
 }
 

@@ -165,25 +165,6 @@ fn f47_f54_a_crash_at_any_operation_loses_nothing_and_doubles_nothing() {
 }
 
 #[test]
-fn f51_f52_a_rotten_or_missing_state_file_stops_the_job_with_its_name() {
-    let plan = plan(4_000, OutputMode::Update);
-    let disks = Disks::default();
-    process(&disks, &plan, &rows()[..20], 1, 1).expect("nothing fails");
-    let names = disks.state.list("").expect("a directory that was opened");
-    let delta = names.iter().rfind(|name| name.starts_with("delta-")).expect("there is one");
-    disks.state.flip_bit(delta, 100, 3).expect("it is longer than that");
-    let message = |disks: &Disks| {
-        let journal = Journal::open(Arc::new(disks.state.clone()), "job", &plan, "2".into());
-        let journal = journal.expect("the manifest is whole");
-        let error = Epochs::open(plan.clone(), 1, Some(journal), None).err();
-        error.expect("a state file is not what it was").to_string()
-    };
-    assert!(message(&disks).contains(delta.as_str()), "{}", message(&disks));
-    disks.state.remove(delta).expect("it is there");
-    assert!(message(&disks).contains(delta.as_str()), "{}", message(&disks));
-}
-
-#[test]
 fn f56_another_query_is_refused_the_state_of_this_one() {
     let mine = plan(4_000, OutputMode::Append);
     let disks = Disks::default();

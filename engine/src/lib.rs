@@ -12,6 +12,7 @@ pub mod error;
 pub mod format;
 pub mod job;
 pub mod memory;
+pub mod outputs;
 pub mod pipeline;
 pub mod plan;
 pub mod progress;

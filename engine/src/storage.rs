@@ -7,13 +7,15 @@
 //!
 //! The door is small so that a crash is a test input: [`memory::MemoryStorage`] keeps a live and a
 //! durable image and fails any operation on request. There is no append to a published file, no
-//! seek, no lock and no link. Rebello et al., "Can Applications Recover from fsync Failures?",
+//! seek and no lock; only [`LogStorage`], for the write-ahead log, syncs a file more than once. Rebello et al., "Can Applications Recover from fsync Failures?",
 //! USENIX ATC 2020, is why nothing is retried on the same file.
 
 pub mod local;
 pub mod memory;
 
 use std::io::{self, Write};
+
+use twox_hash::XxHash3_64;
 
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
@@ -26,6 +28,14 @@ pub trait Storage: Send + Sync {
 
     /// The whole file.
     fn read(&self, name: &str) -> io::Result<Vec<u8>>;
+
+    /// Writes a whole file under a name that no file has: there for good on return. Of two that ask
+    /// for one name exactly one gets it; that the file holds these very bytes already, as after an
+    /// answer that was lost, is success. What makes a manifest the commit point.
+    ///
+    /// Errors: `AlreadyExists` where it holds other bytes. After any other error nobody knows
+    /// whether it is there; ask again.
+    fn publish(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
 
     /// Gives a file another name and replaces what bore it; durable after [`Storage::sync_dir`] of
     /// the directory of `to`. Until the directory of `from` is synced the old name may come back.
@@ -52,6 +62,53 @@ pub trait StagedFile: Write + Send {
     /// Makes the bytes written so far durable and closes the file; its name becomes durable by
     /// [`Storage::sync_dir`]. On an error the file is worth nothing: remove it, write another.
     fn sync(self: Box<Self>) -> io::Result<()>;
+}
+
+/// A storage that can also hold a log: a file whose front is durable while its end is written.
+pub trait LogStorage: Storage {
+    /// Makes a new, empty log file. Errors: `AlreadyExists`.
+    fn create_log(&self, name: &str) -> io::Result<Box<dyn LogFile>>;
+}
+
+/// A file that is appended to. After an error nothing more is written to it: what it holds behind
+/// the last successful sync is worth nothing.
+pub trait LogFile: Write + Send {
+    /// Makes the bytes written so far durable; the name becomes durable by [`Storage::sync_dir`].
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Writes a file under a name that nobody knows yet, so that it needs no other while it is written:
+/// whole and for good on return.
+pub fn write_new(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {
+    if let Err(error) = write_file(storage, name, bytes) {
+        // It may not be there, and the next attempt removes it; the first error is the one to tell.
+        let _ = storage.remove(name);
+        return Err(error);
+    }
+    storage.sync_dir(directory(name))
+}
+
+/// [`Storage::publish`] by a file of its own and `link`, which gives that file a second name unless
+/// a file bears it.
+fn publish_by_link(
+    storage: &dyn Storage,
+    (name, bytes): (&str, &[u8]),
+    link: impl FnOnce(&str, &str) -> io::Result<()>,
+) -> io::Result<()> {
+    // Unlike that of whoever wants the same name for other bytes.
+    let staged = format!("{name}.{:016x}.tmp", XxHash3_64::oneshot(bytes));
+    let linked = write_file(storage, &staged, bytes).and_then(|()| link(&staged, name));
+    // One that stays costs room until the next collection of garbage.
+    let _ = storage.remove(&staged);
+    match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if storage.read(name)? != bytes {
+                return Err(error);
+            }
+        }
+        other => other?,
+    }
+    storage.sync_dir(directory(name))
 }
 
 /// Writes a file so that it is there whole and for good, or, on an error, not at all under `name`

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use super::files::{Heading, read_state, write_state};
 use super::manifest::{StateFile, StateKind};
-use super::{Journal, read_state, write_state};
+use super::{Compression, Journal};
 use crate::error::Result;
 use crate::plan::{Plan, Shape};
 use crate::state::StateStore;
@@ -20,6 +21,8 @@ pub struct Compaction {
     storage: Arc<dyn Storage>,
     plan: Arc<Plan>,
     attempt: String,
+    columns: Vec<String>,
+    compression: Compression,
     files: Vec<StateFile>,
 }
 
@@ -31,15 +34,30 @@ pub struct Compacted {
 
 impl Journal {
     /// Work to be done beside the epochs, once enough deltas lie above the base.
-    pub fn compaction(&self, plan: &Arc<Plan>) -> Option<Compaction> {
-        let files = &self.last.as_ref()?.files;
+    pub fn compaction(&mut self, plan: &Arc<Plan>) -> Option<Compaction> {
+        if self.compacting {
+            return None;
+        }
+        let files = &self.last()?.files;
         let deltas = files.iter().filter(|file| file.kind == StateKind::Delta).count();
-        (deltas >= DELTAS_MAX).then(|| Compaction {
+        if deltas < DELTAS_MAX {
+            return None;
+        }
+        let files = files.clone();
+        self.compacting = true;
+        Some(Compaction {
             storage: Arc::clone(&self.storage),
             plan: Arc::clone(plan),
             attempt: self.attempt.clone(),
-            files: files.clone(),
+            columns: self.columns().to_vec(),
+            compression: self.compression,
+            files,
         })
+    }
+
+    /// The work came to nothing: it may be begun again.
+    pub fn give_up_compaction(&mut self) {
+        self.compacting = false;
     }
 
     /// From the next commit on the base stands in the place of what it was made from.
@@ -56,17 +74,20 @@ impl Compaction {
         let mut state = StateStore::new(groups);
         for file in &self.files {
             for partial in read_state(&*self.storage, file)? {
-                state.merge_file(&partial)?;
+                state.merge_file(&partial, &self.columns)?;
             }
             state.settle(file.watermark_us);
         }
         let last = self.files.last().expect("a compaction has files");
-        let base = write_state(
-            &*self.storage,
-            (StateKind::Base, last.epoch, last.watermark_us),
-            &self.attempt,
-            &[state.partial()],
-        )?;
+        let heading = Heading {
+            kind: StateKind::Base,
+            epoch: last.epoch,
+            watermark_us: last.watermark_us,
+            attempt: &self.attempt,
+            columns: &self.columns,
+            compression: self.compression,
+        };
+        let base = write_state(&*self.storage, &heading, &[state.partial()])?;
         Ok(Compacted { base, covers: self.files.len() })
     }
 }

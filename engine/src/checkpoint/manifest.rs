@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
+use super::table::StateTable;
 use crate::batch::Counters;
-use crate::sink::Staged;
+use crate::sink::{Committed, Staged};
 
-/// Version of the manifest and of the state files that it names.
-pub const FORMAT: u32 = 1;
+/// Version of the manifest, of the state files that it names and of the fences beside them. 2: state
+/// files name their columns for a reader, the manifest says what the state consists of.
+pub const FORMAT: u32 = 2;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -35,6 +37,40 @@ pub struct Manifest {
     pub rows_out: u64,
     /// The base, if any, then the deltas in the order of their epochs.
     pub files: Vec<StateFile>,
+    /// Number and name of the run that wrote it (see [`super::fence`]).
+    #[serde(default)]
+    pub fence: u64,
+    #[serde(default)]
+    pub attempt: String,
+    /// The output whose transaction was the commit point, if not the publication of this file.
+    #[serde(default)]
+    pub decided_by: Option<String>,
+    /// What the state depends on, by its name (see [`super::change`]); none before format 2.
+    #[serde(default)]
+    pub parts: Vec<Part>,
+    /// How the state is read as a table; none before format 2 and in a query without groups.
+    #[serde(default)]
+    pub table: Option<StateTable>,
+}
+
+/// Something that a state depends on, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    pub name: String,
+    pub text: String,
+}
+
+/// A manifest that was read, with the hash of its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    pub manifest: Manifest,
+    pub hash: u128,
+}
+
+impl Kept {
+    pub fn committed(&self) -> Committed {
+        Committed { epoch: self.manifest.epoch, manifest_hash: self.hash }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,46 +92,60 @@ pub enum StateKind {
     Delta,
 }
 
+impl StateKind {
+    pub fn word(self) -> &'static str {
+        match self {
+            StateKind::Base => "base",
+            StateKind::Delta => "delta",
+        }
+    }
+}
+
 /// Why a manifest cannot be used.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unusable {
     /// Torn, truncated or rotten: the hash says so.
     Damaged,
     /// Written by a newer version.
     Newer { format: u32 },
+    /// Whole, but of another epoch than its name says.
+    Foreign { epoch: u64 },
 }
 
 impl Manifest {
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut text = serde_json::to_string(self).expect("a manifest is plain data");
-        let hash = hash_text(text.as_bytes());
-        text.push('\n');
-        text.push_str(&hash);
-        text.push('\n');
-        text.into_bytes()
+        sealed(&serde_json::to_string(self).expect("a manifest is plain data"))
     }
 
     pub fn from_bytes(bytes: &[u8]) -> Result<Manifest, Unusable> {
-        let text = std::str::from_utf8(bytes).map_err(|_| Unusable::Damaged)?;
-        let mut lines = text.split_terminator('\n');
-        let (Some(json), Some(hash), None) = (lines.next(), lines.next(), lines.next()) else {
-            return Err(Unusable::Damaged);
-        };
-        if hash_text(json.as_bytes()) != hash {
-            return Err(Unusable::Damaged);
-        }
-        let value: serde_json::Value = serde_json::from_str(json).map_err(|_| Unusable::Damaged)?;
+        let value: serde_json::Value =
+            serde_json::from_str(unsealed(bytes)?).map_err(|_| Unusable::Damaged)?;
         let format = value.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0) as u32;
         if format > FORMAT {
             return Err(Unusable::Newer { format });
         }
         serde_json::from_value(value).map_err(|_| Unusable::Damaged)
     }
+}
 
-    /// Identity of the checkpoint: what a sink remembers of it.
-    pub fn hash(&self) -> u128 {
-        XxHash3_128::oneshot(&self.to_bytes())
-    }
+/// Identity of a checkpoint, what a sink remembers of it: the hash of the manifest's file. It is
+/// taken of the bytes as they were read, as a version that knows more would write others.
+pub fn identity(bytes: &[u8]) -> u128 {
+    XxHash3_128::oneshot(bytes)
+}
+
+/// A line of text, and its hash on the next one.
+pub(super) fn sealed(line: &str) -> Vec<u8> {
+    format!("{line}\n{}\n", hash_text(line.as_bytes())).into_bytes()
+}
+
+/// The line, where its hash fits. Exactly what [`sealed`] writes: no byte of the file is without a
+/// guard.
+pub(super) fn unsealed(bytes: &[u8]) -> Result<&str, Unusable> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Unusable::Damaged)?;
+    let (line, hash) = text.split_once('\n').ok_or(Unusable::Damaged)?;
+    let fits = hash.strip_suffix('\n').is_some_and(|hash| hash_text(line.as_bytes()) == hash);
+    if fits { Ok(line) } else { Err(Unusable::Damaged) }
 }
 
 pub fn hash_text(bytes: &[u8]) -> String {
@@ -105,6 +155,16 @@ pub fn hash_text(bytes: &[u8]) -> String {
 /// `manifest-000000000012.json`.
 pub fn file_name(epoch: u64) -> String {
     format!("manifest-{epoch:012}.json")
+}
+
+/// `prepared-000000000012-ATTEMPT-0.json`: durable, and not yet committed by an output.
+pub fn prepared_name(epoch: u64, attempt: &str, number: u64) -> String {
+    format!("prepared-{epoch:012}-{attempt}-{number}.json")
+}
+
+/// The epoch of a prepared manifest's file name.
+pub fn prepared_epoch_of(name: &str) -> Option<u64> {
+    name.strip_prefix("prepared-")?.strip_suffix(".json")?.split('-').next()?.parse().ok()
 }
 
 /// The epoch of a manifest's file name.
@@ -130,6 +190,11 @@ mod tests {
             sinks: BTreeMap::new(),
             rows_out: 0,
             files: vec![],
+            fence: 3,
+            attempt: "a".into(),
+            decided_by: None,
+            parts: vec![],
+            table: None,
         }
     }
 
@@ -141,11 +206,10 @@ mod tests {
             let mut rotten = bytes.clone();
             rotten[i] ^= 1;
             assert!(Manifest::from_bytes(&rotten).is_err(), "flipped byte {i}");
-            // The last line terminator carries nothing.
-            if i + 1 < bytes.len() {
-                assert!(Manifest::from_bytes(&bytes[..i]).is_err(), "cut at byte {i}");
-            }
+            assert!(Manifest::from_bytes(&bytes[..i]).is_err(), "cut at byte {i}");
         }
+        let longer = [&bytes[..], b"\n"].concat();
+        assert!(Manifest::from_bytes(&longer).is_err(), "a byte too many");
     }
 
     #[test]

@@ -1,13 +1,24 @@
 //! Checkpoints: what an epoch changed, as Arrow IPC files, and the manifest that commits them.
 //!
 //! Invariant: a published manifest names only files that were durable before it was published, and
-//! the state it stands for is the base, then for each delta `merge`, `evict`. At least two
-//! manifests and all that they name are kept. This module reads no clock and takes no lock: the
-//! caller owns the directory.
+//! the state it stands for is the base, then for each delta `merge`, `evict`. A manifest's name is
+//! given once, to the run whose fence is the newest. At least two manifests and all that they name
+//! are kept. This module reads no clock and takes no lock: the caller owns the directory.
+//!
+//! Where to read on: `recovery` decides what a run goes on from, `fence` which of two runs may
+//! publish, `change` what a changed job does to its state, `table` how the state is read.
 
+pub mod change;
 mod compaction;
+mod fence;
+mod files;
+pub mod inspect;
 mod ipc;
 pub mod manifest;
+pub mod recovery;
+pub mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,10 +29,14 @@ use arrow::array::RecordBatch;
 use crate::batch::Counters;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::sink::{Committed, Staged};
-use crate::storage::{Storage, write_durably};
+use crate::sink::{Committed, Marker, Staged};
+use crate::storage::{Storage, write_new};
 pub use compaction::{Compacted, Compaction};
-use manifest::{Manifest, StateFile, StateKind, Unusable, hash_text};
+use files::{Heading, read_state, write_state};
+pub use ipc::Compression;
+use manifest::{Kept, Manifest, Part, StateKind};
+use recovery::Decision;
+use table::StateTable;
 
 /// Manifests kept, the newest included.
 const MANIFESTS_KEPT: usize = 2;
@@ -29,74 +44,185 @@ const MANIFESTS_KEPT: usize = 2;
 /// The checkpoints of one job, in one directory.
 pub struct Journal {
     storage: Arc<dyn Storage>,
-    job: String,
-    fingerprint: String,
+    plan: Facing,
     /// Makes this run's file names differ from those of a run that was killed.
     attempt: String,
-    last: Option<Manifest>,
+    fence: u64,
+    /// The output whose transaction is the commit point.
+    decided_by: Option<String>,
+    compression: Compression,
+    /// What the next epoch builds on is the first; the others are older.
+    candidates: Vec<Kept>,
+    /// Manifests and state files that cannot be used, with the reason.
+    passed_over: Vec<String>,
+    /// Names of manifests that were passed over: they make way for the epochs that come again.
+    set_aside: Vec<String>,
     compacted: Option<Compacted>,
+    /// A base is being made that no manifest names yet.
+    compacting: bool,
+    prepared: u64,
+}
+
+/// What the manifests say of the plan.
+struct Facing {
+    job: String,
+    fingerprint: String,
+    parts: Vec<Part>,
+    table: Option<StateTable>,
+    columns: Vec<String>,
+}
+
+/// On which terms a job goes on from its checkpoints.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// What decides which epoch was the last (see [`crate::outputs::Outputs::marker`]).
+    pub marker: Marker,
+    /// The state of a changed query may be taken, as far as it is not refused.
+    pub accept_change: bool,
+    pub compression: Compression,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        let compression = Compression::default();
+        Terms { marker: Marker::Manifest, accept_change: false, compression }
+    }
+}
+
+/// A checkpoint that is durable and not yet committed.
+pub struct Prepared {
+    manifest: Manifest,
+    bytes: Vec<u8>,
+    name: String,
+}
+
+impl Prepared {
+    /// What the output's transaction must name.
+    pub fn committed(&self) -> Committed {
+        let manifest_hash = manifest::identity(&self.bytes);
+        Committed { epoch: self.manifest.epoch, manifest_hash }
+    }
 }
 
 impl Journal {
-    /// Reads the newest manifest.
-    ///
-    /// Errors: `StateIo` where the directory cannot be read, or where the newest manifest is
-    /// damaged or newer than this version: an older one may not be used instead, as output of the
-    /// newest may be published already. `BadJob` where the state belongs to another plan.
+    /// [`Journal::open_with`] on the default terms.
     pub fn open(
         storage: Arc<dyn Storage>,
         job: &str,
         plan: &Plan,
         attempt: String,
     ) -> Result<Journal> {
+        Journal::open_with(storage, job, plan, attempt, &Terms::default())
+    }
+
+    /// Takes the directory over from every run before, and decides what to go on from.
+    ///
+    /// Errors: `StateIo` where the directory cannot be read, or where nothing in it may be used
+    /// though there is something; `BadJob` where the state is another query's.
+    pub fn open_with(
+        storage: Arc<dyn Storage>,
+        job: &str,
+        plan: &Plan,
+        attempt: String,
+        terms: &Terms,
+    ) -> Result<Journal> {
         let io = |what: &str, source| Error::StateIo {
             what: format!("cannot {what} the checkpoints in {}", storage.location()),
             source,
         };
         storage.create_dir_all("").map_err(|e| io("make", e))?;
-        // A manifest that a killed process renamed is seen, but may not be durable yet; outputs are
-        // about to be published on its word.
+        // Before anything is looked at: what is seen from here on no earlier run changes.
+        let fence = fence::take(&*storage, &attempt).map_err(|e| io("take over", e))?;
+        // A manifest that a killed process published is seen, but may not be durable yet; outputs
+        // are about to be published on its word.
         storage.sync_dir("").map_err(|e| io("sync", e))?;
-        let names = storage.list("").map_err(|e| io("list", e))?;
-        let newest = names.iter().filter_map(|name| manifest::epoch_of(name)).max();
-        let last = match newest {
-            None => None,
-            Some(epoch) => {
-                let name = manifest::file_name(epoch);
-                let bytes = storage.read(&name).map_err(|e| io("read", e))?;
-                Some(Manifest::from_bytes(&bytes).map_err(|why| unusable(&*storage, &name, why))?)
-            }
-        };
-        let journal = Journal {
-            job: job.to_string(),
-            fingerprint: plan.fingerprint.clone(),
+        let mut journal = Journal {
+            plan: Facing {
+                job: job.to_string(),
+                fingerprint: plan.fingerprint.clone(),
+                parts: change::parts(plan),
+                table: StateTable::of(plan),
+                columns: table::columns(plan),
+            },
             attempt,
-            last,
+            fence,
+            decided_by: match &terms.marker {
+                Marker::Manifest => None,
+                Marker::Output { name, .. } => Some(name.clone()),
+            },
+            compression: terms.compression,
+            candidates: Vec::new(),
+            passed_over: Vec::new(),
+            set_aside: Vec::new(),
             compacted: None,
+            compacting: false,
+            prepared: 0,
             storage,
         };
-        journal.check_plan()?;
+        journal.recover(&terms.marker)?;
+        journal.check_plan(plan, terms.accept_change)?;
         Ok(journal)
     }
 
-    fn check_plan(&self) -> Result<()> {
-        let Some(last) = &self.last else { return Ok(()) };
-        if last.fingerprint == self.fingerprint {
-            return Ok(());
+    fn recover(&mut self, marker: &Marker) -> Result<()> {
+        let storage = &*self.storage;
+        let manifests = inspect::manifests(storage)?;
+        let prepared = inspect::prepared(storage)?;
+        match recovery::decide(manifests, prepared, marker) {
+            Decision::From { candidates, damaged } => {
+                let say = |name: &String| format!("{name} is damaged: its hash does not fit");
+                self.passed_over = damaged.iter().map(say).collect();
+                (self.candidates, self.set_aside) = (candidates, damaged);
+            }
+            Decision::Confirm { kept, prepared } => {
+                let bytes = storage.read(&prepared).map_err(|e| write_failed(storage, e))?;
+                let name = manifest::file_name(kept.manifest.epoch);
+                storage.publish(&name, &bytes).map_err(|e| write_failed(storage, e))?;
+                self.candidates = vec![kept];
+            }
+            Decision::Stop(why) => {
+                return Err(Error::StateIo {
+                    what: format!("cannot go on from the checkpoints in {}", storage.location()),
+                    source: io::Error::new(io::ErrorKind::InvalidData, why),
+                });
+            }
         }
-        Err(Error::BadJob {
-            rendered: format!(
-                "the state in {} was written by another query (job \"{}\", epoch {})\n   = \
-                 go back to that query, or give this one a [checkpoint] path of its own",
-                self.storage.location(),
-                last.job,
-                last.epoch,
-            ),
-        })
+        Ok(())
     }
 
+    fn check_plan(&self, plan: &Plan, accepts: bool) -> Result<()> {
+        let Some(last) = self.last() else { return Ok(()) };
+        let changes = change::compare(last, plan);
+        let refused = changes.iter().any(|change| change.fate == change::Fate::Refused);
+        if changes.is_empty() || (accepts && !refused) {
+            return Ok(());
+        }
+        Err(Error::BadJob { rendered: change::refusal(&changes, last, &self.storage.location()) })
+    }
+
+    /// What the next epoch builds on.
     pub fn last(&self) -> Option<&Manifest> {
-        self.last.as_ref()
+        self.newest().map(|kept| &kept.manifest)
+    }
+
+    pub(crate) fn newest(&self) -> Option<&Kept> {
+        self.candidates.first()
+    }
+
+    /// Why newer checkpoints were passed over, none where the newest is used.
+    pub fn passed_over(&self) -> &[String] {
+        &self.passed_over
+    }
+
+    /// Names of the columns in state files.
+    pub fn columns(&self) -> &[String] {
+        &self.plan.columns
+    }
+
+    /// The source's place in the oldest checkpoint that is kept: what a recovery may ask for.
+    pub fn oldest_source(&self) -> Option<&serde_json::Value> {
+        let kept = self.candidates.len().min(MANIFESTS_KEPT);
+        self.candidates[..kept].last().map(|kept| &kept.manifest.source)
     }
 
     /// The files of the newest checkpoint in order: their partials, and the watermark by which the
@@ -107,34 +233,87 @@ impl Journal {
         &self,
         mut take: impl FnMut(&[RecordBatch], Option<i64>) -> Result<()>,
     ) -> Result<()> {
-        for file in self.last.iter().flat_map(|last| &last.files) {
+        for file in self.last().iter().flat_map(|last| &last.files) {
             take(&read_state(&*self.storage, file)?, file.watermark_us)?;
         }
+        Ok(())
+    }
+
+    /// The newest checkpoint cannot be restored: goes back to the one before. The outputs, when they
+    /// are opened, see whether that is allowed.
+    ///
+    /// Errors: the reason itself where there is none, or where an output has decided for this one.
+    pub(crate) fn pass_over(&mut self, reason: Error) -> Result<()> {
+        if self.candidates.len() < 2 || self.decided_by.is_some() {
+            return Err(reason);
+        }
+        let unusable = self.candidates.remove(0);
+        self.passed_over.push(reason.to_string());
+        self.set_aside.push(manifest::file_name(unusable.manifest.epoch));
         Ok(())
     }
 
     /// Writes what the epoch changed and publishes its manifest: the commit point.
     ///
     /// Errors: `StateIo`; the last checkpoint stays valid and the call may be repeated.
+    /// `Unavailable` where another process has taken over.
     pub fn commit(&mut self, facts: Facts, delta: &[RecordBatch]) -> Result<Committed> {
-        let mut files = self.last.as_ref().map_or(Vec::new(), |last| last.files.clone());
+        assert!(self.decided_by.is_none(), "an output decides: prepare, then confirm");
+        let manifest = self.write(facts, delta)?;
+        let bytes = manifest.to_bytes();
+        self.publish(manifest, &bytes)
+    }
+
+    /// Writes what the epoch changed and a manifest that waits for an output's transaction.
+    ///
+    /// Errors: as [`Journal::commit`].
+    pub fn prepare(&mut self, facts: Facts, delta: &[RecordBatch]) -> Result<Prepared> {
+        assert!(self.decided_by.is_some(), "the manifest decides: commit");
+        let manifest = self.write(facts, delta)?;
+        let (storage, bytes) = (&*self.storage, manifest.to_bytes());
+        fence::check(storage, self.fence)?;
+        let name = manifest::prepared_name(manifest.epoch, &self.attempt, self.prepared);
+        self.prepared += 1;
+        write_new(storage, &name, &bytes).map_err(|e| write_failed(storage, e))?;
+        Ok(Prepared { manifest, bytes, name })
+    }
+
+    /// The transaction that names a prepared checkpoint is committed: so is the checkpoint.
+    ///
+    /// Errors: as [`Journal::commit`]; the epoch is committed all the same, and the call is to be
+    /// repeated, by this run or by the next one's [`Journal::open_with`].
+    pub fn confirm(&mut self, prepared: &Prepared) -> Result<Committed> {
+        self.publish(prepared.manifest.clone(), &prepared.bytes)
+    }
+
+    /// The transaction was surely not committed.
+    pub fn abandon(&mut self, prepared: Prepared) {
+        // One that stays costs room until the next collection of garbage.
+        let _ = self.storage.remove(&prepared.name);
+    }
+
+    fn write(&mut self, facts: Facts, delta: &[RecordBatch]) -> Result<Manifest> {
+        fence::check(&*self.storage, self.fence)?;
+        self.make_way()?;
+        let mut files = self.last().map_or(Vec::new(), |last| last.files.clone());
         if let Some(Compacted { base, covers }) = &self.compacted {
             files.splice(..covers, [base.clone()]);
         }
         if delta.iter().any(|partial| partial.num_rows() > 0) {
-            let of = (StateKind::Delta, facts.epoch, facts.watermark_us);
-            files.push(write_state(&*self.storage, of, &self.attempt, delta)?);
+            let heading = Heading {
+                kind: StateKind::Delta,
+                epoch: facts.epoch,
+                watermark_us: facts.watermark_us,
+                attempt: &self.attempt,
+                columns: &self.plan.columns,
+                compression: self.compression,
+            };
+            files.push(write_state(&*self.storage, &heading, delta)?);
         }
-        let committed = self.publish(facts, files)?;
-        self.compacted = None;
-        Ok(committed)
-    }
-
-    fn publish(&mut self, facts: Facts, files: Vec<StateFile>) -> Result<Committed> {
-        let manifest = Manifest {
+        Ok(Manifest {
             format: manifest::FORMAT,
-            job: self.job.clone(),
-            fingerprint: self.fingerprint.clone(),
+            job: self.plan.job.clone(),
+            fingerprint: self.plan.fingerprint.clone(),
             epoch: facts.epoch,
             watermark_us: facts.watermark_us,
             event_time_max_us: facts.event_time_max_us,
@@ -144,84 +323,61 @@ impl Journal {
             sinks: facts.sinks,
             rows_out: facts.rows_out,
             files,
-        };
+            fence: self.fence,
+            attempt: self.attempt.clone(),
+            decided_by: self.decided_by.clone(),
+            parts: self.plan.parts.clone(),
+            table: self.plan.table.clone(),
+        })
+    }
+
+    /// Renames the manifests that were passed over: the outputs agreed, and their epochs come again.
+    fn make_way(&mut self) -> Result<()> {
+        let storage = &*self.storage;
+        for name in &self.set_aside {
+            let aside = format!("damaged-{}-{name}", self.attempt);
+            match storage.rename(name, &aside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(write_failed(storage, error));
+                }
+                _ => {}
+            }
+        }
+        self.set_aside.clear();
+        Ok(())
+    }
+
+    fn publish(&mut self, manifest: Manifest, bytes: &[u8]) -> Result<Committed> {
+        let storage = &*self.storage;
         let name = manifest::file_name(manifest.epoch);
-        write_durably(&*self.storage, &name, &manifest.to_bytes())
-            .map_err(|e| write_failed(&*self.storage, e))?;
-        let committed = Committed { epoch: manifest.epoch, manifest_hash: manifest.hash() };
-        self.last = Some(manifest);
+        fence::check(storage, self.fence)?;
+        storage.publish(&name, bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Error::Unavailable {
+                what: format!("another process has published {name} in {}", storage.location()),
+                fix: "start the job again: it goes on from that checkpoint".into(),
+            },
+            _ => write_failed(storage, error),
+        })?;
+        let kept = Kept { hash: manifest::identity(bytes), manifest };
+        let committed = kept.committed();
+        if self.compacted.take().is_some() {
+            self.compacting = false;
+        }
+        self.candidates.insert(0, kept);
+        self.candidates.truncate(MANIFESTS_KEPT);
         Ok(committed)
     }
 
-    /// Removes manifests beyond the two newest and the state files that no kept manifest names.
+    /// Removes manifests beyond the two newest and the files that no kept manifest names.
     ///
     /// What cannot be read or removed stays: an old file costs room, not correctness.
     pub fn collect_garbage(&self) {
-        let Ok(names) = self.storage.list("") else { return };
-        let mut epochs: Vec<u64> = names.iter().filter_map(|n| manifest::epoch_of(n)).collect();
-        epochs.sort_unstable_by(|a, b| b.cmp(a));
-        let mut needed = Vec::new();
-        for &epoch in epochs.iter().take(MANIFESTS_KEPT) {
-            let name = manifest::file_name(epoch);
-            let kept = self.storage.read(&name).ok().and_then(|b| Manifest::from_bytes(&b).ok());
-            let Some(kept) = kept else { return };
-            needed.extend(kept.files.into_iter().map(|file| file.name));
-            needed.push(name);
-        }
-        for name in names {
-            let ours = name.starts_with("manifest-")
-                || name.starts_with("delta-")
-                || name.starts_with("base-");
-            if ours && !needed.contains(&name) {
-                // Tried again after the next epoch.
-                let _ = self.storage.remove(&name);
-            }
+        let Some(last) = self.last() else { return };
+        if fence::check(&*self.storage, self.fence).is_ok() {
+            let unnamed = self.compacting.then_some(self.attempt.as_str());
+            inspect::collect(&*self.storage, MANIFESTS_KEPT, (last.epoch, self.fence), unnamed);
         }
     }
-}
-
-fn read_state(storage: &dyn Storage, file: &StateFile) -> Result<Vec<RecordBatch>> {
-    let failed = |source: io::Error| Error::StateIo {
-        what: format!("cannot restore {} from {}", file.name, storage.location()),
-        source,
-    };
-    let bytes = storage.read(&file.name).map_err(failed)?;
-    if bytes.len() as u64 != file.length || hash_text(&bytes) != file.xxh3 {
-        return Err(failed(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!(
-                "its {} bytes are not the {} that the manifest names; the file was changed or the \
-                 disk lost data: restore the directory from a copy, or remove it to begin anew",
-                bytes.len(),
-                file.length
-            ),
-        )));
-    }
-    ipc::read(bytes).map_err(failed)
-}
-
-fn write_state(
-    storage: &dyn Storage,
-    (kind, epoch, watermark_us): (StateKind, u64, Option<i64>),
-    attempt: &str,
-    partials: &[RecordBatch],
-) -> Result<StateFile> {
-    let bytes = ipc::write(partials).map_err(|e| write_failed(storage, e))?;
-    let word = match kind {
-        StateKind::Base => "base",
-        StateKind::Delta => "delta",
-    };
-    let name = format!("{word}-{epoch:012}-{attempt}.arrow");
-    write_durably(storage, &name, &bytes).map_err(|e| write_failed(storage, e))?;
-    Ok(StateFile {
-        kind,
-        epoch,
-        watermark_us,
-        rows: partials.iter().map(|partial| partial.num_rows() as u64).sum(),
-        length: bytes.len() as u64,
-        xxh3: hash_text(&bytes),
-        name,
-    })
 }
 
 fn write_failed(storage: &dyn Storage, source: io::Error) -> Error {
@@ -239,21 +395,4 @@ pub struct Facts {
     pub counters: Counters,
     pub sinks: BTreeMap<String, Staged>,
     pub rows_out: u64,
-}
-
-fn unusable(storage: &dyn Storage, name: &str, why: Unusable) -> Error {
-    let found = match why {
-        Unusable::Damaged => "it is damaged: its hash does not fit its text".to_string(),
-        Unusable::Newer { format } => {
-            format!("it has format {format}, this version reads formats up to {}", manifest::FORMAT)
-        }
-    };
-    Error::StateIo {
-        what: format!(
-            "cannot use {name} in {}: an older checkpoint must not be taken instead, as output of \
-             this one may be published",
-            storage.location()
-        ),
-        source: io::Error::new(io::ErrorKind::InvalidData, found),
-    }
 }

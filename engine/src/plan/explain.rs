@@ -11,8 +11,9 @@ use pelton_kernels::expr::{ArithmeticOp, CompareOp, Expr, ExprKind, Literal};
 use super::expr::Compiled;
 use super::functions::{arithmetic, window};
 use super::types::{is_integer, is_text, is_time, sql_name};
-use super::{Aggregate, Explode, ExplodeList, Groups, Plan, Shape};
+use super::{Aggregate, Explode, ExplodeList, GroupKey, Groups, Plan, Shape};
 use crate::batch::Encoding;
+use crate::checkpoint::manifest::Part;
 use crate::job::spec::{LateRule, OutputMode};
 
 /// The whole plan, from what is decoded to what leaves.
@@ -89,6 +90,49 @@ pub fn fingerprint(plan: &Plan) -> String {
         }
     }
     out
+}
+
+/// What the state depends on apart from its own columns, each in words (see `checkpoint::change`).
+pub fn state_parts(plan: &Plan) -> Vec<Part> {
+    let names = row_names(plan);
+    let watermark = plan.watermark.map_or("none".to_owned(), |watermark| {
+        let time = plan.event_time.map_or("", |index| &plan.input_names[index]);
+        format!("{time} - {}us", watermark.delay_us)
+    });
+    let filters = plan.filter_below.iter().chain(&plan.filter_above);
+    let mut rows: Vec<String> = filters.map(|filter| text(filter, &names)).collect();
+    if let Some(explode) = &plan.explode {
+        let filter = explode.filter.as_ref().map(|filter| text(filter, &names));
+        rows.push(format!(
+            "each of {} {}",
+            list_text(&explode.list, &names),
+            filter.unwrap_or_default()
+        ));
+    }
+    let rows = if rows.is_empty() { "all".to_owned() } else { rows.join(" and ") };
+    let keys = match &plan.shape {
+        Shape::Rows { .. } => "none, each row leaves".to_owned(),
+        Shape::Groups(groups) => {
+            let key = |key: &GroupKey| {
+                format!("{}: {}", text(&key.expr, &names), sql_name(key.expr.data_type()))
+            };
+            groups.keys.iter().map(key).collect::<Vec<_>>().join(", ")
+        }
+    };
+    let part = |name: &str, text| Part { name: name.to_owned(), text };
+    vec![
+        part("mode", mode(plan.mode).to_owned()),
+        part("watermark", watermark),
+        part("rows", rows),
+        part("keys", keys),
+    ]
+}
+
+/// The arguments of a plan's aggregates in words, by their index.
+pub fn argument_texts(plan: &Plan) -> Vec<String> {
+    let Shape::Groups(groups) = &plan.shape else { return Vec::new() };
+    let names = row_names(plan);
+    groups.arguments.iter().map(|argument| text(argument, &names)).collect()
 }
 
 fn row_names(plan: &Plan) -> Vec<String> {

@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use jiff::tz::TimeZone;
 
-use super::{Committed, Outcome, Restored, Sink, Staged};
+use super::{Committed, Decides, Outcome, Restored, Sink, Staged};
 use crate::error::{Error, Result};
 use crate::format::{json, show};
 use crate::job::spec::ConsoleStyle;
@@ -76,6 +76,10 @@ impl Console {
 const SEPARATOR: &[u8] = b", ";
 
 impl Sink for Console {
+    fn marker(&mut self) -> Result<Decides> {
+        Ok(Decides::Manifest)
+    }
+
     fn open(&mut self, _restored: Option<&Restored>) -> Result<Option<Committed>> {
         Ok(None)
     }

@@ -11,7 +11,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatc
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use super::file::FileSink;
-use super::{Committed, Outcome, Restored, Sink, Staged};
+use super::{Committed, Decides, Outcome, Restored, Sink, Staged};
 use crate::batch::DeadLetter;
 use crate::error::{Error, Result};
 use crate::format;
@@ -121,6 +121,10 @@ impl LetterPrinter {
 }
 
 impl Sink for LetterPrinter {
+    fn marker(&mut self) -> Result<Decides> {
+        Ok(Decides::Manifest)
+    }
+
     fn open(&mut self, _restored: Option<&Restored>) -> Result<Option<Committed>> {
         Ok(None)
     }

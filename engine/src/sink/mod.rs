@@ -6,10 +6,13 @@
 //! remembers it, and [`Sink::open`] gets it back. The manifest and the output so form one chain.
 //!
 //! ```text
-//! open ─▶ stage* ─▶ seal ─▶ (manifest published) ─▶ commit ─▶ stage* …
-//!           ▲  discard │ when the manifest was not published, or staging failed
-//!           └──────────┘ the same rows are staged again
+//! marker ─▶ open ─▶ stage* ─▶ seal ─▶ (manifest published) ─▶ commit ─▶ stage* …
+//!                     ▲  discard │ when the manifest was not published, or staging failed
+//!                     └──────────┘ the same rows are staged again
 //! ```
+//! An output that commits a transaction of its own ([`Decides::Output`]) is the commit point in
+//! the manifest's place: `seal`, then the manifest is *prepared*, then `commit` decides, then the
+//! manifest is published and the other outputs follow. At most one output of a job may decide.
 
 pub mod console;
 pub mod dead_letter;
@@ -25,6 +28,24 @@ use crate::error::Result;
 pub struct Committed {
     pub epoch: u64,
     pub manifest_hash: u128,
+}
+
+/// What says which epoch was the last one committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Marker {
+    /// The newest published manifest.
+    Manifest,
+    /// An output whose transaction is the commit point: the last checkpoint that it has committed.
+    Output { name: String, committed: Option<Committed> },
+}
+
+/// Of a sink: whose commit counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decides {
+    /// That of the manifest: the sink publishes after it.
+    Manifest,
+    /// Its own: the last checkpoint that its transactions have committed, where there is one.
+    Output(Option<Committed>),
 }
 
 /// What became of a commit.
@@ -52,9 +73,15 @@ pub struct Restored {
     pub staged: Staged,
 }
 
-/// An output. Calls come in the order `open`, then for each epoch `stage` (none, one or many
+/// An output. Calls come in the order `marker`, `open`, then for each epoch `stage` (none, one or many
 /// times), `seal` and `commit`.
 pub trait Sink: Send {
+    /// Fences every other process that writes to this output and tells whose commit counts. Asked
+    /// before anything is restored, and again when the outcome of a commit is unknown.
+    ///
+    /// Errors: `Unavailable` where the output cannot be reached.
+    fn marker(&mut self) -> Result<Decides>;
+
     /// Prepares the output, publishes what a crash left between the manifest and its publication,
     /// and removes what belongs to no committed epoch. Tells the last epoch that is visible,
     /// `None` where nothing is or where the output cannot know.

@@ -8,10 +8,11 @@ pub mod partition;
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{cast, filter_record_batch};
-use arrow::datatypes::TimestampMicrosecondType;
-use pelton_kernels::cpu::aggregate::GroupTable;
+use arrow::datatypes::{Field, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use pelton_kernels::cpu::aggregate::{Call, GroupTable};
 use pelton_kernels::cpu::keys::KeySpace;
 
 use crate::error::{Error, Result};
@@ -71,12 +72,15 @@ impl Closing {
 
 impl StateStore {
     pub fn new(groups: &Groups) -> Self {
-        let key_fields = groups.key_fields();
+        Self::of(&groups.key_fields(), &groups.calls(), Closing::of(groups))
+    }
+
+    pub fn of(key_fields: &[Field], calls: &[Call], closing: Closing) -> Self {
         let types: Vec<_> = key_fields.iter().map(|field| field.data_type().clone()).collect();
         StateStore {
             space: KeySpace::new(&types),
-            table: GroupTable::new(&key_fields, &groups.calls()),
-            closing: Closing::of(groups),
+            table: GroupTable::new(key_fields, calls),
+            closing,
             by_end: BTreeMap::new(),
             filed: Vec::new(),
             is_touched: Vec::new(),
@@ -85,18 +89,32 @@ impl StateStore {
         }
     }
 
-    /// As [`StateStore::merge`], from a state file, whose text keys are plain.
-    pub fn merge_file(&mut self, partial: &RecordBatch) -> Result<()> {
+    /// As [`StateStore::merge`], from a state file, whose text keys are plain. Keys are the first
+    /// columns; a state is found by its name among `names`, those of this store's columns in files.
+    /// A file of format 1 has them in their order.
+    pub fn merge_file(&mut self, partial: &RecordBatch, names: &[String]) -> Result<()> {
         let fields = self.table.schema().fields();
-        let columns = partial.columns().iter().zip(fields).map(|(column, field)| {
+        let of_old = partial.schema_ref().fields().iter().zip(fields);
+        let in_order = partial.num_columns() == fields.len()
+            && of_old.skip(self.space.types().len()).all(|(old, field)| old.name() == field.name());
+        let keys = self.space.types().len();
+        let columns = fields.iter().zip(names).enumerate().map(|(at, (field, name))| {
+            let column = match at < keys || in_order {
+                true => partial.columns().get(at),
+                false => partial.column_by_name(name),
+            };
+            let missing = || ArrowError::SchemaError(format!("it has no column {name:?}"));
+            let column = column.ok_or_else(missing)?;
             if column.data_type() == field.data_type() {
                 return Ok(column.clone());
             }
             cast(column, field.data_type())
         });
         let columns = columns.collect::<Result<Vec<ArrayRef>, _>>();
+        let rows = RecordBatchOptions::new().with_row_count(Some(partial.num_rows()));
+        let schema = self.table.schema().clone();
         let partial = columns
-            .and_then(|columns| RecordBatch::try_new(self.table.schema().clone(), columns))
+            .and_then(|columns| RecordBatch::try_new_with_options(schema, columns, &rows))
             .map_err(|error| Error::failed(format!("a state file has another form: {error}")))?;
         self.merge(&partial)
     }

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{StagedFile, Storage, check_dir, check_name};
+use super::{LogFile, LogStorage, StagedFile, Storage, check_dir, check_name, publish_by_link};
 
 /// The files below one directory.
 #[derive(Clone, Debug)]
@@ -44,6 +44,13 @@ impl Storage for LocalStorage {
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         fs::read(self.file(name)?)
+    }
+
+    fn publish(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        // link(2) refuses a name that is taken, rename(2) does not.
+        publish_by_link(self, (name, bytes), |staged, name| {
+            fs::hard_link(self.file(staged)?, self.file(name)?)
+        })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -100,6 +107,13 @@ fn create_durably(path: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
+impl LogStorage for LocalStorage {
+    fn create_log(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
+        let file = OpenOptions::new().write(true).create_new(true).open(self.file(name)?)?;
+        Ok(Box::new(LocalFile(file)))
+    }
+}
+
 struct LocalFile(File);
 
 impl Write for LocalFile {
@@ -115,5 +129,11 @@ impl Write for LocalFile {
 impl StagedFile for LocalFile {
     fn sync(self: Box<Self>) -> io::Result<()> {
         self.0.sync_all()
+    }
+}
+
+impl LogFile for LocalFile {
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_data()
     }
 }

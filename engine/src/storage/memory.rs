@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{StagedFile, Storage, check_dir, check_name, directory};
+use super::{
+    LogFile, LogStorage, StagedFile, Storage, check_dir, check_name, directory, publish_by_link,
+};
 
 /// What is left after [`MemoryStorage::crash`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +127,21 @@ impl MemoryStorage {
         Ok(())
     }
 
+    fn make(&self, name: &str) -> io::Result<MemoryFile> {
+        check_name(name)?;
+        let mut disk = self.disk();
+        disk.operate()?;
+        disk.check_parent(name)?;
+        if disk.live.contains_key(name) {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
+        let file = disk.next_file;
+        disk.next_file += 1;
+        disk.files.insert(file, Content::default());
+        disk.live.insert(name.to_owned(), file);
+        Ok(MemoryFile { disk: Arc::clone(&self.disk), file, life: disk.life })
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().expect("no holder of this lock panics")
     }
@@ -163,18 +180,7 @@ fn missing(name: &str) -> io::Error {
 
 impl Storage for MemoryStorage {
     fn create(&self, name: &str) -> io::Result<Box<dyn StagedFile>> {
-        check_name(name)?;
-        let mut disk = self.disk();
-        disk.operate()?;
-        disk.check_parent(name)?;
-        if disk.live.contains_key(name) {
-            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
-        }
-        let file = disk.next_file;
-        disk.next_file += 1;
-        disk.files.insert(file, Content::default());
-        disk.live.insert(name.to_owned(), file);
-        Ok(Box::new(MemoryFile { disk: Arc::clone(&self.disk), file, life: disk.life }))
+        Ok(Box::new(self.make(name)?))
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
@@ -183,6 +189,20 @@ impl Storage for MemoryStorage {
         disk.operate()?;
         let file = disk.find(name)?;
         Ok(disk.files[&file].live.clone())
+    }
+
+    fn publish(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        publish_by_link(self, (name, bytes), |staged, name| {
+            check_name(name)?;
+            let mut disk = self.disk();
+            disk.operate()?;
+            let file = disk.find(staged)?;
+            if disk.live.contains_key(name) {
+                return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+            }
+            disk.live.insert(name.to_owned(), file);
+            Ok(())
+        })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -290,8 +310,26 @@ impl Write for MemoryFile {
     }
 }
 
+impl LogStorage for MemoryStorage {
+    fn create_log(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
+        Ok(Box::new(self.make(name)?))
+    }
+}
+
 impl StagedFile for MemoryFile {
     fn sync(self: Box<Self>) -> io::Result<()> {
+        self.make_durable()
+    }
+}
+
+impl LogFile for MemoryFile {
+    fn sync(&mut self) -> io::Result<()> {
+        self.make_durable()
+    }
+}
+
+impl MemoryFile {
+    fn make_durable(&self) -> io::Result<()> {
         self.operate(|disk, file, allowed| {
             allowed?;
             let content = disk.files.get_mut(&file).expect("checked by operate");

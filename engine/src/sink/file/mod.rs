@@ -23,7 +23,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::dead_letter;
-use super::{Committed, Outcome, Restored, Sink, Staged};
+use super::{Committed, Decides, Outcome, Restored, Sink, Staged};
 use crate::error::{Error, Result};
 use crate::job::spec::FileFormat;
 use crate::storage::{LocalStorage, Storage, write_durably};
@@ -226,6 +226,10 @@ impl FileSink {
 }
 
 impl Sink for FileSink {
+    fn marker(&mut self) -> Result<Decides> {
+        Ok(Decides::Manifest)
+    }
+
     fn open(&mut self, restored: Option<&Restored>) -> Result<Option<Committed>> {
         self.prepare()
             .map_err(|error| not_writable(Path::new(&self.storage.location()), &error))?;

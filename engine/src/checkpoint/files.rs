@@ -1,0 +1,81 @@
+//! State files: written under names of their attempt, read back only whole.
+
+use std::io;
+
+use arrow::array::RecordBatch;
+
+use super::ipc::{self, Compression};
+use super::manifest::{StateFile, StateKind, hash_text};
+use crate::error::{Error, Result};
+use crate::storage::{Storage, write_new};
+
+/// What a state file is, beside its rows.
+pub(super) struct Heading<'a> {
+    pub kind: StateKind,
+    pub epoch: u64,
+    pub watermark_us: Option<i64>,
+    pub attempt: &'a str,
+    /// Names of the columns in the file.
+    pub columns: &'a [String],
+    pub compression: Compression,
+}
+
+/// The rows of a state file.
+///
+/// Errors: `StateIo` where it is missing, or not what the manifest says of it.
+pub fn read_state(storage: &dyn Storage, file: &StateFile) -> Result<Vec<RecordBatch>> {
+    ipc::read(read_whole(storage, file)?).map_err(|source| cannot_restore(storage, file, source))
+}
+
+/// Compares a file with what the manifest says of it. Errors: as [`read_state`].
+pub fn verify_state(storage: &dyn Storage, file: &StateFile) -> Result<()> {
+    let rows = read_state(storage, file)?.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+    if rows == file.rows {
+        return Ok(());
+    }
+    let what = format!("it has {rows} rows, the manifest says {}", file.rows);
+    let source = io::Error::new(io::ErrorKind::InvalidData, what);
+    Err(cannot_restore(storage, file, source))
+}
+
+fn read_whole(storage: &dyn Storage, file: &StateFile) -> Result<Vec<u8>> {
+    let bytes = storage.read(&file.name).map_err(|source| cannot_restore(storage, file, source))?;
+    if bytes.len() as u64 == file.length && hash_text(&bytes) == file.xxh3 {
+        return Ok(bytes);
+    }
+    let what = format!(
+        "its {} bytes are not the {} that the manifest names; the file was changed or the disk lost \
+         data: restore the directory from a copy, or remove it to begin anew",
+        bytes.len(),
+        file.length
+    );
+    Err(cannot_restore(storage, file, io::Error::new(io::ErrorKind::InvalidData, what)))
+}
+
+fn cannot_restore(storage: &dyn Storage, file: &StateFile, source: io::Error) -> Error {
+    let what = format!("cannot restore {} from {}", file.name, storage.location());
+    Error::StateIo { what, source }
+}
+
+/// Writes partials under a name that no other attempt has. Nobody reads it before a manifest names
+/// it, so it is written where it stays.
+pub(super) fn write_state(
+    storage: &dyn Storage,
+    heading: &Heading,
+    partials: &[RecordBatch],
+) -> Result<StateFile> {
+    let Heading { kind, epoch, watermark_us, attempt, .. } = *heading;
+    let failed = |source| super::write_failed(storage, source);
+    let bytes = ipc::write(heading, partials).map_err(failed)?;
+    let name = format!("{}-{epoch:012}-{attempt}.arrow", kind.word());
+    write_new(storage, &name, &bytes).map_err(failed)?;
+    Ok(StateFile {
+        kind,
+        epoch,
+        watermark_us,
+        rows: partials.iter().map(|partial| partial.num_rows() as u64).sum(),
+        length: bytes.len() as u64,
+        xxh3: hash_text(&bytes),
+        name,
+    })
+}

@@ -1,0 +1,216 @@
+//! The state as a table: what a manifest says of keys and aggregates, so that anybody can read them
+//! without the job.
+//!
+//! The files hold mergeable states; a value is read from a group's states once all files are merged.
+//! This module knows how, for one table of groups; it reads no file.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
+use pelton_kernels::cpu::aggregate::{AggregateFunction, AggregateSpec, Call, partial_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::columns::plain_column;
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Shape, explain};
+use crate::state::{Closing, StateStore};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StateTable {
+    /// Name and type of each group key.
+    pub keys: Vec<(String, String)>,
+    /// The key that is a window's start, and the window's size.
+    pub window: Option<(usize, i64)>,
+    /// The key that is the event time itself.
+    pub event_time_key: Option<usize>,
+    pub values: Vec<Value>,
+    /// Names of the columns in the files: the keys, then the states.
+    pub columns: Vec<String>,
+}
+
+/// An aggregate: what the kernels must know of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Value {
+    pub name: String,
+    pub function: String,
+    pub argument: Option<usize>,
+    pub filter: Option<usize>,
+    pub input: Option<String>,
+    pub output: String,
+}
+
+/// Every function by the name that manifests give it.
+const FUNCTIONS: [(&str, AggregateFunction); 19] = {
+    use AggregateFunction::*;
+    [
+        ("count_rows", CountRows),
+        ("count", Count),
+        ("sum", Sum),
+        ("avg", Avg),
+        ("min", Min),
+        ("max", Max),
+        ("var_samp", VarianceSample),
+        ("var_pop", VariancePopulation),
+        ("stddev_samp", StddevSample),
+        ("stddev_pop", StddevPopulation),
+        ("first", First { ignore_nulls: false }),
+        ("first_ignore_nulls", First { ignore_nulls: true }),
+        ("last", Last { ignore_nulls: false }),
+        ("last_ignore_nulls", Last { ignore_nulls: true }),
+        ("bool_and", BoolAnd),
+        ("bool_or", BoolOr),
+        ("bit_and", BitAnd),
+        ("bit_or", BitOr),
+        ("bit_xor", BitXor),
+    ]
+};
+
+impl StateTable {
+    /// Of a plan's groups; none where it keeps none.
+    pub fn of(plan: &Plan) -> Option<StateTable> {
+        let Shape::Groups(groups) = &plan.shape else { return None };
+        let value = |call: Call| {
+            let named = FUNCTIONS.iter().find(|(_, function)| *function == call.spec.function);
+            Value {
+                name: call.spec.name,
+                function: named.expect("the table has every function").0.to_owned(),
+                argument: call.argument,
+                filter: call.filter,
+                input: call.spec.input.map(|input| input.to_string()),
+                output: call.spec.output.to_string(),
+            }
+        };
+        let keys = groups.key_fields();
+        Some(StateTable {
+            keys: keys.iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect(),
+            window: groups.window.map(|window| (window.key, window.size_us)),
+            event_time_key: groups.event_time_key,
+            values: groups.calls().into_iter().map(value).collect(),
+            columns: columns(plan),
+        })
+    }
+
+    /// An empty table for the partials of the files.
+    pub fn store(&self) -> Result<StateStore> {
+        let closing = match (self.window, self.event_time_key) {
+            (Some((key, size_us)), _) => Closing::Window { key, size_us },
+            (None, Some(key)) => Closing::EventTime { key },
+            (None, None) => Closing::Never,
+        };
+        Ok(StateStore::of(&self.key_fields()?, &self.calls()?, closing))
+    }
+
+    fn key_fields(&self) -> Result<Vec<Field>> {
+        let field = |(name, text): &(String, String)| Ok(Field::new(name, data_type(text)?, true));
+        self.keys.iter().map(field).collect()
+    }
+
+    fn calls(&self) -> Result<Vec<Call>> {
+        let call = |value: &Value| {
+            let known = FUNCTIONS.iter().find(|(name, _)| *name == value.function);
+            let (_, function) = known.ok_or_else(|| unknown("aggregate", &value.function))?;
+            let spec = AggregateSpec {
+                function: *function,
+                input: value.input.as_deref().map(data_type).transpose()?,
+                output: data_type(&value.output)?,
+                name: value.name.clone(),
+            };
+            Ok(Call { spec, argument: value.argument, filter: value.filter })
+        };
+        self.values.iter().map(call).collect()
+    }
+
+    /// Names and types of the readable columns: a window as its start and its end.
+    pub fn schema(&self) -> Result<SchemaRef> {
+        let mut fields = Vec::new();
+        for (at, field) in self.key_fields()?.into_iter().enumerate() {
+            if self.window.is_some_and(|(key, _)| key == at) {
+                fields.push(Field::new("window_start", field.data_type().clone(), true));
+                fields.push(Field::new("window_end", field.data_type().clone(), true));
+            } else {
+                fields.push(field);
+            }
+        }
+        for value in &self.values {
+            fields.push(Field::new(&value.name, data_type(&value.output)?, true));
+        }
+        Ok(Arc::new(Schema::new(fields)))
+    }
+
+    /// All groups of a store, keys and values, in no order.
+    pub fn rows(&self, store: &StateStore) -> Result<RecordBatch> {
+        let groups = store.all();
+        let mut columns = Vec::new();
+        for (at, column) in store.rows(&groups)?.into_iter().enumerate() {
+            columns.push(column);
+            if let Some((key, size_us)) = self.window.filter(|(key, _)| *key == at) {
+                columns.push(shifted(&columns[key], size_us));
+            }
+        }
+        let columns = columns.iter().map(plain_column).collect::<Result<Vec<_>, _>>();
+        let options = RecordBatchOptions::new().with_row_count(Some(groups.len()));
+        let schema = self.schema()?;
+        columns
+            .and_then(|columns| RecordBatch::try_new_with_options(schema, columns, &options))
+            .map_err(|error| Error::failed(format!("the state as a table: {error}")))
+    }
+}
+
+fn shifted(starts: &ArrayRef, by_us: i64) -> ArrayRef {
+    let starts = starts.as_primitive::<TimestampMicrosecondType>();
+    let ends = starts.iter().map(|start| start.map(|start| start.saturating_add(by_us)));
+    let ends = ends.collect::<TimestampMicrosecondArray>();
+    Arc::new(ends.with_data_type(starts.data_type().clone()))
+}
+
+fn data_type(text: &str) -> Result<DataType> {
+    text.parse().map_err(|_| unknown("type", text))
+}
+
+fn unknown(what: &str, text: &str) -> Error {
+    Error::StateIo {
+        what: "cannot read the state as a table".into(),
+        source: std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            format!("this version knows no {what} {text:?}"),
+        ),
+    }
+}
+
+/// The columns of a plan's state files: keys by their names, states by what they are of.
+pub fn columns(plan: &Plan) -> Vec<String> {
+    let Shape::Groups(groups) = &plan.shape else { return Vec::new() };
+    let arguments = explain::argument_texts(plan);
+    let mut names: Vec<String> = Vec::new();
+    for field in partial_schema(&groups.key_fields(), &groups.calls()).fields() {
+        let name = with_arguments(field.name(), &arguments);
+        let copies = names.iter().filter(|known| **known == name).count();
+        // A key may bear the name of a state.
+        names.push(if copies == 0 { name } else { format!("{name} ({})", copies + 1) });
+    }
+    names
+}
+
+/// `sum #0 where #1` in words: `sum temperature where status <> 0`.
+fn with_arguments(name: &str, arguments: &[String]) -> String {
+    let mut parts = name.split('#');
+    let mut words = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        match part[..digits].parse().ok().and_then(|index: usize| arguments.get(index)) {
+            Some(argument) => words.push_str(argument),
+            None => write_number(&mut words, &part[..digits]),
+        }
+        words.push_str(&part[digits..]);
+    }
+    words
+}
+
+/// A `#` that is none of ours, as in a key's name.
+fn write_number(words: &mut String, digits: &str) {
+    words.push('#');
+    words.push_str(digits);
+}

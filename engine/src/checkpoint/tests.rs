@@ -1,0 +1,294 @@
+//! Checkpoints over a disk on which anything may have changed, and over one that two runs share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::*;
+use crate::epoch::{EpochInput, Epochs, Restored, Task, Workers};
+use crate::job::spec::{OnError, OutputMode};
+use crate::pipeline::tests::{Row, plan, push};
+use crate::pipeline::{EventClock, Pipeline};
+use crate::storage::MemoryStorage;
+
+struct OneByOne;
+
+impl Workers for OneByOne {
+    fn run(&self, tasks: Vec<Task<'_>>) {
+        tasks.into_iter().for_each(|task| task());
+    }
+}
+
+/// A run over a disk: rows go in, a window of ten milliseconds at a time.
+struct Run {
+    epochs: Epochs,
+    pipeline: Pipeline,
+    restored: Option<Restored>,
+}
+
+fn open(disk: &MemoryStorage, plan: &Arc<Plan>, attempt: &str, marker: Marker) -> Result<Run> {
+    let terms = Terms { marker, ..Terms::default() };
+    let storage = Arc::new(disk.clone());
+    let journal = Journal::open_with(storage, "job", plan, attempt.into(), &terms)?;
+    let (epochs, restored) = Epochs::open(plan.clone(), 1, Some(journal), None)?;
+    let pipeline = Pipeline::new(plan.clone(), OnError::Skip);
+    Ok(Run { epochs, pipeline, restored })
+}
+
+fn update() -> Arc<Plan> {
+    // Windows stay open for a second: everything is in the state.
+    plan(1_000_000, OutputMode::Update)
+}
+
+fn rows(epoch: u64) -> Vec<Row> {
+    let row = |i: i64| Row {
+        time: Some(epoch as i64 * 3_000 + i * 700),
+        device: (i % 3) as u8,
+        status: Some(1),
+        value: i as i32,
+        bad: 9,
+    };
+    (0..6).map(row).collect()
+}
+
+impl Run {
+    fn finish(&mut self) -> crate::epoch::Finished {
+        let epoch = self.epochs.next();
+        let clock = self.epochs.event_time_max();
+        self.pipeline.open(0, EventClock::Known(clock));
+        push(&mut self.pipeline, &rows(epoch), 0);
+        let segment = self.pipeline.close();
+        let event_time_max = segment.summary.event_time_max.max(clock);
+        self.pipeline.keep(segment, 0).expect("good rows");
+        let input = EpochInput {
+            cores: vec![self.pipeline.barrier()],
+            event_time_max,
+            source: epoch.into(),
+            ended: false,
+        };
+        self.epochs.finish(input, &OneByOne).expect("good rows")
+    }
+
+    fn epoch(&mut self) -> Result<Committed> {
+        let finished = self.finish();
+        let committed = self.epochs.commit(&finished, BTreeMap::new())?;
+        self.epochs.journal().expect("it has one").collect_garbage();
+        Ok(committed)
+    }
+
+    fn restored_epoch(&self) -> Option<u64> {
+        self.restored.as_ref().map(|restored| restored.committed.epoch)
+    }
+}
+
+fn names(disk: &MemoryStorage, prefix: &str) -> Vec<String> {
+    let names = disk.list("").expect("the root is there");
+    names.into_iter().filter(|name| name.starts_with(prefix)).collect()
+}
+
+/// The state of a directory's newest checkpoint, as text.
+fn state(disk: &MemoryStorage, epoch: Option<u64>) -> String {
+    let kept = inspect::find(disk, epoch).expect("there is one");
+    let store = inspect::state(disk, &kept.manifest).expect("it is whole");
+    let rows = kept.manifest.table.as_ref().expect("it has groups").rows(&store).expect("values");
+    let mut lines: Vec<String> = arrow::util::pretty::pretty_format_batches(&[rows])
+        .expect("all types print")
+        .to_string()
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    lines.sort();
+    lines.join("\n")
+}
+
+#[test]
+fn f51_no_flipped_bit_of_any_file_is_taken_for_state() {
+    let (plan, disk) = (update(), MemoryStorage::new());
+    let mut run = open(&disk, &plan, "1", Marker::Manifest).expect("an empty disk");
+    (0..3).for_each(|_| _ = run.epoch().expect("nothing fails"));
+    let right: BTreeMap<u64, String> =
+        [1, 2].map(|epoch| (epoch, state(&disk, Some(epoch)))).into();
+    let mut went_back = 0;
+    let mut stopped = 0;
+    for name in disk.list("").expect("the root is there") {
+        let length = disk.read(&name).expect("it was listed").len();
+        for byte in (0..length).step_by(3) {
+            disk.flip_bit(&name, byte, (byte % 8) as u8).expect("it is that long");
+            match open(&disk, &plan, "2", Marker::Manifest) {
+                Ok(run) => {
+                    let epoch = run.restored_epoch().expect("one of two is whole");
+                    let digest = {
+                        let kept = inspect::find(&disk, Some(epoch)).expect("it was restored");
+                        assert!(inspect::faults(&disk, &kept.manifest).is_empty());
+                        state(&disk, Some(epoch))
+                    };
+                    assert_eq!(digest, right[&epoch], "{name} byte {byte}");
+                    went_back += u64::from(epoch == 1);
+                }
+                Err(error) => {
+                    assert_eq!(error.exit_code(), 74, "{name} byte {byte}: {error}");
+                    assert!(error.to_string().contains(&name), "{name}: {error}");
+                    stopped += 1;
+                }
+            }
+            disk.flip_bit(&name, byte, (byte % 8) as u8).expect("it is that long");
+            for fence in names(&disk, "fence-").iter().skip(1) {
+                disk.remove(fence).expect("it was listed");
+            }
+        }
+    }
+    // The newest manifest and delta have an older one behind them; what both name has not.
+    assert!(went_back > 200 && stopped > 200, "{went_back} times back, {stopped} times stopped");
+}
+
+#[test]
+fn f52_missing_and_truncated_files_are_seen_and_the_older_checkpoint_is_used() {
+    let plan = update();
+    for damage in ["missing", "truncated", "foreign"] {
+        for kind in ["manifest", "delta"] {
+            let disk = MemoryStorage::new();
+            let mut run = open(&disk, &plan, "1", Marker::Manifest).expect("an empty disk");
+            (0..3).for_each(|_| _ = run.epoch().expect("nothing fails"));
+            let before = state(&disk, Some(1));
+            let name = names(&disk, kind).pop().expect("there are some");
+            let mut bytes = disk.read(&name).expect("it was listed");
+            let other = names(&disk, kind).swap_remove(0);
+            disk.remove(&name).expect("it was listed");
+            match damage {
+                "truncated" => bytes.truncate(bytes.len() / 2),
+                "foreign" => bytes = disk.read(&other).expect("it was listed"),
+                _ => bytes.clear(),
+            }
+            if damage != "missing" {
+                write_new(&disk, &name, &bytes).expect("nothing fails");
+            }
+            let mut run = open(&disk, &plan, "2", Marker::Manifest).expect("epoch 1 is whole");
+            assert_eq!(run.restored_epoch(), Some(1), "{damage} {kind}");
+            let is_told = !run.restored.as_ref().expect("restored").passed_over.is_empty();
+            // Nobody can know of a manifest that is not there.
+            assert_eq!(is_told, (damage, kind) != ("missing", "manifest"), "{damage} {kind}");
+            assert_eq!(state(&disk, Some(1)), before);
+            // Its epoch comes again, under the name of the damaged one.
+            assert_eq!(run.epoch().expect("the name is free").epoch, 2);
+            let again = open(&disk, &plan, "3", Marker::Manifest).expect("whole");
+            assert_eq!(again.restored_epoch(), Some(2), "{damage} {kind}");
+        }
+    }
+}
+
+#[test]
+fn f21_a_zombie_publishes_nothing_once_another_run_has_taken_over() {
+    let (plan, disk) = (update(), MemoryStorage::new());
+    let mut first = open(&disk, &plan, "1", Marker::Manifest).expect("an empty disk");
+    first.epoch().expect("nobody else is there");
+    let mut second = open(&disk, &plan, "2", Marker::Manifest).expect("the first is a zombie");
+    let before = disk.list("").expect("the root is there");
+    let error = first.epoch().expect_err("it was fenced");
+    assert_eq!(error.exit_code(), 69, "{error}");
+    assert!(error.to_string().contains("taken over"), "{error}");
+    assert_eq!(disk.list("").expect("the root is there"), before, "a zombie touches nothing");
+    first.epochs.journal().expect("it has one").collect_garbage();
+    assert_eq!(disk.list("").expect("the root is there"), before, "nor does it clean up");
+    assert_eq!(second.epoch().expect("it owns the directory").epoch, 1);
+}
+
+/// The zombie looked at the fences just before the other run came.
+#[test]
+fn f21_one_epoch_is_published_once_even_if_both_runs_believe_to_own_it() {
+    let (plan, disk) = (update(), MemoryStorage::new());
+    let mut first = open(&disk, &plan, "1", Marker::Manifest).expect("an empty disk");
+    let mut second = open(&disk, &plan, "2", Marker::Manifest).expect("an empty disk");
+    // As if the first had come after the second, and the second had not seen it.
+    first.epochs.journal().expect("it has one").fence = 9;
+    first.epoch().expect("it owns the directory");
+    let error = second.epoch().expect_err("epoch 0 is there");
+    assert!(error.to_string().contains("another process has published"), "{error}");
+    let third = open(&disk, &plan, "3", Marker::Manifest).expect("whole");
+    assert_eq!(third.restored_epoch(), Some(0));
+}
+
+#[test]
+fn an_outputs_commit_decides_which_prepared_checkpoint_counts() {
+    let plan = update();
+    let marker = |committed| Marker::Output { name: "out".into(), committed };
+    for commits in [false, true] {
+        let disk = MemoryStorage::new();
+        let mut run = open(&disk, &plan, "1", marker(None)).expect("an empty disk");
+        let finished = run.finish();
+        let prepared = run.epochs.prepare(&finished, BTreeMap::new()).expect("nothing fails");
+        let committed = run.epochs.confirm(&prepared).expect("nothing fails");
+        assert_eq!(committed, prepared.committed());
+        let finished = run.finish();
+        let prepared = run.epochs.prepare(&finished, BTreeMap::new()).expect("nothing fails");
+        // Killed before it knew the outcome; the output knows.
+        let last = if commits { prepared.committed() } else { committed };
+        let run = open(&disk, &plan, "2", marker(Some(last.clone()))).expect("it is prepared");
+        assert_eq!(run.restored.expect("restored").committed, last);
+        assert_eq!(names(&disk, "manifest").len(), 1 + usize::from(commits));
+        // The output has committed something that is not here.
+        let foreign = Committed { epoch: 5, manifest_hash: 7 };
+        let error = open(&disk, &plan, "3", marker(Some(foreign))).err().expect("nothing fits");
+        assert_eq!(error.exit_code(), 74);
+    }
+}
+
+#[test]
+fn f52_a_base_in_the_making_is_not_collected_and_stands_for_its_deltas() {
+    let (plan, disk) = (update(), MemoryStorage::new());
+    let mut run = open(&disk, &plan, "1", Marker::Manifest).expect("an empty disk");
+    let mut work = None;
+    while work.is_none() {
+        run.epoch().expect("nothing fails");
+        assert!(run.epochs.next() < 100, "a base is due after 64 deltas");
+        work = run.epochs.journal().expect("it has one").compaction(&plan);
+    }
+    assert!(run.epochs.journal().expect("it has one").compaction(&plan).is_none(), "one at a time");
+    let base = work.expect("it is due").run().expect("nothing fails");
+    // It ended while an epoch was on its way, whose collection of garbage comes first.
+    run.epoch().expect("nothing fails");
+    run.epochs.journal().expect("it has one").adopt(base);
+    for _ in 0..3 {
+        run.epoch().expect("nothing fails");
+    }
+    let kept = inspect::find(&disk, None).expect("whole").manifest;
+    assert_eq!(kept.files[0].kind, StateKind::Base);
+    assert_eq!(kept.files.len(), 5, "{:?}", kept.files);
+    assert!(inspect::faults(&disk, &kept).is_empty());
+    // Two manifests, and nothing that neither names: files, manifests, fence.
+    assert_eq!(disk.list("").expect("the root is there").len(), 5 + 2 + 1);
+    let plain = MemoryStorage::new();
+    let mut quiet = open(&plain, &plan, "1", Marker::Manifest).expect("an empty disk");
+    for _ in 0..=kept.epoch {
+        quiet.epoch().expect("nothing fails");
+        // Never compacted.
+        quiet.epochs.journal().expect("it has one").give_up_compaction();
+    }
+    assert_eq!(state(&disk, None), state(&plain, None), "the same merge");
+}
+
+#[test]
+fn f57_a_state_file_of_a_newer_format_is_refused_by_name() {
+    let (plan, disk) = (update(), MemoryStorage::new());
+    let mut run = open(&disk, &plan, "1", Marker::Manifest).expect("an empty disk");
+    run.epoch().expect("nothing fails");
+    let kept = inspect::find(&disk, None).expect("whole").manifest;
+    let newer = Manifest { format: manifest::FORMAT + 1, epoch: 7, ..kept };
+    write_new(&disk, &manifest::file_name(7), &newer.to_bytes()).expect("nothing fails");
+    let error = open(&disk, &plan, "2", Marker::Manifest).err().expect("it is newer");
+    assert_eq!(error.exit_code(), 74);
+    assert!(error.to_string().contains("has format 3"), "{error}");
+}
+
+#[test]
+fn an_epoch_can_be_dropped_if_it_is_not_the_newest() {
+    let (plan, disk) = (update(), MemoryStorage::new());
+    let mut run = open(&disk, &plan, "1", Marker::Manifest).expect("an empty disk");
+    (0..3).for_each(|_| _ = run.epoch().expect("nothing fails"));
+    assert!(inspect::drop_epoch(&disk, 2).is_err(), "the newest");
+    assert!(inspect::drop_epoch(&disk, 0).is_err(), "collected long ago");
+    let gone = inspect::drop_epoch(&disk, 1).expect("it is the older");
+    assert_eq!(gone, [manifest::file_name(1)], "its deltas are named by the newest");
+    assert!(inspect::drop_epoch(&disk, 2).is_err(), "the last one");
+    assert!(
+        inspect::faults(&disk, &inspect::find(&disk, None).expect("there").manifest).is_empty()
+    );
+}

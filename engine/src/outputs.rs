@@ -1,0 +1,274 @@
+//! The outputs of a job and the protocol that commits an epoch to all of them.
+//!
+//! ```text
+//! the manifest decides:  stage, seal ─▶ manifest published ─▶ commit everywhere
+//! an output decides:     stage, seal ─▶ manifest prepared ─▶ its commit ─▶ manifest published ─▶ the others
+//! ```
+//! Invariant: what leaves is committed once. An output that decides and answers `Not` gets the same
+//! rows again, in a new attempt; one that answers `Unknown` is asked for its marker before anything
+//! else; after `Fenced` nothing more is touched. No clock: how long to wait for room on a full disk
+//! is the caller's [`Patience`].
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+
+use arrow::array::RecordBatch;
+
+use crate::checkpoint::Prepared;
+use crate::epoch::{Epochs, Finished, Restored};
+use crate::error::{Error, Result};
+use crate::job::spec::SinkOf;
+use crate::sink::dead_letter::{dead_letter_schema, dead_letters};
+use crate::sink::{self, Committed, Decides, Marker, Outcome, Sink, Staged};
+
+/// What to do while there is no room.
+pub trait Patience {
+    /// Waits a while and says whether to try again; `first`: it is the first time for this.
+    fn wait(&self, what: &str, error: &Error, first: bool) -> bool;
+
+    /// There is room again.
+    fn over(&self, what: &str);
+}
+
+/// Repeats `attempt` as long as it fails for want of room and patience lasts.
+///
+/// Errors: any other error at once.
+pub fn patiently<T>(
+    patience: &dyn Patience,
+    what: &str,
+    mut attempt: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    let mut paused = false;
+    loop {
+        match attempt() {
+            Err(error) if wants_room(&error) && patience.wait(what, &error, !paused) => {
+                paused = true;
+            }
+            result => {
+                if paused && result.is_ok() {
+                    patience.over(what);
+                }
+                return result;
+            }
+        }
+    }
+}
+
+fn wants_room(error: &Error) -> bool {
+    match error {
+        Error::StateIo { source, .. } => {
+            matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+        }
+        _ => false,
+    }
+}
+
+/// A sink of a job: its name in the job file, and which rows it takes.
+pub struct Output {
+    pub name: String,
+    pub of: SinkOf,
+    pub sink: Box<dyn Sink>,
+}
+
+pub struct Outputs {
+    outputs: Vec<Output>,
+    /// The one whose transaction is the commit point.
+    decides: Option<usize>,
+    /// Rows of the running epoch were staged before its end.
+    has_parts: bool,
+}
+
+impl Outputs {
+    pub fn new(outputs: Vec<Output>) -> Outputs {
+        Outputs { outputs, decides: None, has_parts: false }
+    }
+
+    /// Asks every output whose commit counts; the journal is opened with the answer.
+    ///
+    /// Errors: those of the sinks; `BadJob` where two outputs would decide.
+    pub fn marker(&mut self) -> Result<Marker> {
+        let mut marker = Marker::Manifest;
+        for (at, Output { name, sink, .. }) in self.outputs.iter_mut().enumerate() {
+            let Decides::Output(committed) = sink.marker()? else { continue };
+            if let Marker::Output { name: other, .. } = &marker {
+                return Err(Error::BadJob {
+                    rendered: format!(
+                        "the outputs \"{other}\" and \"{name}\" each commit transactions of their \
+                         own, and an epoch has one commit point\n   = let one of them take the rows"
+                    ),
+                });
+            }
+            self.decides = Some(at);
+            marker = Marker::Output { name: name.clone(), committed };
+        }
+        Ok(marker)
+    }
+
+    /// Opens every output at the checkpoint that the job goes on from.
+    ///
+    /// Errors: those of the sinks; `StateIo` where newer checkpoints cannot be read and an output
+    /// is ahead of the older one that was restored.
+    pub fn open(&mut self, restored: Option<&Restored>) -> Result<()> {
+        for Output { name, sink, .. } in &mut self.outputs {
+            let at = restored.map(|restored| sink::Restored {
+                checkpoint: restored.committed.clone(),
+                staged: restored.sinks.get(name).cloned().unwrap_or_default(),
+            });
+            sink.open(at.as_ref()).map_err(|error| match restored {
+                Some(restored) if !restored.passed_over.is_empty() => ahead(name, restored, &error),
+                _ => error,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Hands the first rows of an epoch over while it goes on.
+    ///
+    /// Errors: those of the sinks. A full disk is not waited for here: a sink that lost rows must get
+    /// the epoch from its beginning, and nobody holds these rows any more; the job ends, and a
+    /// restart reads them again.
+    pub fn stage_part(&mut self, epoch: u64, rows: &RecordBatch) -> Result<()> {
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        self.has_parts = true;
+        let takers = self.outputs.iter_mut().filter(|output| output.of == SinkOf::Rows);
+        takers.map(|output| &mut output.sink).try_for_each(|sink| sink.stage(epoch, rows))
+    }
+
+    /// Hands an epoch's rows to the sinks and makes them durable there, not yet visible; waits where
+    /// an output has no room. What the manifest must keep, by the sink's name.
+    pub fn stage(
+        &mut self,
+        finished: &Finished,
+        patience: &dyn Patience,
+    ) -> Result<BTreeMap<String, Staged>> {
+        let all = 0..self.outputs.len();
+        all.map(|at| Ok((self.outputs[at].name.clone(), self.stage_one(at, finished, patience)?)))
+            .collect()
+    }
+
+    fn stage_one(
+        &mut self,
+        at: usize,
+        finished: &Finished,
+        patience: &dyn Patience,
+    ) -> Result<Staged> {
+        let has_parts = self.has_parts;
+        let Output { name, of, sink } = &mut self.outputs[at];
+        let letters;
+        let rows = match of {
+            SinkOf::Rows => &finished.rows,
+            SinkOf::DeadLetters => {
+                letters = match finished.dead_letters.is_empty() {
+                    true => RecordBatch::new_empty(dead_letter_schema()),
+                    false => dead_letters(&finished.dead_letters),
+                };
+                &letters
+            }
+        };
+        if has_parts {
+            // The rows before these cannot be staged again.
+            sink.stage(finished.epoch, rows)?;
+            return sink.seal(finished.epoch);
+        }
+        patiently(patience, &format!("the output \"{name}\""), || {
+            let sealed = sink.stage(finished.epoch, rows).and_then(|()| sink.seal(finished.epoch));
+            if sealed.is_err() {
+                // What a full disk keeps from being removed goes with the next attempt.
+                let _ = sink.discard();
+            }
+            sealed
+        })
+    }
+
+    /// The commit point: after it the epoch counts.
+    ///
+    /// Errors: those of the checkpoint and of an output that decides; the epoch may be committed
+    /// all the same where the outcome stayed unknown, and the next start finds out.
+    pub fn decide(
+        &mut self,
+        epochs: &mut Epochs,
+        finished: &Finished,
+        mut staged: BTreeMap<String, Staged>,
+        patience: &dyn Patience,
+    ) -> Result<Committed> {
+        let Some(at) = self.decides else {
+            let commit = || epochs.commit(finished, staged.clone());
+            return patiently(patience, "the checkpoint", commit);
+        };
+        loop {
+            let prepare = || epochs.prepare(finished, staged.clone());
+            let prepared = patiently(patience, "the checkpoint", prepare)?;
+            if self.is_committed(at, &prepared)? {
+                return patiently(patience, "the checkpoint", || epochs.confirm(&prepared));
+            }
+            epochs.abandon(prepared);
+            if self.has_parts {
+                return Err(Error::failed(format!(
+                    "the output \"{}\" did not commit epoch {}, and rows of it have left the memory; \
+                     start the job again: it reads them again",
+                    self.outputs[at].name, finished.epoch
+                )));
+            }
+            self.outputs[at].sink.discard()?;
+            let name = self.outputs[at].name.clone();
+            staged.insert(name, self.stage_one(at, finished, patience)?);
+        }
+    }
+
+    /// Whether the transaction of the output that decides came to its commit.
+    fn is_committed(&mut self, at: usize, prepared: &Prepared) -> Result<bool> {
+        let Output { name, sink, .. } = &mut self.outputs[at];
+        let checkpoint = prepared.committed();
+        match sink.commit(&checkpoint)? {
+            Outcome::Committed => Ok(true),
+            Outcome::Not => Ok(false),
+            Outcome::Unknown => match sink.marker()? {
+                Decides::Output(last) => Ok(last.as_ref() == Some(&checkpoint)),
+                Decides::Manifest => unreachable!("an output that decides goes on to decide"),
+            },
+            Outcome::Fenced => Err(Error::Unavailable {
+                what: format!("another process writes to the output \"{name}\" now"),
+                fix: "stop one of the two, or give each job a name of its own".into(),
+            }),
+        }
+    }
+
+    /// Makes the epoch visible everywhere. It is committed already, so this is repeated until it
+    /// succeeds.
+    pub fn publish(&mut self, committed: &Committed, patience: &dyn Patience) -> Result<()> {
+        self.has_parts = false;
+        for (at, Output { name, sink, .. }) in self.outputs.iter_mut().enumerate() {
+            if self.decides == Some(at) {
+                continue;
+            }
+            let what = format!("publishing to \"{name}\"");
+            match patiently(patience, &what, || sink.commit(committed))? {
+                Outcome::Committed => {}
+                outcome @ (Outcome::Not | Outcome::Unknown | Outcome::Fenced) => {
+                    return Err(Error::failed(format!(
+                        "the output \"{name}\" answers {outcome:?} to epoch {}; start the job \
+                         again: it publishes the epoch from the checkpoint",
+                        committed.epoch
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An older checkpoint was restored, and something newer has left already.
+fn ahead(name: &str, restored: &Restored, refused: &Error) -> Error {
+    let source = std::io::Error::new(
+        ErrorKind::InvalidData,
+        format!(
+            "{}; epoch {} before it cannot be used, as the output \"{name}\" does not stand there: \
+             {refused}",
+            restored.passed_over.join("; "),
+            restored.committed.epoch
+        ),
+    );
+    Error::StateIo { what: "cannot go on from the newest checkpoint".into(), source }
+}
