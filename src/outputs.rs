@@ -37,7 +37,7 @@ pub fn outputs(job: &JobSpec, plan: &Plan, attempt: &str) -> Result<Outputs> {
 fn sink_of(job: &JobSpec, spec: &SinkSpec, plan: &Plan, attempt: &str) -> Result<Box<dyn Sink>> {
     let schema = match spec.of {
         SinkOf::DeadLetters => dead_letter_schema(),
-        SinkOf::Rows => Arc::clone(&plan.output.schema),
+        SinkOf::Rows => Arc::clone(&plan.output().schema),
     };
     Ok(match &spec.kind {
         SinkKind::Console { style, num_rows, truncate } => {

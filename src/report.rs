@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pelton_engine::batch::Counters;
 use pelton_engine::epoch::Finished;
 use pelton_engine::job::spec::{JobSpec, SinkKind, SinkOf, SourceKind};
-use pelton_engine::plan::{Plan, Shape};
+use pelton_engine::plan::Plan;
 use pelton_engine::progress::{EventTime, Facts, RowsByDevice, SinkFacts, SourceFacts, StateFacts};
 use pelton_ingest::runtime::Status;
 use serde_json::Value;
@@ -107,7 +107,7 @@ impl Reporter {
             source: describe_source(&job.source.kind),
             sink: describe_sink(job),
             has_watermark: plan.watermark.is_some(),
-            has_state: matches!(plan.shape, Shape::Groups(_)),
+            has_state: plan.levels().any(|level| level.state().is_some()),
             shards: shards as u64,
         };
         Reporter {

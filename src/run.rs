@@ -58,7 +58,8 @@ pub fn run(mut job: JobSpec, plan: Plan, options: &Options) -> Result<Summary> {
     }
     interrupt::listen();
     let from = restored.map(|restored| SourceState(restored.source));
-    let ingest = Ingest::start(&job, Arc::clone(&run.plan), &machine, from.as_ref())?;
+    let late_by = run.epochs.late_by();
+    let ingest = Ingest::start(&job, Arc::clone(&run.plan), &machine, from.as_ref(), late_by)?;
     ingest.charge_to(&run.ledger);
     run.drive(ingest)?;
     Ok(run.reporter.summary())
@@ -116,7 +117,7 @@ impl<'a> Run<'a> {
                 Some(Journal::open_with(storage, &job.name, &plan, attempt, &terms)?)
             }
         };
-        let ratio = job.source.max_error_ratio;
+        let ratio = (job.source.on_error, job.source.max_error_ratio);
         let (epochs, restored) = Epochs::open(Arc::clone(&plan), shards, journal, ratio)?;
         if let Some(restored) = &restored {
             for reason in &restored.passed_over {
@@ -166,7 +167,7 @@ impl<'a> Run<'a> {
                 Decision::Absorb => self.absorb(&mut ingest)?,
                 Decision::Cut => self.epoch(&mut ingest)?,
                 Decision::Finish => {
-                    self.epoch(&mut ingest)?;
+                    self.finish(&mut ingest)?;
                     break;
                 }
             }
@@ -182,44 +183,64 @@ impl<'a> Run<'a> {
             ended: status.ended,
             full: status.full,
             crowded: status.crowded,
+            due: self.epochs.is_due(),
         }
+    }
+
+    /// The end of what this run reads. A bounded input ends every window; else what the watermark has
+    /// passed leaves in an epoch without rows, where the trigger is to see everything through.
+    fn finish(&mut self, ingest: &mut Ingest) -> Result<()> {
+        let rests = matches!(self.job.query.trigger, Trigger::AvailableNow | Trigger::Once);
+        if rests {
+            self.last_epoch(ingest)?
+        } else {
+            self.epoch(ingest)?
+        }
+        if self.job.query.trigger == Trigger::AvailableNow && self.epochs.is_due() {
+            self.epoch(ingest)?;
+        }
+        Ok(())
     }
 
     /// Takes over what the cores hold of the running epoch, which goes on.
     fn absorb(&mut self, ingest: &mut Ingest) -> Result<()> {
-        let input = self.barrier(ingest)?;
+        let (input, _) = self.barrier(ingest, false)?;
         self.absorbed = true;
         let rows = self.epochs.absorb(input, &Threads)?;
         self.outputs.stage_part(self.epochs.next(), &rows)
     }
 
-    fn barrier(&mut self, ingest: &mut Ingest) -> Result<EpochInput> {
-        let input = ingest.barrier()?;
+    /// What the epoch took in, and whether that was anything: rows, or a file without any.
+    fn barrier(&mut self, ingest: &mut Ingest, ends_epoch: bool) -> Result<(EpochInput, bool)> {
+        // The next rows are late by what this epoch emits by.
+        let late_by = self.epochs.late_by().and(self.epochs.emission_watermark());
+        let input = ingest.barrier(if ends_epoch { late_by } else { self.epochs.late_by() })?;
         self.epoch_bytes += input.bytes;
         let bounded = !matches!(self.job.query.trigger, Trigger::AvailableNow | Trigger::Once);
-        Ok(EpochInput {
+        let taken = EpochInput {
             cores: input.cores,
             event_time_max: input.event_time_max,
             source: input.state.0,
             ended: input.ended && bounded,
-        })
+        };
+        Ok((taken, input.has_input))
     }
 
     /// Cuts the running epoch and sees it through to its commit.
     fn epoch(&mut self, ingest: &mut Ingest) -> Result<()> {
         let mut times = Times::begin();
-        let input = self.barrier(ingest)?;
+        let (input, _) = self.barrier(ingest, true)?;
         times.mark("barrier");
         self.see_through(input, times)
     }
 
-    /// The epoch that an interrupt asks for; none where nothing came since the last.
+    /// The epoch that an interrupt asks for, or the end of what is there; none where nothing came
+    /// since the last.
     fn last_epoch(&mut self, ingest: &mut Ingest) -> Result<()> {
         let mut times = Times::begin();
-        let input = self.barrier(ingest)?;
+        let (input, has_input) = self.barrier(ingest, true)?;
         times.mark("barrier");
-        let has_rows = input.cores.iter().any(|core| core.counters.rows_in > 0);
-        if has_rows || self.absorbed { self.see_through(input, times) } else { Ok(()) }
+        if has_input || self.absorbed { self.see_through(input, times) } else { Ok(()) }
     }
 
     fn see_through(&mut self, input: EpochInput, mut times: Times) -> Result<()> {

@@ -74,6 +74,7 @@ fn source() -> SourceSpec {
             column("status", DataType::Int32),
         ],
         watermark: None,
+        dedup: None,
         on_error: OnError::DeadLetter,
         max_error_ratio: None,
         max_record_bytes: 16 << 20,

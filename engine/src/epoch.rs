@@ -6,6 +6,7 @@
 //! handed to the caller's [`Workers`].
 
 mod durable;
+mod level;
 #[cfg(test)]
 #[path = "epoch_tests.rs"]
 mod tests;
@@ -13,20 +14,18 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{concat, concat_batches, take};
-use arrow::datatypes::{Field, Schema};
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 
 use crate::batch::{Counters, DeadLetter};
 use crate::checkpoint::Journal;
-use crate::columns::plain_column;
 use crate::error::{Error, Result};
-use crate::job::spec::OutputMode;
+use crate::job::spec::{LateRule, OnError, OutputMode};
 use crate::pipeline::CoreEpoch;
-use crate::plan::{Groups, Plan, Shape};
+use crate::plan::{Plan, Shape};
 use crate::sink::{Committed, Staged};
-use crate::state::{Closing, StateStore, order, partition, still_open};
 use crate::watermark::watermark_after;
+use level::{Level, Passed};
 
 /// Fewer rows than this say nothing about a stream's share of bad rows.
 const ERROR_RATIO_ROWS_MIN: u64 = 1_000;
@@ -62,7 +61,8 @@ pub struct Finished {
     pub state: StateFacts,
     /// Offsets at its end, as the source wrote them.
     pub source: serde_json::Value,
-    delta: Vec<RecordBatch>,
+    /// By level.
+    delta: Vec<Vec<RecordBatch>>,
     rows_out: u64,
 }
 
@@ -72,7 +72,8 @@ struct Running {
     counters: Counters,
     dead_letters: Vec<DeadLetter>,
     source: serde_json::Value,
-    delta: Vec<RecordBatch>,
+    /// By level.
+    delta: Vec<Vec<RecordBatch>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +82,15 @@ pub struct StateFacts {
     pub updated: u64,
     pub removed: u64,
     pub bytes: u64,
+}
+
+impl StateFacts {
+    fn add(&mut self, other: &StateFacts) {
+        self.rows += other.rows;
+        self.updated += other.updated;
+        self.removed += other.removed;
+        self.bytes += other.bytes;
+    }
 }
 
 /// What a run goes on from.
@@ -97,10 +107,13 @@ pub struct Restored {
 pub struct Epochs {
     plan: Arc<Plan>,
     journal: Option<Journal>,
-    shards: Vec<StateStore>,
+    /// From the cores up; what leaves the last leaves the job.
+    levels: Vec<Level>,
     next: u64,
     watermark: Option<i64>,
     event_time_max: Option<i64>,
+    /// Greatest event time at the end of the epoch before.
+    event_time_before: Option<i64>,
     max_error_ratio: Option<f64>,
     running: Running,
     /// Rows that left so far, for LIMIT in append mode.
@@ -113,23 +126,25 @@ impl Epochs {
         plan: Arc<Plan>,
         shards: usize,
         journal: Option<Journal>,
-        max_error_ratio: Option<f64>,
+        (on_error, max_error_ratio): (OnError, Option<f64>),
     ) -> Result<(Epochs, Option<Restored>)> {
-        let stores = match &plan.shape {
-            Shape::Rows { .. } => Vec::new(),
-            Shape::Groups(groups) => (0..shards).map(|_| StateStore::new(groups)).collect(),
-        };
+        let plans = std::iter::successors(Some(Arc::clone(&plan)), |plan| plan.above.clone());
+        let levels = plans.enumerate();
+        let levels = levels.map(|(at, plan)| Level::open(plan, shards, at > 0, on_error));
+        let levels: Vec<Level> = levels.collect();
         let mut epochs = Epochs {
             plan,
             journal,
-            shards: stores,
+            levels,
             next: 0,
             watermark: None,
             event_time_max: None,
+            event_time_before: None,
             max_error_ratio,
             running: Running::default(),
             rows_out: 0,
         };
+        epochs.watermark = epochs.first_watermark();
         let restored = epochs.restore()?;
         Ok((epochs, restored))
     }
@@ -147,37 +162,67 @@ impl Epochs {
         self.journal.as_mut()
     }
 
-    /// Takes in a part of the running epoch, so that no more than that has to be held. Rows of a query
-    /// without groups come back and may be staged at once.
+    /// Takes in a part of the running epoch, so that no more than that has to be held. Rows that no
+    /// state holds back come back and may be staged at once.
     ///
     /// Errors: `Failed` where an aggregate left its range; the state must not be used after an error.
     pub fn absorb(&mut self, input: EpochInput, workers: &dyn Workers) -> Result<RecordBatch> {
-        let EpochInput { cores, event_time_max, source, ended } = input;
-        let (mut partials, mut rows) = (Vec::new(), Vec::new());
-        for core in cores {
+        let EpochInput { mut cores, event_time_max, source, ended } = input;
+        for core in &mut cores {
             self.running.counters.add(&core.counters);
-            self.running.dead_letters.extend(core.dead_letters);
-            partials.extend(core.partial);
-            rows.extend(core.rows);
+            self.running.dead_letters.append(&mut core.dead_letters);
         }
         assert!(self.running.counters.close(), "one fate a row: {:?}", self.running.counters);
         self.running.source = source;
         self.event_time_max = self.event_time_max.max(event_time_max);
-        self.advance_watermark(ended);
-        let plan = Arc::clone(&self.plan);
-        match &plan.shape {
-            Shape::Rows { schema, .. } => {
-                rows.sort_by_key(|(order, _)| *order);
-                let batches: Vec<&RecordBatch> = rows.iter().map(|(_, batch)| batch).collect();
-                let rows = concat_batches(schema, batches)
-                    .map_err(|error| Error::failed(format!("the epoch's rows: {error}")))?;
-                self.leave(rows)
-            }
-            Shape::Groups(groups) => {
-                self.merge(groups, partials, workers)?;
-                Ok(RecordBatch::new_empty(Arc::clone(&plan.output.schema)))
-            }
+        self.watermark = if ended { Some(i64::MAX) } else { self.emission_watermark() };
+        self.running.delta.resize_with(self.levels.len(), Vec::new);
+        let rows = self.take(0, cores, workers)?;
+        let rows = self.climb(0, rows, workers)?;
+        self.leave(rows)
+    }
+
+    /// What cores made goes into a level; the rows that leave it at once.
+    fn take(
+        &mut self,
+        at: usize,
+        cores: Vec<CoreEpoch>,
+        workers: &dyn Workers,
+    ) -> Result<RecordBatch> {
+        let keeps_delta = self.journal.is_some();
+        let passed = self.levels[at].take(cores, self.watermark, keeps_delta, workers)?;
+        let Passed { rows, delta, dropped } = passed;
+        // Rows that were seen before go no further.
+        self.running.counters.applied -= dropped;
+        self.running.counters.filtered += dropped;
+        if keeps_delta && self.plan.mode != OutputMode::Batch {
+            self.running.delta[at].extend(delta);
         }
+        Ok(rows)
+    }
+
+    /// Rows that leave a level go through those above it; what leaves the last.
+    fn climb(
+        &mut self,
+        at: usize,
+        rows: RecordBatch,
+        workers: &dyn Workers,
+    ) -> Result<RecordBatch> {
+        if at + 1 == self.levels.len() {
+            return Ok(rows);
+        }
+        let fed = self.levels[at + 1].feed(&rows)?;
+        if matches!(self.levels[at].plan.shape, Shape::First(_)) {
+            // These are input rows still.
+            let counters = &mut self.running.counters;
+            counters.applied -= fed.counters.filtered + fed.counters.rejected;
+            counters.filtered += fed.counters.filtered;
+            counters.rejected += fed.counters.rejected;
+            counters.late_windows += fed.counters.late_windows;
+        }
+        self.running.dead_letters.extend(fed.dead_letters);
+        let rows = self.take(at + 1, vec![fed.core], workers)?;
+        self.climb(at + 1, rows, workers)
     }
 
     /// Takes in the rest of the epoch and works out its rows.
@@ -187,16 +232,21 @@ impl Epochs {
         let ended = input.ended;
         let mut rows = self.absorb(input, workers)?;
         self.check_error_ratio()?;
-        let plan = Arc::clone(&self.plan);
         let mut state = StateFacts::default();
-        if let Shape::Groups(groups) = &plan.shape {
-            let (groups_out, facts) = self.emit(groups, ended, workers)?;
-            state = facts;
-            rows = self.leave(groups_out)?;
+        for at in 0..self.levels.len() {
+            let (emitted, facts) = self.levels[at].emit(self.watermark, ended, workers)?;
+            state.add(&facts);
+            if matches!(self.levels[at].plan.shape, Shape::Groups(_)) {
+                let left = self.climb(at, emitted, workers)?;
+                let left = self.leave(left)?;
+                rows = concat_batches(&rows.schema(), [&rows, &left])
+                    .map_err(|error| Error::failed(format!("the epoch's rows: {error}")))?;
+            }
         }
         let Running { counters, mut dead_letters, source, delta } =
             std::mem::take(&mut self.running);
         dead_letters.sort_by_key(|letter| letter.position);
+        self.event_time_before = self.event_time_max;
         Ok(Finished {
             epoch: self.next,
             rows,
@@ -212,10 +262,10 @@ impl Epochs {
         })
     }
 
-    /// HAVING, SELECT, ORDER BY, LIMIT; in append mode LIMIT counts over the whole stream.
-    fn leave(&mut self, rows: RecordBatch) -> Result<RecordBatch> {
-        let mut rows = self.plan.output.run(rows)?;
-        if let (OutputMode::Append, Some(limit)) = (self.plan.mode, self.plan.output.limit) {
+    /// In append mode LIMIT counts over the whole stream.
+    fn leave(&mut self, mut rows: RecordBatch) -> Result<RecordBatch> {
+        let output = self.plan.output();
+        if let (OutputMode::Append, Some(limit)) = (self.plan.mode, output.limit) {
             let left = (limit as u64).saturating_sub(self.rows_out);
             rows = rows.slice(0, rows.num_rows().min(left as usize));
         }
@@ -237,166 +287,38 @@ impl Epochs {
         )))
     }
 
-    fn advance_watermark(&mut self, ended: bool) {
-        let Some(watermark) = self.plan.watermark else { return };
-        let seen = self.event_time_max.map(|time| watermark_after(time, watermark.delay_us));
-        self.watermark = self.watermark.max(seen);
-        if ended {
-            self.watermark = Some(i64::MAX);
-        }
-    }
-
-    /// Merges partials into the shards, and keeps of them what a checkpoint needs.
-    fn merge(
-        &mut self,
-        groups: &Groups,
-        partials: Vec<RecordBatch>,
-        workers: &dyn Workers,
-    ) -> Result<()> {
-        let (keys, shards) = (groups.keys.len(), self.shards.len());
-        let mut inputs: Vec<Vec<RecordBatch>> = vec![Vec::new(); shards];
-        for partial in &partials {
-            for (input, part) in inputs.iter_mut().zip(partition::split(partial, keys, shards)) {
-                input.push(part);
-            }
-        }
-        on_shards(&mut self.shards, inputs, workers, |shard, input| {
-            input.iter().try_for_each(|partial| shard.merge(partial))
-        })?;
-        if self.journal.is_none() || self.plan.mode == OutputMode::Batch {
-            return Ok(());
-        }
-        let evicts = self.plan.mode != OutputMode::Complete;
-        let watermark = self.watermark.filter(|_| evicts);
-        let closing = Closing::of(groups);
-        self.running
-            .delta
-            .extend(partials.iter().map(|partial| still_open(closing, partial, watermark)));
-        Ok(())
-    }
-
-    /// The groups that leave, in their order; what closes is evicted.
-    fn emit(
-        &mut self,
-        groups: &Groups,
-        ended: bool,
-        workers: &dyn Workers,
-    ) -> Result<(RecordBatch, StateFacts)> {
-        if groups.keys.is_empty()
-            && let Some(shard) = self.shards.first_mut()
-        {
-            shard.ensure_global_group();
-        }
-        let step = Step { mode: self.plan.mode, watermark: self.watermark, ended };
-        let none = vec![(); self.shards.len()];
-        let emitted = on_shards(&mut self.shards, none, workers, |shard, ()| step.run(shard))?;
-        let mut state = StateFacts::default();
-        let mut columns = Vec::with_capacity(emitted.len());
-        for Emitted { columns: of_shard, facts } in emitted {
-            state.rows += facts.rows;
-            state.updated += facts.updated;
-            state.removed += facts.removed;
-            state.bytes += facts.bytes;
-            columns.push(of_shard);
-        }
-        Ok((in_order(groups, &columns)?, state))
-    }
-}
-
-/// Runs `work` on every shard with its input, side by side where the workers can.
-fn on_shards<I: Send, O: Send>(
-    shards: &mut [StateStore],
-    inputs: Vec<I>,
-    workers: &dyn Workers,
-    work: impl Fn(&mut StateStore, I) -> Result<O> + Sync,
-) -> Result<Vec<O>> {
-    let mut outcomes: Vec<Option<Result<O>>> = Vec::new();
-    outcomes.resize_with(shards.len(), || None);
-    let work = &work;
-    let tasks = shards.iter_mut().zip(inputs).zip(&mut outcomes);
-    let tasks = tasks.map(|((shard, input), outcome)| -> Task<'_> {
-        Box::new(move || *outcome = Some(work(shard, input)))
-    });
-    workers.run(tasks.collect());
-    outcomes.into_iter().map(|outcome| outcome.expect("the workers ran every task")).collect()
-}
-
-/// What an epoch does to each shard.
-#[derive(Clone, Copy)]
-struct Step {
-    mode: OutputMode,
-    watermark: Option<i64>,
-    ended: bool,
-}
-
-struct Emitted {
-    columns: Vec<ArrayRef>,
-    facts: StateFacts,
-}
-
-impl Step {
-    fn run(self, shard: &mut StateStore) -> Result<Emitted> {
-        let leaving = match self.mode {
-            OutputMode::Append if self.ended => shard.all(),
-            OutputMode::Append => self.watermark.map_or(Vec::new(), |w| shard.closed(w)),
-            OutputMode::Update => shard.touched().to_vec(),
-            OutputMode::Complete | OutputMode::Batch => shard.all(),
+    /// The watermark by which the running epoch emits and evicts: after all its rows or, by Spark's
+    /// rule, after those of the epochs before.
+    pub fn emission_watermark(&self) -> Option<i64> {
+        let watermark = self.plan.watermark?;
+        let seen = match watermark.late {
+            LateRule::Row => self.event_time_max,
+            LateRule::Epoch => self.event_time_before,
         };
-        let columns = shard.rows(&leaving)?;
-        let updated = shard.touched().len() as u64;
-        let removed = match self.mode {
-            OutputMode::Complete => shard.settle(None),
-            OutputMode::Batch => {
-                let held = shard.len();
-                shard.clear();
-                held
-            }
-            OutputMode::Append | OutputMode::Update => shard.settle(self.watermark),
-        };
-        Ok(Emitted {
-            columns,
-            facts: StateFacts {
-                rows: shard.len() as u64,
-                updated,
-                removed: removed as u64,
-                bytes: shard.bytes_held() as u64,
-            },
-        })
+        let after = seen.map(|time| watermark_after(time, watermark.delay_us));
+        self.watermark.max(after)
     }
-}
 
-/// The shards' rows as one batch in the fixed order.
-fn in_order(groups: &Groups, shards: &[Vec<ArrayRef>]) -> Result<RecordBatch> {
-    let columns = shards.first().map_or(0, Vec::len);
-    let mut joined = Vec::with_capacity(columns);
-    for column in 0..columns {
-        let parts: Vec<&dyn arrow::array::Array> =
-            shards.iter().map(|shard| shard[column].as_ref()).collect();
-        let whole = if let [one] = &parts[..] {
-            arrow::array::make_array(one.to_data())
-        } else {
-            concat(&parts).map_err(|error| Error::failed(format!("the epoch's rows: {error}")))?
-        };
-        joined.push(whole);
+    /// Spark's clock begins at 1970, not before the first row.
+    fn first_watermark(&self) -> Option<i64> {
+        let rule = self.plan.watermark?.late;
+        (rule == LateRule::Epoch).then_some(0)
     }
-    let rows = shards.iter().map(|shard| shard.first().map_or(0, |column| column.len())).sum();
-    let window = groups.window.map(|window| window.key);
-    let sorted = UInt32Array::from(order::sorted(&joined[..groups.keys.len()], window, rows));
-    let take_sorted = |column: &ArrayRef| {
-        plain_column(&take(column, &sorted, None).expect("row numbers of this column"))
-    };
-    let columns = joined.iter().map(take_sorted).collect::<Result<Vec<ArrayRef>, _>>();
-    let columns = columns.map_err(|error| Error::failed(format!("the epoch's rows: {error}")))?;
-    let names = groups
-        .keys
-        .iter()
-        .map(|key| key.name.clone())
-        .chain(groups.aggregates.iter().map(|aggregate| aggregate.spec.name.clone()));
-    let fields: Vec<Field> = names
-        .zip(&columns)
-        .map(|(name, column)| Field::new(name, column.data_type().clone(), true))
-        .collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
-        .map_err(|error| Error::failed(format!("the epoch's rows: {error}")))
+
+    /// The watermark by which the rows after the last finished epoch are late, where one is for all
+    /// rows of an epoch.
+    pub fn late_by(&self) -> Option<i64> {
+        self.first_watermark().and(self.watermark)
+    }
+
+    /// Whether an epoch without rows has something to do: the watermark moved behind the last one.
+    pub fn is_due(&self) -> bool {
+        let has_state = self.levels.iter().any(|level| level.plan.evicting(Some(0)).is_some());
+        has_state && self.first_watermark().is_some() && self.emission_watermark() > self.watermark
+    }
+
+    /// The watermark as far as anything leaves a state by it.
+    fn evicts(&self, watermark: Option<i64>) -> Option<i64> {
+        self.levels.iter().find_map(|level| level.plan.evicting(watermark))
+    }
 }

@@ -70,7 +70,8 @@ fn process(
 ) -> Result<()> {
     let attempt = attempt.to_string();
     let journal = Journal::open(Arc::new(disks.state.clone()), "job", plan, attempt.clone())?;
-    let (mut epochs, restored) = Epochs::open(plan.clone(), cores, Some(journal), None)?;
+    let (mut epochs, restored) =
+        Epochs::open(plan.clone(), cores, Some(journal), (OnError::DeadLetter, None))?;
     let format = FileFormat::Csv { header: false };
     let mut output = FileSink::new(Arc::new(disks.output.clone()), format, attempt);
     let mut from = 0;

@@ -17,6 +17,8 @@ pub struct Progress {
     pub full: bool,
     /// What the epoch holds has become so much that it should leave the cores.
     pub crowded: bool,
+    /// The watermark moved on: an epoch without rows would emit or evict by it.
+    pub due: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,7 @@ impl Clockwork {
             Trigger::Once => Decision::Wait(None),
             Trigger::Interval(every) => self.at_boundary(now, every, progress),
             Trigger::Default | Trigger::AvailableNow => match progress.first_row_at {
+                None if progress.due && progress.caught_up => Decision::Cut,
                 None => Decision::Wait(None),
                 Some(_) if progress.full || progress.crowded || progress.caught_up => Decision::Cut,
                 Some(first) if now >= first + self.interval => Decision::Cut,
@@ -80,6 +83,7 @@ impl Clockwork {
         self.boundary = Duration::from_nanos(u64::try_from(next).unwrap_or(u64::MAX));
         match progress.first_row_at {
             Some(_) => Decision::Cut,
+            None if progress.due => Decision::Cut,
             None => Decision::Wait(Some(self.boundary)),
         }
     }
@@ -131,6 +135,22 @@ mod tests {
             clockwork.decide(ms(27_001), rows_since(27_001)),
             Decision::Wait(Some(ms(30_000)))
         );
+    }
+
+    #[test]
+    fn a_watermark_that_moved_asks_for_an_epoch_without_rows_once_the_input_rests() {
+        let due = Progress { due: true, ..Progress::default() };
+        let at_rest = Progress { caught_up: true, ..due };
+        for trigger in [Trigger::Default, Trigger::AvailableNow] {
+            let mut clockwork = Clockwork::new(trigger, ms(1000));
+            assert_eq!(clockwork.decide(ms(1), due), Decision::Wait(None));
+            assert_eq!(clockwork.decide(ms(1), at_rest), Decision::Cut);
+        }
+        let mut interval = Clockwork::new(Trigger::Interval(ms(5000)), ms(1000));
+        assert_eq!(interval.decide(ms(1), at_rest), Decision::Wait(Some(ms(5000))));
+        assert_eq!(interval.decide(ms(5000), at_rest), Decision::Cut);
+        let mut once = Clockwork::new(Trigger::Once, ms(1000));
+        assert_eq!(once.decide(ms(1), at_rest), Decision::Wait(None));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Invariant: nothing of the product is linked in; a test sees the command line, files, sockets,
 //! signals and exit codes only. The right answers are `pelton_bench::oracle`'s.
 
+pub mod cases;
 pub mod data;
 pub mod jobs;
 pub mod output;

@@ -13,7 +13,7 @@ use pelton_kernels::cpu::aggregate::partial_schema;
 
 use super::manifest::{Manifest, Part};
 use super::table;
-use crate::plan::{Plan, Shape, explain};
+use crate::plan::{Plan, identity};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -33,14 +33,20 @@ pub struct Change {
 const WATERMARK: &str = "watermark";
 const STATE: &str = "state ";
 
-/// What the state of a plan depends on.
+/// What the state of a plan depends on; parts of a query over the query say so.
 pub fn parts(plan: &Plan) -> Vec<Part> {
-    let mut parts = explain::state_parts(plan);
-    if let Shape::Groups(groups) = &plan.shape {
-        let states = partial_schema(&groups.key_fields(), &groups.calls());
-        let named = table::columns(plan).into_iter().zip(states.fields()).skip(groups.keys.len());
+    plan.levels().enumerate().flat_map(|(level, plan)| level_parts(level, plan)).collect()
+}
+
+fn level_parts(level: usize, plan: &Plan) -> Vec<Part> {
+    let above = if level == 0 { String::new() } else { format!("query {level} above: ") };
+    let mut parts = identity::state_parts(plan);
+    parts.iter_mut().for_each(|part| part.name.insert_str(0, &above));
+    if let Some(spec) = plan.state() {
+        let states = partial_schema(&spec.keys, &spec.calls);
+        let named = table::columns(plan).into_iter().zip(states.fields()).skip(spec.keys.len());
         parts.extend(named.map(|(name, state)| Part {
-            name: format!("{STATE}{name}"),
+            name: format!("{STATE}{above}{name}"),
             text: state.data_type().to_string(),
         }));
     }
@@ -52,8 +58,8 @@ pub fn compare(manifest: &Manifest, plan: &Plan) -> Vec<Change> {
     if manifest.fingerprint == plan.fingerprint {
         return Vec::new();
     }
-    let changes =
-        compare_parts(&manifest.parts, &parts(plan), matches!(plan.shape, Shape::Rows { .. }));
+    let stateless = plan.levels().all(|level| level.state().is_none());
+    let changes = compare_parts(&manifest.parts, &parts(plan), stateless);
     if changes.iter().any(|change| change.fate != Fate::Kept) {
         return changes;
     }

@@ -9,7 +9,7 @@ use super::files::{Heading, read_state, write_state};
 use super::manifest::{StateFile, StateKind};
 use super::{Compression, Journal};
 use crate::error::Result;
-use crate::plan::{Plan, Shape};
+use crate::plan::Plan;
 use crate::state::StateStore;
 use crate::storage::Storage;
 
@@ -21,14 +21,14 @@ pub struct Compaction {
     storage: Arc<dyn Storage>,
     plan: Arc<Plan>,
     attempt: String,
-    columns: Vec<String>,
+    columns: Vec<Vec<String>>,
     compression: Compression,
     files: Vec<StateFile>,
 }
 
-/// A base that stands for the first `covers` files of the manifest it was made from.
+/// Bases, one a level, that stand for the first `covers` files of the manifest they were made from.
 pub struct Compacted {
-    pub(super) base: StateFile,
+    pub(super) bases: Vec<StateFile>,
     pub(super) covers: usize,
 }
 
@@ -49,7 +49,7 @@ impl Journal {
             storage: Arc::clone(&self.storage),
             plan: Arc::clone(plan),
             attempt: self.attempt.clone(),
-            columns: self.columns().to_vec(),
+            columns: self.plan.columns.clone(),
             compression: self.compression,
             files,
         })
@@ -68,26 +68,30 @@ impl Journal {
 
 impl Compaction {
     pub fn run(self) -> Result<Compacted> {
-        let Shape::Groups(groups) = &self.plan.shape else {
-            unreachable!("a query without groups writes no state files");
-        };
-        let mut state = StateStore::new(groups);
-        for file in &self.files {
-            for partial in read_state(&*self.storage, file)? {
-                state.merge_file(&partial, &self.columns)?;
+        let mut bases = Vec::new();
+        for (level, plan) in self.plan.levels().enumerate() {
+            let Some(spec) = plan.state() else { continue };
+            let mut state = StateStore::new(&spec);
+            let (mut last, columns) = (None, &self.columns[level]);
+            for file in self.files.iter().filter(|file| file.level == level) {
+                for partial in read_state(&*self.storage, file)? {
+                    state.merge_file(&partial, columns)?;
+                }
+                state.settle(file.watermark_us)?;
+                last = Some(file);
             }
-            state.settle(file.watermark_us);
+            let Some(last) = last else { continue };
+            let heading = Heading {
+                kind: StateKind::Base,
+                level,
+                epoch: last.epoch,
+                watermark_us: last.watermark_us,
+                attempt: &self.attempt,
+                columns,
+                compression: self.compression,
+            };
+            bases.push(write_state(&*self.storage, &heading, &[state.partial()])?);
         }
-        let last = self.files.last().expect("a compaction has files");
-        let heading = Heading {
-            kind: StateKind::Base,
-            epoch: last.epoch,
-            watermark_us: last.watermark_us,
-            attempt: &self.attempt,
-            columns: &self.columns,
-            compression: self.compression,
-        };
-        let base = write_state(&*self.storage, &heading, &[state.partial()])?;
-        Ok(Compacted { base, covers: self.files.len() })
+        Ok(Compacted { bases, covers: self.files.len() })
     }
 }

@@ -12,6 +12,8 @@ use crate::storage::{Storage, write_new};
 /// What a state file is, beside its rows.
 pub(super) struct Heading<'a> {
     pub kind: StateKind,
+    /// Of the plan.
+    pub level: usize,
     pub epoch: u64,
     pub watermark_us: Option<i64>,
     pub attempt: &'a str,
@@ -64,13 +66,15 @@ pub(super) fn write_state(
     heading: &Heading,
     partials: &[RecordBatch],
 ) -> Result<StateFile> {
-    let Heading { kind, epoch, watermark_us, attempt, .. } = *heading;
+    let Heading { kind, level, epoch, watermark_us, attempt, .. } = *heading;
     let failed = |source| super::write_failed(storage, source);
     let bytes = ipc::write(heading, partials).map_err(failed)?;
-    let name = format!("{}-{epoch:012}-{attempt}.arrow", kind.word());
+    let above = if level == 0 { String::new() } else { format!("-{level}") };
+    let name = format!("{}-{epoch:012}-{attempt}{above}.arrow", kind.word());
     write_new(storage, &name, &bytes).map_err(failed)?;
     Ok(StateFile {
         kind,
+        level,
         epoch,
         watermark_us,
         rows: partials.iter().map(|partial| partial.num_rows() as u64).sum(),

@@ -91,11 +91,17 @@ pub fn state(storage: &dyn Storage, manifest: &Manifest) -> Result<StateStore> {
         ),
     })?;
     let mut store = table.store()?;
-    for file in &manifest.files {
+    // The table is of the lowest level of the plan.
+    let files = || manifest.files.iter().filter(|file| file.level == 0);
+    for file in files() {
         for partial in read_state(storage, file)? {
             store.merge_file(&partial, &table.columns)?;
         }
-        store.settle(file.watermark_us);
+        store.settle(file.watermark_us)?;
+    }
+    // The last epochs may have evicted and written nothing.
+    if files().next_back().is_some_and(|file| file.watermark_us.is_some()) {
+        store.settle(manifest.watermark_us)?;
     }
     Ok(store)
 }

@@ -77,6 +77,9 @@ impl Kept {
 pub struct StateFile {
     pub name: String,
     pub kind: StateKind,
+    /// Of the plan: 0 is what the cores feed.
+    #[serde(default)]
+    pub level: usize,
     pub epoch: u64,
     /// Watermark by which the state evicts after this file was merged.
     pub watermark_us: Option<i64>,

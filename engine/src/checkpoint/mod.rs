@@ -69,7 +69,8 @@ struct Facing {
     fingerprint: String,
     parts: Vec<Part>,
     table: Option<StateTable>,
-    columns: Vec<String>,
+    /// Of the state files, by level.
+    columns: Vec<Vec<String>>,
 }
 
 /// On which terms a job goes on from its checkpoints.
@@ -142,7 +143,7 @@ impl Journal {
                 fingerprint: plan.fingerprint.clone(),
                 parts: change::parts(plan),
                 table: StateTable::of(plan),
-                columns: table::columns(plan),
+                columns: plan.levels().map(table::columns).collect(),
             },
             attempt,
             fence,
@@ -214,9 +215,9 @@ impl Journal {
         &self.passed_over
     }
 
-    /// Names of the columns in state files.
-    pub fn columns(&self) -> &[String] {
-        &self.plan.columns
+    /// Names of the columns in the state files of a level.
+    pub fn columns(&self, level: usize) -> &[String] {
+        self.plan.columns.get(level).map_or(&[], Vec::as_slice)
     }
 
     /// The source's place in the oldest checkpoint that is kept: what a recovery may ask for.
@@ -225,16 +226,16 @@ impl Journal {
         self.candidates[..kept].last().map(|kept| &kept.manifest.source)
     }
 
-    /// The files of the newest checkpoint in order: their partials, and the watermark by which the
-    /// state evicts after they were merged.
+    /// The files of the newest checkpoint in order: the level of the plan that they are of, their
+    /// partials, and the watermark by which the state evicts after they were merged.
     ///
     /// Errors: `StateIo` where a file is missing, or its length or hash differs; those of `take`.
     pub fn restore(
         &self,
-        mut take: impl FnMut(&[RecordBatch], Option<i64>) -> Result<()>,
+        mut take: impl FnMut(usize, &[RecordBatch], Option<i64>) -> Result<()>,
     ) -> Result<()> {
         for file in self.last().iter().flat_map(|last| &last.files) {
-            take(&read_state(&*self.storage, file)?, file.watermark_us)?;
+            take(file.level, &read_state(&*self.storage, file)?, file.watermark_us)?;
         }
         Ok(())
     }
@@ -253,11 +254,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes what the epoch changed and publishes its manifest: the commit point.
+    /// Writes what the epoch changed, by level of the plan, and publishes its manifest: the commit
+    /// point.
     ///
     /// Errors: `StateIo`; the last checkpoint stays valid and the call may be repeated.
     /// `Unavailable` where another process has taken over.
-    pub fn commit(&mut self, facts: Facts, delta: &[RecordBatch]) -> Result<Committed> {
+    pub fn commit(&mut self, facts: Facts, delta: &[Vec<RecordBatch>]) -> Result<Committed> {
         assert!(self.decided_by.is_none(), "an output decides: prepare, then confirm");
         let manifest = self.write(facts, delta)?;
         let bytes = manifest.to_bytes();
@@ -267,7 +269,7 @@ impl Journal {
     /// Writes what the epoch changed and a manifest that waits for an output's transaction.
     ///
     /// Errors: as [`Journal::commit`].
-    pub fn prepare(&mut self, facts: Facts, delta: &[RecordBatch]) -> Result<Prepared> {
+    pub fn prepare(&mut self, facts: Facts, delta: &[Vec<RecordBatch>]) -> Result<Prepared> {
         assert!(self.decided_by.is_some(), "the manifest decides: commit");
         let manifest = self.write(facts, delta)?;
         let (storage, bytes) = (&*self.storage, manifest.to_bytes());
@@ -292,23 +294,26 @@ impl Journal {
         let _ = self.storage.remove(&prepared.name);
     }
 
-    fn write(&mut self, facts: Facts, delta: &[RecordBatch]) -> Result<Manifest> {
+    fn write(&mut self, facts: Facts, delta: &[Vec<RecordBatch>]) -> Result<Manifest> {
         fence::check(&*self.storage, self.fence)?;
         self.make_way()?;
         let mut files = self.last().map_or(Vec::new(), |last| last.files.clone());
-        if let Some(Compacted { base, covers }) = &self.compacted {
-            files.splice(..covers, [base.clone()]);
+        if let Some(Compacted { bases, covers }) = &self.compacted {
+            files.splice(..covers, bases.iter().cloned());
         }
-        if delta.iter().any(|partial| partial.num_rows() > 0) {
-            let heading = Heading {
-                kind: StateKind::Delta,
-                epoch: facts.epoch,
-                watermark_us: facts.watermark_us,
-                attempt: &self.attempt,
-                columns: &self.plan.columns,
-                compression: self.compression,
-            };
-            files.push(write_state(&*self.storage, &heading, delta)?);
+        for (level, partials) in delta.iter().enumerate() {
+            if partials.iter().any(|partial| partial.num_rows() > 0) {
+                let heading = Heading {
+                    kind: StateKind::Delta,
+                    level,
+                    epoch: facts.epoch,
+                    watermark_us: facts.evicts_us,
+                    attempt: &self.attempt,
+                    columns: self.columns(level),
+                    compression: self.compression,
+                };
+                files.push(write_state(&*self.storage, &heading, partials)?);
+            }
         }
         Ok(Manifest {
             format: manifest::FORMAT,
@@ -389,6 +394,8 @@ fn write_failed(storage: &dyn Storage, source: io::Error) -> Error {
 pub struct Facts {
     pub epoch: u64,
     pub watermark_us: Option<i64>,
+    /// The watermark as far as groups leave by it.
+    pub evicts_us: Option<i64>,
     pub event_time_max_us: Option<i64>,
     pub source: serde_json::Value,
     pub ended: bool,

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::columns::plain_column;
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Shape, explain};
-use crate::state::{Closing, StateStore};
+use crate::plan::{Plan, SessionKey, identity};
+use crate::state::{Closing, StateSpec, StateStore};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StateTable {
@@ -24,8 +24,11 @@ pub struct StateTable {
     pub keys: Vec<(String, String)>,
     /// The key that is a window's start, and the window's size.
     pub window: Option<(usize, i64)>,
-    /// The key that is the event time itself.
+    /// The column that is the time at which a group leaves.
     pub event_time_key: Option<usize>,
+    /// The keys that are a session's start and end.
+    #[serde(default)]
+    pub session: Option<(usize, usize)>,
     pub values: Vec<Value>,
     /// Names of the columns in the files: the keys, then the states.
     pub columns: Vec<String>,
@@ -69,9 +72,14 @@ const FUNCTIONS: [(&str, AggregateFunction); 19] = {
 };
 
 impl StateTable {
-    /// Of a plan's groups; none where it keeps none.
+    /// Of a plan's lowest state; none where it keeps none.
     pub fn of(plan: &Plan) -> Option<StateTable> {
-        let Shape::Groups(groups) = &plan.shape else { return None };
+        let spec = plan.state()?;
+        let (window, event_time_key) = match spec.closing {
+            Closing::Window { key, size_us } => (Some((key, size_us)), None),
+            Closing::At { column } => (None, Some(column)),
+            Closing::Never => (plan.window().map(|window| (window.key, window.size_us)), None),
+        };
         let value = |call: Call| {
             let named = FUNCTIONS.iter().find(|(_, function)| *function == call.spec.function);
             Value {
@@ -83,12 +91,12 @@ impl StateTable {
                 output: call.spec.output.to_string(),
             }
         };
-        let keys = groups.key_fields();
         Some(StateTable {
-            keys: keys.iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect(),
-            window: groups.window.map(|window| (window.key, window.size_us)),
-            event_time_key: groups.event_time_key,
-            values: groups.calls().into_iter().map(value).collect(),
+            keys: spec.keys.iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect(),
+            window,
+            event_time_key,
+            session: spec.session.map(|session| (session.start, session.end)),
+            values: spec.calls.into_iter().map(value).collect(),
             columns: columns(plan),
         })
     }
@@ -97,10 +105,17 @@ impl StateTable {
     pub fn store(&self) -> Result<StateStore> {
         let closing = match (self.window, self.event_time_key) {
             (Some((key, size_us)), _) => Closing::Window { key, size_us },
-            (None, Some(key)) => Closing::EventTime { key },
+            (None, Some(column)) => Closing::At { column },
             (None, None) => Closing::Never,
         };
-        Ok(StateStore::of(&self.key_fields()?, &self.calls()?, closing))
+        let closes = closing != Closing::Never;
+        Ok(StateStore::new(&StateSpec {
+            keys: self.key_fields()?,
+            calls: self.calls()?,
+            closing,
+            session: self.session.map(|(start, end)| SessionKey { start, end, closes }),
+            moving: true,
+        }))
     }
 
     fn key_fields(&self) -> Result<Vec<Field>> {
@@ -182,10 +197,10 @@ fn unknown(what: &str, text: &str) -> Error {
 
 /// The columns of a plan's state files: keys by their names, states by what they are of.
 pub fn columns(plan: &Plan) -> Vec<String> {
-    let Shape::Groups(groups) = &plan.shape else { return Vec::new() };
-    let arguments = explain::argument_texts(plan);
+    let Some(spec) = plan.state() else { return Vec::new() };
+    let arguments = identity::argument_texts(plan);
     let mut names: Vec<String> = Vec::new();
-    for field in partial_schema(&groups.key_fields(), &groups.calls()).fields() {
+    for field in partial_schema(&spec.keys, &spec.calls).fields() {
         let name = with_arguments(field.name(), &arguments);
         let copies = names.iter().filter(|known| **known == name).count();
         // A key may bear the name of a state.

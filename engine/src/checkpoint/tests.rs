@@ -29,7 +29,8 @@ fn open(disk: &MemoryStorage, plan: &Arc<Plan>, attempt: &str, marker: Marker) -
     let terms = Terms { marker, ..Terms::default() };
     let storage = Arc::new(disk.clone());
     let journal = Journal::open_with(storage, "job", plan, attempt.into(), &terms)?;
-    let (epochs, restored) = Epochs::open(plan.clone(), 1, Some(journal), None)?;
+    let (epochs, restored) =
+        Epochs::open(plan.clone(), 1, Some(journal), (OnError::DeadLetter, None))?;
     let pipeline = Pipeline::new(plan.clone(), OnError::Skip);
     Ok(Run { epochs, pipeline, restored })
 }

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use super::level::Level;
 use super::{Epochs, Finished, Restored};
 use crate::checkpoint::{Facts, Prepared};
 use crate::error::{Error, Result};
-use crate::plan::Shape;
 use crate::sink::{Committed, Staged};
-use crate::state::{StateStore, partition};
 
 impl Epochs {
     /// Goes back to an older checkpoint where the newest is damaged.
     pub(super) fn restore(&mut self) -> Result<Option<Restored>> {
         while let Err(error) = self.read_state() {
-            self.shards.iter_mut().for_each(StateStore::clear);
+            self.levels.iter_mut().for_each(Level::clear);
             let Some(journal) = self.journal.as_mut().filter(|_| is_damage(&error)) else {
                 return Err(error);
             };
@@ -25,6 +24,7 @@ impl Epochs {
         self.next = last.epoch + 1;
         self.watermark = last.watermark_us;
         self.event_time_max = last.event_time_max_us;
+        self.event_time_before = last.event_time_max_us;
         self.rows_out = last.rows_out;
         Ok(Some(Restored {
             committed: kept.committed(),
@@ -36,19 +36,17 @@ impl Epochs {
     }
 
     fn read_state(&mut self) -> Result<()> {
-        let (Some(journal), Shape::Groups(groups)) = (&self.journal, &self.plan.shape) else {
-            return Ok(());
-        };
-        let (keys, shards) = (groups.keys.len(), &mut self.shards);
-        journal.restore(|partials, watermark| {
-            for partial in partials {
-                let parts = partition::split(partial, keys, shards.len());
-                for (shard, part) in shards.iter_mut().zip(parts) {
-                    shard.merge_file(&part, journal.columns())?;
-                }
-            }
-            shards.iter_mut().for_each(|shard| _ = shard.settle(watermark));
-            Ok(())
+        let Some(journal) = &self.journal else { return Ok(()) };
+        let Some(last) = journal.last() else { return Ok(()) };
+        let levels = &mut self.levels;
+        journal.restore(|level, partials, watermark| match levels.get_mut(level) {
+            Some(of) => of.restore(partials, journal.columns(level), watermark),
+            None => Err(Error::failed("a state file is of a part that this query has not")),
+        })?;
+        // The last epochs may have evicted and written nothing.
+        levels.iter_mut().try_for_each(|level| {
+            let evicts = level.plan.evicting(last.watermark_us);
+            level.settle(evicts)
         })
     }
 
@@ -60,9 +58,10 @@ impl Epochs {
         finished: &Finished,
         sinks: BTreeMap<String, Staged>,
     ) -> Result<Committed> {
+        let facts = self.facts(finished, sinks);
         let committed = match &mut self.journal {
             None => Committed { epoch: finished.epoch, manifest_hash: 0 },
-            Some(journal) => journal.commit(finished.facts(sinks), &finished.delta)?,
+            Some(journal) => journal.commit(facts, &finished.delta)?,
         };
         self.next = finished.epoch + 1;
         Ok(committed)
@@ -76,9 +75,10 @@ impl Epochs {
         finished: &Finished,
         sinks: BTreeMap<String, Staged>,
     ) -> Result<Prepared> {
+        let facts = self.facts(finished, sinks);
         let journal = self.journal.as_mut();
         let journal = journal.expect("an output commits transactions with a checkpoint only");
-        journal.prepare(finished.facts(sinks), &finished.delta)
+        journal.prepare(facts, &finished.delta)
     }
 
     /// The transaction that names a prepared checkpoint was committed. Errors: as [`Epochs::commit`].
@@ -93,20 +93,19 @@ impl Epochs {
     pub fn abandon(&mut self, prepared: Prepared) {
         self.journal.as_mut().expect("what was prepared has a journal").abandon(prepared);
     }
-}
 
-impl Finished {
-    /// What the manifest says of this epoch.
-    fn facts(&self, sinks: BTreeMap<String, Staged>) -> Facts {
+    /// What the manifest says of an epoch.
+    fn facts(&self, finished: &Finished, sinks: BTreeMap<String, Staged>) -> Facts {
         Facts {
-            epoch: self.epoch,
-            watermark_us: self.watermark,
-            event_time_max_us: self.event_time_max,
-            source: self.source.clone(),
-            ended: self.ended,
-            counters: self.counters,
+            epoch: finished.epoch,
+            watermark_us: finished.watermark,
+            evicts_us: self.evicts(finished.watermark),
+            event_time_max_us: finished.event_time_max,
+            source: finished.source.clone(),
+            ended: finished.ended,
+            counters: finished.counters,
             sinks,
-            rows_out: self.rows_out,
+            rows_out: finished.rows_out,
         }
     }
 }

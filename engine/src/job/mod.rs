@@ -57,6 +57,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("in [source.NAME] with type = \"socket\"", source::SOCKET_KEYS),
     ("in [source.NAME] with type = \"generate\"", source::GENERATE_KEYS),
     ("in watermark = { … }", rows::WATERMARK_KEYS),
+    ("in dedup = { … }", rows::DEDUP_KEYS),
     ("in [source.NAME.csv]", columns::CSV_KEYS),
     ("in columns.NAME = { … }", columns::COLUMN_KEYS),
     ("in [sink.NAME]", sink::COMMON_KEYS),

@@ -5,10 +5,12 @@ use arrow::datatypes::DataType;
 use super::columns::{self, CSV_KEYS, column};
 use super::ddl::{self, type_name};
 use super::reader::{Choice, Reader, Section, later};
-use super::spec::{Column, CsvDialect, Format, LateRule, TimeFormat, WatermarkSpec};
+use super::spec::{Column, CsvDialect, DedupSpec, Format, LateRule, TimeFormat, WatermarkSpec};
 use super::tree::Value;
 
 pub const WATERMARK_KEYS: &[&str] = &["column", "delay", "late", "across", "idle_timeout"];
+
+pub const DEDUP_KEYS: &[&str] = &["columns", "within_watermark"];
 
 /// How the rows are written, and their columns.
 pub type Rows = (Format, Vec<Column>);
@@ -154,36 +156,38 @@ pub fn watermark(r: &mut Reader, s: &Section, schema: Option<&[Column]>) -> Opti
     let late = r.choice(
         &w,
         "late",
-        &[
-            ("row", Choice::Is(LateRule::Row)),
-            (
-                "epoch",
-                Choice::Later(
-                    "Spark's rule is not in this version",
-                    "leave it out: a row is late by the rows before it in its split",
-                ),
-            ),
-        ],
+        &[("row", Choice::Is(LateRule::Row)), ("epoch", Choice::Is(LateRule::Epoch))],
     );
     let late = late.unwrap_or(LateRule::Row);
-    across(r, &w);
+    across(r, &w, late);
     // One source is one split: nothing waits for an idle one. The value is checked all the same.
     r.span(&w, "idle_timeout");
     let column = r.required(&w, "column", FORM);
     if !w.has("delay") {
         r.find(w.at.clone(), "watermark needs `delay`", FORM);
     }
-    let delay = r.duration(&w, "delay");
+    let delay = match w.get("delay").map(|entry| &entry.node.value) {
+        Some(Value::Text(text)) if text.value.trim().starts_with('-') => {
+            let what = format!("delay threshold ({}) should not be negative", text.value);
+            r.find(w.place("delay"), format!("requirement failed: {what}"), FORM);
+            None
+        }
+        _ => r.duration(&w, "delay"),
+    };
     let (column, schema) = (column?, schema?);
     let lower = column.value.to_lowercase();
     let Some(found) = schema.iter().find(|c| c.name.to_lowercase() == lower) else {
         let fix = columns::no_such_column(&column.value, schema);
-        r.find(w.place("column"), format!("the schema has no column `{}`", column.value), fix);
+        let what = format!(
+            "a column with name `{}` cannot be resolved: the schema has none",
+            column.value
+        );
+        r.find(w.place("column"), what, fix);
         return None;
     };
     if !matches!(found.data_type, DataType::Timestamp(..)) {
         let what = format!(
-            "a watermark is on event time, `{}` is {}",
+            "the event time `{}` has the invalid type {}, expected TIMESTAMP",
             found.name,
             type_name(&found.data_type)
         );
@@ -193,13 +197,62 @@ pub fn watermark(r: &mut Reader, s: &Section, schema: Option<&[Column]>) -> Opti
     Some(WatermarkSpec { column: found.name.clone(), delay: delay?, late })
 }
 
-fn across(r: &mut Reader, w: &Section) {
+/// One split has one clock, whatever it is combined with.
+fn across(r: &mut Reader, w: &Section, late: LateRule) {
     let max = r.choice(w, "across", &[("min", Choice::Is(false)), ("max", Choice::Is(true))]);
-    if max == Some(true) {
+    if max == Some(true) && late == LateRule::Row {
         r.find(
             w.place("across"),
             "`across = \"max\"` lets a split's rows be late by another's clock, late = \"row\" does not",
-            "leave `across` out: there is one split",
+            "write late = \"epoch\" beside it, as Spark, or leave `across` out",
         );
     }
+}
+
+/// `dedup = { columns = ["id"], within_watermark = true }`.
+pub fn dedup(
+    r: &mut Reader,
+    s: &Section,
+    schema: Option<&[Column]>,
+    has_watermark: bool,
+) -> Option<DedupSpec> {
+    const FORM: &str = "write dedup = { columns = [\"id\"] }";
+    let entry = s.get("dedup")?;
+    if !matches!(entry.node.value, Value::Table(_)) {
+        return r.wrong(entry, "a table", FORM);
+    }
+    let d = r.open_entry("dedup".into(), entry, DEDUP_KEYS, &[])?;
+    let within_watermark = r.boolean(&d, "within_watermark").unwrap_or(false);
+    if within_watermark && !has_watermark {
+        r.find(
+            d.place("within_watermark"),
+            "dropDuplicatesWithinWatermark is not supported on streaming DataFrames/DataSets without \
+             watermark: nothing says when a key may be forgotten",
+            "give the source a watermark = { column = \"ts\", delay = \"10s\" }",
+        );
+    }
+    if !d.has("columns") {
+        r.find(d.at.clone(), "dedup needs `columns`", FORM);
+        return None;
+    }
+    let names = r.texts(&d, "columns")?;
+    let schema = schema?;
+    let mut columns: Vec<String> = Vec::new();
+    for name in names {
+        let lower = name.to_lowercase();
+        match schema.iter().find(|column| column.name.to_lowercase() == lower) {
+            Some(found) if !columns.contains(&found.name) => columns.push(found.name.clone()),
+            Some(_) => {}
+            None => {
+                let fix = columns::no_such_column(&name, schema);
+                r.find(d.place("columns"), format!("the schema has no column `{name}`"), fix);
+                return None;
+            }
+        }
+    }
+    if columns.is_empty() {
+        r.find(d.place("columns"), "without columns every row is like the first", FORM);
+        return None;
+    }
+    Some(DedupSpec { columns, within_watermark })
 }

@@ -14,6 +14,7 @@ pub const COMMON_KEYS: &[&str] = &[
     "schema",
     "columns",
     "watermark",
+    "dedup",
     "on_error",
     "max_error_ratio",
     "max_record_bytes",
@@ -138,8 +139,6 @@ fn refused(kind: Kind) -> Vec<Refused> {
             .iter()
             .map(|key| later(key, "it belongs to the Kafka source, which is", "remove it")),
     );
-    let fix = "group by the columns in the SQL: SELECT DISTINCT, or GROUP BY";
-    refused.push(later("dedup", "deduplication is", fix));
     for format in ["json", "parquet", "arrow", "avro"] {
         refused.push(later(format, "this format's options are", "use [source.NAME.csv]"));
     }
@@ -159,6 +158,8 @@ fn source(r: &mut Reader, s: &Section, name: &str, kind: Kind) -> Option<SourceS
         _ => rows::read(r, s),
     };
     let watermark = rows::watermark(r, s, rows.as_ref().map(|rows| rows.1.as_slice()));
+    let has_watermark = s.has("watermark");
+    let dedup = rows::dedup(r, s, rows.as_ref().map(|rows| rows.1.as_slice()), has_watermark);
     let on_error = r.choice(
         s,
         "on_error",
@@ -185,6 +186,7 @@ fn source(r: &mut Reader, s: &Section, name: &str, kind: Kind) -> Option<SourceS
         format,
         schema,
         watermark,
+        dedup,
         on_error: on_error.unwrap_or(OnError::DeadLetter),
         max_error_ratio,
         max_record_bytes: max_record_bytes as usize,

@@ -44,6 +44,8 @@ pub struct SourceSpec {
     pub format: Format,
     pub schema: Vec<Column>,
     pub watermark: Option<WatermarkSpec>,
+    /// Rows that were there before go no further.
+    pub dedup: Option<DedupSpec>,
     pub on_error: OnError,
     /// Stops a stream that is all poison: rejected / rows in, over an epoch of at least 1,000 rows.
     pub max_error_ratio: Option<f64>,
@@ -182,6 +184,15 @@ pub struct WatermarkSpec {
     pub column: String,
     pub delay: Duration,
     pub late: LateRule,
+}
+
+/// Spark's `dropDuplicates` and `dropDuplicatesWithinWatermark`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DedupSpec {
+    /// As the schema spells them.
+    pub columns: Vec<String>,
+    /// A key is forgotten once the watermark passed its first row's time by the delay.
+    pub within_watermark: bool,
 }
 
 /// SEMANTICS 3.

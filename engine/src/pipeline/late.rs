@@ -1,11 +1,13 @@
 //! Which rows come too late: `window.end <= watermark` by the split's own watermark just before the
-//! row (SEMANTICS 3, `late = "row"`).
+//! row (SEMANTICS 3, `late = "row"`), or by one watermark for the whole epoch (`late = "epoch"`).
 //!
 //! A batch whose earliest window is still open by its latest watermark needs no look at its rows:
 //! least and greatest event time decide. Only else the rows are walked in their order.
 
-use arrow::array::{Array, TimestampMicrosecondArray};
-use arrow::datatypes::TimestampMicrosecondType;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, TimestampMicrosecondType};
 
 use super::fate::{Fate, Fates};
 use super::judges_lateness;
@@ -20,36 +22,54 @@ pub enum EventClock {
     Known(Option<i64>),
     /// Not known yet: rows are judged by the segment's own rows alone.
     Guessed,
+    /// `late = "epoch"`: whatever came before, rows are judged by this watermark.
+    Fixed(i64),
 }
 
 pub(super) struct Lateness {
     judges: bool,
     delay_us: i64,
+    /// Without windows a row is its own end.
     window: Option<WindowKey>,
     event_time_max: Option<i64>,
+    fixed: Option<i64>,
     /// Least bound of [`late_from`] over the rows that were accepted.
     guess_holds_below: i64,
+    /// Each row's watermark is asked for.
+    tracks: bool,
+    judged_by: JudgedBy,
+}
+
+/// The watermark just before each row of the batch in work.
+enum JudgedBy {
+    /// None was near enough to matter.
+    Nothing,
+    Each(Vec<Option<i64>>),
 }
 
 impl Lateness {
     pub(super) fn of(plan: &Plan) -> Self {
-        let window = match &plan.shape {
-            Shape::Groups(groups) => groups.window,
-            Shape::Rows { .. } => None,
-        };
+        let tracks = matches!(&plan.shape, Shape::First(first) if first.clock.is_some());
         Lateness {
             judges: judges_lateness(plan),
             delay_us: plan.watermark.map_or(0, |w| w.delay_us),
-            window,
+            window: plan.window(),
             event_time_max: None,
+            fixed: None,
             guess_holds_below: i64::MAX,
+            tracks,
+            judged_by: JudgedBy::Nothing,
         }
     }
 
     pub(super) fn start(&mut self, clock: EventClock) {
         self.event_time_max = match clock {
             EventClock::Known(event_time_max) => event_time_max,
-            EventClock::Guessed => None,
+            EventClock::Guessed | EventClock::Fixed(_) => None,
+        };
+        self.fixed = match clock {
+            EventClock::Fixed(watermark) => Some(watermark),
+            EventClock::Known(_) | EventClock::Guessed => None,
         };
         self.guess_holds_below = i64::MAX;
     }
@@ -62,6 +82,28 @@ impl Lateness {
         self.guess_holds_below
     }
 
+    /// The watermark just before a row of the last batch, where it is near enough to matter: windows
+    /// that end by then are late.
+    pub(super) fn judged_by(&self, row: usize) -> Option<i64> {
+        match &self.judged_by {
+            JudgedBy::Nothing => None,
+            JudgedBy::Each(watermarks) => watermarks[row],
+        }
+    }
+
+    /// As a column of timestamps.
+    pub(super) fn clocks(&self, rows: usize, data_type: &DataType) -> ArrayRef {
+        let clocks = (0..rows).map(|row| self.judged_by(row));
+        let clocks: TimestampMicrosecondArray = clocks.collect();
+        Arc::new(clocks.with_data_type(data_type.clone()))
+    }
+
+    /// Whether sessions are judged by their own ends: by Spark's rule alone. By the other a row is
+    /// late by its own time, so that none can touch a session that has left.
+    pub(super) fn asks_for_ends(&self) -> bool {
+        self.judges && self.fixed.is_some()
+    }
+
     /// Moves the clock by the rows that were seen, judging none.
     pub(super) fn see(&mut self, batch: &InputBatch<'_>, plan: &Plan, fates: &Fates) {
         let Some(times) = event_times(batch, plan) else { return };
@@ -69,19 +111,36 @@ impl Lateness {
         self.advance(seen.greatest);
     }
 
-    /// Moves the clock and marks the rows that come too late.
-    pub(super) fn judge(&mut self, batch: &InputBatch<'_>, plan: &Plan, fates: &mut Fates) {
+    /// Moves the clock and marks the rows that come too late. `ends`: of each row's session, where
+    /// that is what it is judged by.
+    pub(super) fn judge(
+        &mut self,
+        batch: &InputBatch<'_>,
+        plan: &Plan,
+        fates: &mut Fates,
+        ends: Option<&[i64]>,
+    ) {
+        self.judged_by = JudgedBy::Nothing;
         let Some(times) = event_times(batch, plan) else { return };
         let seen = Extent::of(times, fates, Fate::is_seen);
         if !self.judges {
             return self.advance(seen.greatest);
         }
+        if let (Some(ends), Some(watermark)) = (ends, self.fixed) {
+            for (row, &end) in ends.iter().enumerate() {
+                if fates.of_row(row) == Fate::Alive && end <= watermark {
+                    fates.mark_late(row);
+                }
+            }
+            return self.advance(seen.greatest);
+        }
         let alive = Extent::of(times, fates, |fate| fate == Fate::Alive);
         let Some(least) = alive.least else { return self.advance(seen.greatest) };
         let latest = self.event_time_max.max(seen.greatest);
-        let none_late = latest.is_none_or(|t| self.end(least) > watermark_after(t, self.delay_us));
-        if none_late {
-            self.accept(least);
+        let least_end = self.end_after(least);
+        let none_late = self.watermark(latest).is_none_or(|watermark| least_end > watermark);
+        if none_late && !self.tracks {
+            self.accept(least_end);
             self.advance(seen.greatest);
         } else {
             self.walk(times, fates);
@@ -89,42 +148,57 @@ impl Lateness {
     }
 
     fn walk(&mut self, times: &TimestampMicrosecondArray, fates: &mut Fates) {
+        let mut watermarks = Vec::with_capacity(times.len());
         for row in 0..times.len() {
             let fate = fates.of_row(row);
+            let watermark = self.watermark(self.event_time_max);
+            watermarks.push(watermark);
             if times.is_null(row) || !fate.is_seen() {
                 continue;
             }
             let time = times.value(row);
             if fate == Fate::Alive {
-                let watermark = self.event_time_max.map(|t| watermark_after(t, self.delay_us));
-                if watermark.is_some_and(|watermark| self.end(time) <= watermark) {
+                if watermark.is_some_and(|watermark| self.last_end(time) <= watermark) {
                     fates.mark_late(row);
                 } else {
-                    self.accept(time);
+                    let open_from = watermark.filter(|_| self.window.is_some());
+                    self.accept(self.end_after(open_from.map_or(time, |w| w.max(time))));
                 }
             }
             self.advance(Some(time));
         }
+        self.judged_by = JudgedBy::Each(watermarks);
+    }
+
+    /// What a row is judged by once `event_time_max` was seen.
+    fn watermark(&self, event_time_max: Option<i64>) -> Option<i64> {
+        self.fixed.or_else(|| event_time_max.map(|t| watermark_after(t, self.delay_us)))
     }
 
     fn advance(&mut self, time: Option<i64>) {
         self.event_time_max = self.event_time_max.max(time);
     }
 
-    fn accept(&mut self, time: i64) {
-        let bound = late_from(self.end(time), self.delay_us);
-        self.guess_holds_below = self.guess_holds_below.min(bound);
+    fn accept(&mut self, least_end: i64) {
+        if self.fixed.is_none() {
+            let bound = late_from(least_end, self.delay_us);
+            self.guess_holds_below = self.guess_holds_below.min(bound);
+        }
     }
 
-    /// End of the window that holds `time`; without a window a row is its own end.
-    fn end(&self, time: i64) -> i64 {
+    /// End of the last window that holds `time`; without a window a row is its own end.
+    fn last_end(&self, time: i64) -> i64 {
         match self.window {
             None => time,
-            Some(window) => {
-                let from_offset = time.saturating_sub(window.offset_us);
-                let start = from_offset.div_euclid(window.slide_us) * window.slide_us;
-                start.saturating_add(window.offset_us).saturating_add(window.size_us)
-            }
+            Some(window) => window.last_start(time).saturating_add(window.size_us),
+        }
+    }
+
+    /// The first window's end that is later than `time`.
+    fn end_after(&self, time: i64) -> i64 {
+        match self.window {
+            None => time,
+            Some(window) => window.end_after(time),
         }
     }
 }

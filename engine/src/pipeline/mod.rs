@@ -13,6 +13,7 @@ mod late;
 mod segment;
 #[cfg(test)]
 pub(crate) mod tests;
+mod windows;
 
 use std::sync::Arc;
 
@@ -93,7 +94,7 @@ impl InternerSet<'_> {
 impl Pipeline {
     pub fn new(plan: Arc<Plan>, on_error: OnError) -> Self {
         let grouping = match &plan.shape {
-            Shape::Rows { .. } => None,
+            Shape::Rows { .. } | Shape::First(_) => None,
             Shape::Groups(groups) => Some(Grouping::new(&plan, groups)),
         };
         let lateness = Lateness::of(&plan);
@@ -151,7 +152,7 @@ impl Pipeline {
         self.fates.begin(batch.rows);
         self.fates.reject_values(batch, |input| plan.input[input].in_filter);
         self.fates.filter(batch, &plan);
-        if let (Some(time), Some(_)) = (plan.event_time, plan.window()) {
+        if let (Some(time), true) = (plan.event_time, windows::are_of_event_time(&plan)) {
             self.fates.reject_values(batch, |input| input == time);
             self.fates.drop_nulls(&batch.columns[time]);
         }
@@ -164,20 +165,56 @@ impl Pipeline {
                 self.lateness.see(batch, &plan, &self.fates);
                 segment.push_rows(schema, &values, self.fates.surviving(&derived));
             }
+            Shape::First(first) => {
+                let mut values = evaluate(&first.columns, &derived, &mut self.fates);
+                self.lateness.judge(batch, &plan, &mut self.fates, None);
+                if let Some(clock) = first.clock {
+                    let data_type = first.schema.field(clock).data_type();
+                    values.push(self.lateness.clocks(batch.rows, data_type));
+                }
+                segment.push_rows(&first.schema, &values, self.fates.surviving(&derived));
+            }
             Shape::Groups(groups) => {
                 let keys = groups.keys.iter().map(|key| &key.expr);
                 let keys = evaluate(keys, &derived, &mut self.fates);
                 let arguments = evaluate(&groups.arguments, &derived, &mut self.fates);
-                self.lateness.judge(batch, &plan, &mut self.fates);
+                let homeless = windows::homeless(groups, &keys, &derived, &mut self.fates);
+                let ends = groups.session.filter(|_| self.lateness.asks_for_ends());
+                let ends =
+                    ends.map(|session| windows::ends(&keys[session.end], &derived, batch.rows));
+                self.lateness.judge(batch, &plan, &mut self.fates, ends.as_deref());
                 let grouping = self.grouping.as_mut().expect("a grouped plan has its groups");
-                let rows = match self.fates.surviving(&derived) {
-                    None => Rows::All(derived.rows()),
-                    Some(selected) => Rows::Selected(selected),
+                let with_window;
+                let rows = match (self.fates.surviving(&derived), &homeless) {
+                    (None, None) => Rows::All(derived.rows()),
+                    (Some(selected), None) => Rows::Selected(selected),
+                    (selected, Some(homeless)) => {
+                        let all = Rows::All(derived.rows());
+                        let rows = selected.map_or(all, Rows::Selected);
+                        with_window = windows::select(rows, |row| !homeless[row as usize]);
+                        Rows::Selected(&with_window)
+                    }
                 };
-                grouping.key(&plan, groups, &derived, &keys, rows);
                 let positions = positions(batch, &derived);
-                let table = segment.table.as_mut().unwrap_or(&mut grouping.table);
-                table.update(&grouping.keys, rows, &arguments, &positions);
+                let table = &mut segment.table;
+                match groups.window.filter(|window| window.slide_us < window.size_us) {
+                    None => {
+                        grouping.take(&plan, &derived, (&keys, &arguments), rows, &positions, table)
+                    }
+                    Some(window) => {
+                        let sliding = windows::Sliding::new(window, &keys, &arguments);
+                        let judged_by =
+                            |row: u32| self.lateness.judged_by(derived.parent(row) as usize);
+                        for step in 0..sliding.steps() {
+                            let (open, late) = sliding.open(step, rows, judged_by);
+                            segment.summary.counters.late_windows += late;
+                            let keys = sliding.keys(step, &keys);
+                            let rows = Rows::Selected(&open);
+                            let values = (&keys[..], &arguments[..]);
+                            grouping.take(&plan, &derived, values, rows, &positions, table);
+                        }
+                    }
+                }
             }
         }
         self.fates.settle(batch, &plan, segment);
@@ -284,6 +321,22 @@ impl Grouping {
         }
     }
 
+    /// Adds some rows to their groups, in the segment's table or else the epoch's.
+    fn take(
+        &mut self,
+        plan: &Plan,
+        derived: &Derived<'_>,
+        (keys, arguments): (&[ArrayRef], &[ArrayRef]),
+        rows: Rows<'_>,
+        positions: &Positions<'_>,
+        table: &mut Option<GroupTable>,
+    ) {
+        let Shape::Groups(groups) = &plan.shape else { unreachable!("only groups are taken into") };
+        self.key(plan, groups, derived, keys, rows);
+        let table = table.as_mut().unwrap_or(&mut self.table);
+        table.update(&self.keys, rows, arguments, positions);
+    }
+
     /// Packs the keys of some rows into `self.keys`.
     fn key(
         &mut self,
@@ -364,6 +417,7 @@ fn columns_read(plan: &Plan) -> Vec<bool> {
     plan.explode.iter().filter_map(|explode| explode.filter.as_ref()).for_each(&mut mark);
     match &plan.shape {
         Shape::Rows { columns, .. } => columns.iter().for_each(&mut mark),
+        Shape::First(first) => first.columns.iter().for_each(&mut mark),
         Shape::Groups(groups) => {
             groups.keys.iter().map(|key| &key.expr).for_each(&mut mark);
             groups.arguments.iter().for_each(&mut mark);
@@ -375,10 +429,14 @@ fn columns_read(plan: &Plan) -> Vec<bool> {
 /// Lateness is judged where state is kept by event time, and never in complete or batch mode.
 fn judges_lateness(plan: &Plan) -> bool {
     let by_time = match &plan.shape {
-        Shape::Groups(groups) => groups.window.is_some() || groups.event_time_key.is_some(),
+        Shape::Groups(groups) => {
+            windows::are_of_event_time(plan) || groups.event_time_key.is_some()
+        }
+        Shape::First(_) => true,
         Shape::Rows { .. } => false,
     };
     by_time
         && plan.watermark.is_some()
+        && !plan.fed_by_state
         && matches!(plan.mode, OutputMode::Append | OutputMode::Update)
 }

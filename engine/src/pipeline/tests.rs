@@ -73,7 +73,15 @@ pub(crate) fn plan(delay_us: i64, mode: OutputMode) -> Arc<Plan> {
                 key("start", Expr { kind: start, data_type: timestamp() }),
                 key("device", column(DEVICE, DataType::Utf8)),
             ],
-            window: Some(WindowKey { key: 0, size_us: SIZE_US, slide_us: SIZE_US, offset_us: 0 }),
+            window: Some(WindowKey {
+                key: 0,
+                size_us: SIZE_US,
+                slide_us: SIZE_US,
+                offset_us: 0,
+                time: None,
+                closes: true,
+            }),
+            session: None,
             event_time_key: None,
             arguments: vec![Compiled::Kernel(column(VALUE, DataType::Float64))],
             aggregates: vec![
@@ -82,6 +90,8 @@ pub(crate) fn plan(delay_us: i64, mode: OutputMode) -> Arc<Plan> {
             ],
         }),
         output: as_it_is(),
+        above: None,
+        fed_by_state: false,
         mode,
         fingerprint: String::new(),
     })
@@ -209,8 +219,7 @@ fn oracle(rows: &[Row], delay_us: i64, judges: bool) -> (Table, Counters, Option
 
 /// What the epoch's partials come to.
 fn table_of(plan: &Plan, partials: &[RecordBatch]) -> Table {
-    let Shape::Groups(groups) = &plan.shape else { panic!("a grouped plan") };
-    let mut state = StateStore::new(groups);
+    let mut state = StateStore::new(&plan.state().expect("a grouped plan"));
     for partial in partials {
         state.merge(partial).expect("a partial of this plan");
     }

@@ -1,4 +1,4 @@
-//! The plan as a user reads it, and the text by which two plans are told apart.
+//! The plan as a user reads it.
 
 use std::fmt::Write as _;
 
@@ -11,18 +11,21 @@ use pelton_kernels::expr::{ArithmeticOp, CompareOp, Expr, ExprKind, Literal};
 use super::expr::Compiled;
 use super::functions::{arithmetic, window};
 use super::types::{is_integer, is_text, is_time, sql_name};
-use super::{Aggregate, Explode, ExplodeList, GroupKey, Groups, Plan, Shape};
+use super::{Aggregate, Explode, ExplodeList, First, Groups, Plan, Shape};
 use crate::batch::Encoding;
-use crate::checkpoint::manifest::Part;
 use crate::job::spec::{LateRule, OutputMode};
+use crate::state::Closing;
 
 /// The whole plan, from what is decoded to what leaves.
 pub fn explain(plan: &Plan) -> String {
     let mut out = String::new();
     let names = row_names(plan);
-    _ = writeln!(out, "mode     {}", mode(plan.mode));
-    inputs(&mut out, plan);
-    if let (Some(time), Some(watermark)) = (plan.event_time, plan.watermark) {
+    if !plan.fed_by_state {
+        _ = writeln!(out, "mode     {}", mode(plan.mode));
+        inputs(&mut out, plan);
+    }
+    let clock = plan.event_time.filter(|_| !plan.fed_by_state);
+    if let (Some(time), Some(watermark)) = (clock, plan.watermark) {
         let rule = match watermark.late {
             LateRule::Row => "each row by the rows before it",
             LateRule::Epoch => "by the watermark of the epoch before",
@@ -47,9 +50,17 @@ pub fn explain(plan: &Plan) -> String {
                 _ = writeln!(out, "  {} = {text}: {data_type}{}", field.name(), place(column));
             }
         }
+        Shape::First(first) => deduplication(&mut out, plan, first),
         Shape::Groups(groups) => grouping(&mut out, plan, groups, &names),
     }
-    output(&mut out, plan);
+    if plan.above.is_none() || plan.output.having.is_some() {
+        output(&mut out, plan);
+    }
+    if let Some(above) = &plan.above {
+        _ = writeln!(out, "above    what leaves goes through a second query");
+        out.push_str(&explain(above));
+        return out;
+    }
     _ = writeln!(
         out,
         "device   CPU: decode, keys and output are its work by design, and this build has no device kernels"
@@ -57,85 +68,23 @@ pub fn explain(plan: &Plan) -> String {
     out
 }
 
-/// Text that is equal for two plans exactly when one can go on from the other's state: everything
-/// below the output, and the mode.
-pub fn fingerprint(plan: &Plan) -> String {
-    let mut out = String::new();
-    let names = row_names(plan);
-    _ = write!(out, "mode={};", mode(plan.mode));
-    if let Some(watermark) = plan.watermark {
-        let late = matches!(watermark.late, LateRule::Row);
-        let time = plan.event_time.map_or("", |index| &plan.input_names[index]);
-        _ = write!(out, "watermark={time}-{}us,late_by_row={late};", watermark.delay_us);
-    }
-    for filter in plan.filter_below.iter().chain(&plan.filter_above) {
-        _ = write!(out, "filter={};", text(filter, &names));
-    }
-    if let Some(explode) = &plan.explode {
-        let filter = explode.filter.as_ref().map(|f| text(f, &names));
-        _ = write!(out, "explode={},{filter:?};", list_text(&explode.list, &names));
-    }
-    match &plan.shape {
-        Shape::Rows { .. } => out.push_str("rows;"),
-        Shape::Groups(groups) => {
-            for key in &groups.keys {
-                let data_type = sql_name(key.expr.data_type());
-                _ = write!(out, "key={}:{data_type};", text(&key.expr, &names));
-            }
-            for aggregate in &groups.aggregates {
-                let output = sql_name(&aggregate.spec.output);
-                _ = write!(out, "{}:{output};", aggregate_text(aggregate, groups, &names));
-            }
-            _ = write!(out, "closes={};", groups.window.is_some());
+fn deduplication(out: &mut String, plan: &Plan, first: &First) {
+    let keys = first.keys.iter().map(|&key| first.schema.field(key).name().as_str());
+    _ = writeln!(out, "first    row of each {}", keys.collect::<Vec<_>>().join(", "));
+    let bound = match (first.time, first.within_us) {
+        _ if matches!(plan.mode, OutputMode::Complete) => {
+            "every key ever seen: complete mode drops none".into()
         }
-    }
-    out
-}
-
-/// What the state depends on apart from its own columns, each in words (see `checkpoint::change`).
-pub fn state_parts(plan: &Plan) -> Vec<Part> {
-    let names = row_names(plan);
-    let watermark = plan.watermark.map_or("none".to_owned(), |watermark| {
-        let time = plan.event_time.map_or("", |index| &plan.input_names[index]);
-        format!("{time} - {}us", watermark.delay_us)
-    });
-    let filters = plan.filter_below.iter().chain(&plan.filter_above);
-    let mut rows: Vec<String> = filters.map(|filter| text(filter, &names)).collect();
-    if let Some(explode) = &plan.explode {
-        let filter = explode.filter.as_ref().map(|filter| text(filter, &names));
-        rows.push(format!(
-            "each of {} {}",
-            list_text(&explode.list, &names),
-            filter.unwrap_or_default()
-        ));
-    }
-    let rows = if rows.is_empty() { "all".to_owned() } else { rows.join(" and ") };
-    let keys = match &plan.shape {
-        Shape::Rows { .. } => "none, each row leaves".to_owned(),
-        Shape::Groups(groups) => {
-            let key = |key: &GroupKey| {
-                format!("{}: {}", text(&key.expr, &names), sql_name(key.expr.data_type()))
-            };
-            groups.keys.iter().map(key).collect::<Vec<_>>().join(", ")
+        (Some(_), Some(within)) => {
+            format!("keys whose first row is not {} behind the watermark", duration(within))
         }
+        (Some(_), None) => "keys that the watermark has not passed".to_string(),
+        (None, _) => "every key ever seen: the event time is not among the columns".to_string(),
     };
-    let part = |name: &str, text| Part { name: name.to_owned(), text };
-    vec![
-        part("mode", mode(plan.mode).to_owned()),
-        part("watermark", watermark),
-        part("rows", rows),
-        part("keys", keys),
-    ]
+    _ = writeln!(out, "state    {bound}");
 }
 
-/// The arguments of a plan's aggregates in words, by their index.
-pub fn argument_texts(plan: &Plan) -> Vec<String> {
-    let Shape::Groups(groups) = &plan.shape else { return Vec::new() };
-    let names = row_names(plan);
-    groups.arguments.iter().map(|argument| text(argument, &names)).collect()
-}
-
-fn row_names(plan: &Plan) -> Vec<String> {
+pub(super) fn row_names(plan: &Plan) -> Vec<String> {
     let mut names = plan.input_names.clone();
     names.push("element".into());
     names
@@ -164,7 +113,7 @@ fn explode_line(out: &mut String, explode: &Explode, names: &[String]) {
     }
 }
 
-fn list_text(list: &ExplodeList, names: &[String]) -> String {
+pub(super) fn list_text(list: &ExplodeList, names: &[String]) -> String {
     match list {
         ExplodeList::SplitByByte { input, separator } => {
             let separator = char::from(*separator);
@@ -182,10 +131,15 @@ fn grouping(out: &mut String, plan: &Plan, groups: &Groups, names: &[String]) {
     }
     for (index, key) in groups.keys.iter().enumerate() {
         let data_type = sql_name(key.expr.data_type());
-        let closing = match groups.window {
-            Some(window) if window.key == index => {
-                format!(", windows of {}", duration(window.size_us))
+        let closing = match (groups.window, groups.session) {
+            (Some(window), _) if window.key == index => {
+                let size = duration(window.size_us);
+                match window.slide_us == window.size_us {
+                    true => format!(", windows of {size}"),
+                    false => format!(", windows of {size}, one each {}", duration(window.slide_us)),
+                }
             }
+            (_, Some(session)) if session.start == index => ", sessions".to_string(),
             _ => String::new(),
         };
         let (text, place) = (text(&key.expr, names), place(&key.expr));
@@ -200,7 +154,7 @@ fn grouping(out: &mut String, plan: &Plan, groups: &Groups, names: &[String]) {
 
 /// What keeps the state from growing for ever, if anything does.
 fn state_bound(plan: &Plan, groups: &Groups) -> &'static str {
-    let closes = groups.window.is_some() || groups.event_time_key.is_some();
+    let closes = Closing::of(groups) != Closing::Never;
     match plan.mode {
         OutputMode::Batch => "the groups of one epoch",
         _ if groups.keys.is_empty() => "one group",
@@ -210,7 +164,7 @@ fn state_bound(plan: &Plan, groups: &Groups) -> &'static str {
     }
 }
 
-fn aggregate_text(aggregate: &Aggregate, groups: &Groups, names: &[String]) -> String {
+pub(super) fn aggregate_text(aggregate: &Aggregate, groups: &Groups, names: &[String]) -> String {
     let argument = aggregate.argument.map(|index| text(&groups.arguments[index], names));
     let name = match aggregate.spec.function {
         AggregateFunction::CountRows => {
@@ -249,6 +203,7 @@ fn output(out: &mut String, plan: &Plan) {
     let output = &plan.output;
     let names: Vec<String> = match &plan.shape {
         Shape::Rows { schema, .. } => schema.fields().iter().map(|f| f.name().clone()).collect(),
+        Shape::First(first) => first.schema.fields().iter().map(|f| f.name().clone()).collect(),
         Shape::Groups(groups) => {
             let keys = groups.keys.iter().map(|key| key.name.clone());
             let row_names = row_names(plan);
@@ -288,7 +243,7 @@ fn place(compiled: &Compiled) -> &'static str {
     }
 }
 
-fn mode(mode: OutputMode) -> &'static str {
+pub(super) fn mode(mode: OutputMode) -> &'static str {
     match mode {
         OutputMode::Append => "append",
         OutputMode::Update => "update",

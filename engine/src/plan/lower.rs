@@ -2,7 +2,8 @@
 //!
 //! Projections are inlined: every expression of a [`Chain`] reads the source's columns, the exploded
 //! element ([`ELEMENT`]) or, above an aggregate, the groups' columns ([`GROUP`]). What is no chain is
-//! refused here with its reason.
+//! refused here with its reason. A chain may stand on another: on the groups of a query in FROM, or
+//! on the rows that deduplication lets pass.
 
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode};
@@ -16,6 +17,8 @@ use pelton_kernels::cpu::aggregate::AggregateFunction;
 
 use super::explain::logical;
 use super::functions::{aggregate, window};
+use super::windows::{field_in_place, window_of_below, window_time};
+use crate::job::spec::DedupSpec;
 
 /// Relation of the exploded element's column.
 pub const ELEMENT: &str = "$element";
@@ -23,8 +26,13 @@ pub const ELEMENT: &str = "$element";
 pub const GROUP: &str = "$group";
 
 /// A query as one chain of steps, in the order in which rows meet them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Chain {
+    /// What this one reads in the source's place: the groups below (as [`GROUP`]), or the rows that
+    /// deduplication passes (under the source's name).
+    pub below: Option<Box<Chain>>,
+    /// Deduplication of the source's rows, and nothing else.
+    pub first: Option<DedupSpec>,
     /// WHERE below the explode, in conjuncts, over the source's columns.
     pub filters: Vec<Expr>,
     pub explode: Option<Exploded>,
@@ -36,7 +44,7 @@ pub struct Chain {
     pub limit: Option<usize>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Exploded {
     pub list: Expr,
     pub element: DataType,
@@ -44,7 +52,7 @@ pub struct Exploded {
     pub filters: Vec<Expr>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Grouping {
     pub keys: Vec<Key>,
     pub aggregates: Vec<Aggregated>,
@@ -52,23 +60,35 @@ pub struct Grouping {
     pub distinct: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Key {
     pub name: String,
     /// The key; for a window the time.
     pub expr: Expr,
-    pub window: Option<Tumbling>,
+    pub window: Option<Window>,
     pub data_type: DataType,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tumbling {
-    pub size_us: i64,
-    pub slide_us: i64,
-    pub offset_us: i64,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// Of one size, a new one each slide.
+    Sliding {
+        size_us: i64,
+        slide_us: i64,
+        offset_us: i64,
+    },
+    /// The key is the start of a window of this size already: that of a query below.
+    Start {
+        size_us: i64,
+    },
+    /// A row's own session; its gap in microseconds. The key after it is the session's end.
+    Session {
+        gap: Box<Expr>,
+    },
+    SessionEnd,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Aggregated {
     pub name: String,
     pub function: AggregateFunction,
@@ -78,7 +98,7 @@ pub struct Aggregated {
     pub output: DataType,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SortKey {
     pub expr: Expr,
     pub descending: bool,
@@ -102,8 +122,13 @@ fn refuse<T>(what: impl Into<String>, fix: &'static str) -> Result<T, Refused> {
     Err(Refused { what: what.into(), fix })
 }
 
-pub fn lower(plan: &LogicalPlan) -> Result<Chain, Refused> {
+/// `dedup`: of the source, before all that the query does.
+pub fn lower(plan: &LogicalPlan, dedup: Option<&DedupSpec>) -> Result<Chain, Refused> {
     let mut chain = Chain::default();
+    if let Some(dedup) = dedup {
+        let first = Chain { first: Some(dedup.clone()), ..Chain::default() };
+        chain.below = Some(Box::new(first));
+    }
     let columns = step(plan, &mut chain)?;
     let names = plan.schema().fields().iter().map(|field| field.name().clone());
     chain.columns = names.zip(columns).collect();
@@ -179,6 +204,21 @@ impl Chain {
         }
     }
 
+    /// What comes next reads the groups of this chain: it stands below a new one from here on.
+    fn stack(&mut self) {
+        let mut below = std::mem::take(self);
+        let groups = below.groups.as_ref().expect("only groups are stacked upon");
+        let width = groups.keys.len() + groups.aggregates.len();
+        let column = |index: usize| (index.to_string(), Expr::Column(group_column(index)));
+        below.columns = (0..width).map(column).collect();
+        self.below = Some(Box::new(below));
+    }
+
+    /// This chain and those below it.
+    pub fn levels(&self) -> impl Iterator<Item = &Chain> {
+        std::iter::successors(Some(self), |chain| chain.below.as_deref())
+    }
+
     fn nothing_above(&self, what: &str) -> Result<(), Refused> {
         if !self.order_by.is_empty() || self.limit.is_some() {
             let what = format!("{what} above ORDER BY or LIMIT is not in this version");
@@ -223,10 +263,7 @@ fn group(node: &Aggregate, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
     let columns = step(&node.input, chain)?;
     chain.nothing_above("an aggregate")?;
     if chain.groups.is_some() {
-        return refuse(
-            "an aggregate over an aggregate is not in this version",
-            "write one GROUP BY; Spark allows windows over windows in append mode",
-        );
+        chain.stack();
     }
     let schema = node.input.schema();
     let mut grouping = Grouping::default();
@@ -235,19 +272,7 @@ fn group(node: &Aggregate, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
             return refuse("GROUPING SETS are not in this version", "group by the columns");
         }
         let expr = inline(key, schema, &columns)?;
-        let field = node.schema.field(index);
-        let (expr, window, data_type) = match window::parts(&expr) {
-            Some((time, size_us, slide_us, offset_us)) => {
-                let window = Tumbling { size_us, slide_us, offset_us };
-                let DataType::Struct(fields) = field.data_type() else {
-                    return refuse("a window is a struct", "");
-                };
-                (time.clone(), Some(window), fields[0].data_type().clone())
-            }
-            None => (expr, None, field.data_type().clone()),
-        };
-        let name = if window.is_some() { "window".into() } else { logical(&expr, &[]) };
-        grouping.keys.push(Key { name, expr, window, data_type });
+        grouping.push_key(expr, node.schema.field(index).data_type());
     }
     for (index, aggregated) in node.aggr_expr.iter().enumerate() {
         let field = node.schema.field(node.group_expr.len() + index);
@@ -299,17 +324,51 @@ fn is_value(expr: &Expr) -> bool {
 }
 
 impl Grouping {
+    fn push_key(&mut self, expr: Expr, data_type: &DataType) {
+        let time_type = match data_type {
+            DataType::Struct(fields) => fields.first().map(|field| field.data_type().clone()),
+            _ => None,
+        };
+        let time_type = time_type.unwrap_or_else(|| data_type.clone());
+        let key = |name: &str, expr, window| Key {
+            name: name.into(),
+            expr,
+            window: Some(window),
+            data_type: time_type.clone(),
+        };
+        if let Some((time, size_us, slide_us, offset_us)) = window::parts(&expr) {
+            let window = Window::Sliding { size_us, slide_us, offset_us };
+            self.keys.push(key("window", window_time(time), window));
+        } else if let Some((time, gap)) = window::session_parts(&expr) {
+            let (time, gap) = (window_time(time), Box::new(gap.clone()));
+            let end = window::shift_by(time.clone(), gap.as_ref().clone());
+            self.keys.push(key("session_window", time, Window::Session { gap }));
+            self.keys.push(key("session_window.end", end, Window::SessionEnd));
+        } else if let Some((start, size_us)) = window_of_below(&expr) {
+            self.keys.push(key("window", start, Window::Start { size_us }));
+        } else {
+            let name = logical(&expr, &[]);
+            self.keys.push(Key { name, expr, window: None, data_type: data_type.clone() });
+        }
+    }
+
     /// What the columns of an aggregate are made of: a window is a struct of its start and end.
     fn columns(&self) -> Vec<Expr> {
-        let keys = self.keys.iter().enumerate().map(|(index, key)| match key.window {
-            None => Expr::Column(group_column(index)),
-            Some(window) => {
-                let start = Expr::Column(group_column(index));
-                let end = window::shift(start.clone(), window.size_us);
-                let args = vec![lit("start"), start, lit("end"), end];
-                let udf = datafusion_functions::core::named_struct();
-                Expr::ScalarFunction(ScalarFunction::new_udf(udf, args))
-            }
+        let both = |start: Expr, end: Expr| {
+            let args = vec![lit("start"), start, lit("end"), end];
+            let udf = datafusion_functions::core::named_struct();
+            Expr::ScalarFunction(ScalarFunction::new_udf(udf, args))
+        };
+        let keys = self.keys.iter().enumerate().filter_map(|(index, key)| {
+            let own = Expr::Column(group_column(index));
+            Some(match key.window {
+                None => own,
+                Some(Window::Sliding { size_us, .. } | Window::Start { size_us }) => {
+                    both(own.clone(), window::shift(own, size_us))
+                }
+                Some(Window::Session { .. }) => both(own, Expr::Column(group_column(index + 1))),
+                Some(Window::SessionEnd) => return None,
+            })
         });
         let aggregates = (0..self.aggregates.len())
             .map(|index| Expr::Column(group_column(self.keys.len() + index)));
@@ -322,19 +381,16 @@ fn distinct(input: &LogicalPlan, chain: &mut Chain) -> Result<Vec<Expr>, Refused
     let columns = step(input, chain)?;
     chain.nothing_above("DISTINCT")?;
     if chain.groups.is_some() {
-        return refuse(
-            "DISTINCT above an aggregate is an aggregate over an aggregate: not in this version",
-            "leave DISTINCT out: groups are distinct already",
-        );
+        chain.stack();
     }
-    let fields = input.schema().fields().iter();
-    let keys = fields.zip(columns).map(|(field, expr)| Key {
-        name: field.name().clone(),
-        expr,
-        window: None,
-        data_type: field.data_type().clone(),
-    });
-    let grouping = Grouping { keys: keys.collect(), aggregates: Vec::new(), distinct: true };
+    let mut grouping = Grouping { distinct: true, ..Grouping::default() };
+    for (field, expr) in input.schema().fields().iter().zip(columns) {
+        grouping.push_key(expr, field.data_type());
+        let key = grouping.keys.last_mut().expect("it was just added");
+        if key.window.is_none() {
+            key.name.clone_from(field.name());
+        }
+    }
     let made_of = grouping.columns();
     chain.groups = Some(grouping);
     Ok(made_of)
@@ -394,30 +450,6 @@ fn inline(expr: &Expr, schema: &DFSchema, columns: &[Expr]) -> Result<Expr, Refu
         Ok(Transformed::yes(replaced))
     })?;
     Ok(inlined.data)
-}
-
-/// `get_field(named_struct('a', x, …), 'a')` is `x`; `window_time(…)` is its end less 1 µs.
-fn field_in_place(call: &ScalarFunction) -> Option<Expr> {
-    let Some(Expr::ScalarFunction(inner)) = call.args.first() else { return None };
-    if inner.func.name() != "named_struct" {
-        return None;
-    }
-    let field = |name: &str| {
-        let at = inner.args.chunks(2).find(|pair| text(&pair[0]).is_some_and(|n| n == name))?;
-        Some(at[1].clone())
-    };
-    match call.func.name() {
-        "get_field" => field(text(call.args.get(1)?)?),
-        "window_time" => Some(window::shift(field("end")?, -1)),
-        _ => None,
-    }
-}
-
-fn text(expr: &Expr) -> Option<&str> {
-    match expr {
-        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => Some(text),
-        _ => None,
-    }
 }
 
 fn unaliased(expr: &Expr) -> &Expr {

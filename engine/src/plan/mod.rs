@@ -15,6 +15,8 @@ mod diagnose;
 pub mod explain;
 pub mod expr;
 pub mod functions;
+pub mod identity;
+mod inputs;
 mod kernel;
 mod lower;
 mod modes;
@@ -25,14 +27,19 @@ pub mod sql;
 #[cfg(test)]
 mod tests;
 mod types;
+mod windows;
+
+use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use jiff::tz::TimeZone;
-use pelton_kernels::cpu::aggregate::{AggregateSpec, Call};
+use pelton_kernels::cpu::aggregate::{AggregateFunction, AggregateSpec, Call};
 
 use crate::batch::InputColumn;
 use crate::job::finding::Finding;
 use crate::job::spec::{JobSpec, LateRule, OutputMode, SourceKind, Trigger};
+use crate::state::{Closing, StateSpec};
 use compile::Compiler;
 use expr::Compiled;
 use functions::Catalog;
@@ -50,15 +57,12 @@ pub fn plan(job: &JobSpec) -> Result<Plan, Vec<Finding>> {
     let catalog = Catalog::new(zone.clone());
     let parsed = sql::parse(&job.query.sql, &job.source, &catalog, &places)?;
     let bound = bind::bind(parsed.query, &job.source, &catalog, &parsed.marks, &places)?;
-    let chain = lower::lower(&bound).map_err(|refused| whole(refused.what, refused.fix))?;
-    let event_time = |expr| shape::is_event_time(expr, &job.source);
+    let chain = lower::lower(&bound, job.source.dedup.as_ref())
+        .map_err(|refused| whole(refused.what, refused.fix))?;
     let facts = Facts {
         mode: job.query.mode,
         marks: &parsed.marks,
-        grouped_by_event_time: chain
-            .groups
-            .as_ref()
-            .is_some_and(|groups| groups.keys.iter().any(|key| event_time(&key.expr))),
+        source: &job.source,
         watermark: job.source.watermark.is_some(),
         bounded: ends(job),
         whole: places.whole(),
@@ -147,17 +151,71 @@ pub struct Plan {
     pub explode: Option<Explode>,
     pub shape: Shape,
     pub output: Output,
+    /// A plan over what leaves this one: its input columns are the columns of this one's output.
+    pub above: Option<Arc<Plan>>,
+    /// The rows come out of a state below: nothing is late any more, no clock is moved by them.
+    pub fed_by_state: bool,
     pub mode: OutputMode,
     /// Text that is equal for two plans exactly when one can go on from the other's state.
     pub fingerprint: String,
 }
 
 impl Plan {
+    /// The watermark as far as state leaves by it: never in complete mode, nor without state.
+    pub fn evicting(&self, watermark: Option<i64>) -> Option<i64> {
+        let has_state = !matches!(self.shape, Shape::Rows { .. });
+        let leaves = matches!(self.mode, OutputMode::Append | OutputMode::Update);
+        watermark.filter(|_| has_state && leaves && self.watermark.is_some())
+    }
+
+    /// This plan and those above it.
+    pub fn levels(&self) -> impl Iterator<Item = &Plan> {
+        std::iter::successors(Some(self), |plan| plan.above.as_deref())
+    }
+
+    /// What leaves the job.
+    pub fn output(&self) -> &Output {
+        &self.levels().last().expect("a plan is its own first level").output
+    }
+
+    /// What this level's state holds.
+    pub fn state(&self) -> Option<StateSpec> {
+        match &self.shape {
+            Shape::Rows { .. } => None,
+            Shape::Groups(groups) => Some(StateSpec {
+                keys: groups.key_fields(),
+                calls: groups.calls(),
+                closing: Closing::of(groups),
+                session: groups.session,
+                moving: false,
+            }),
+            Shape::First(first) => Some(first.state()),
+        }
+    }
+
+    /// The key columns of a partial by which it is cut into shards: pieces of one session meet.
+    pub fn hashed_keys(&self) -> Range<usize> {
+        match &self.shape {
+            Shape::Rows { .. } => 0..0,
+            Shape::Groups(groups) if groups.session.is_some() => 2..groups.keys.len(),
+            Shape::Groups(groups) => 0..groups.keys.len(),
+            Shape::First(first) => 0..first.keys.len(),
+        }
+    }
+
     /// The window among the group keys.
     pub fn window(&self) -> Option<WindowKey> {
         match &self.shape {
             Shape::Groups(groups) => groups.window,
-            Shape::Rows { .. } => None,
+            Shape::Rows { .. } | Shape::First(_) => None,
+        }
+    }
+
+    /// The sessions among the group keys.
+    pub fn session(&self) -> Option<SessionKey> {
+        match &self.shape {
+            Shape::Groups(groups) => groups.session,
+            Shape::Rows { .. } | Shape::First(_) => None,
         }
     }
 }
@@ -193,6 +251,55 @@ pub enum Shape {
         schema: SchemaRef,
     },
     Groups(Groups),
+    /// Deduplication: the first row of each key passes.
+    First(First),
+}
+
+#[derive(Debug)]
+pub struct First {
+    /// What passes.
+    pub columns: Vec<Compiled>,
+    /// Of the columns, then of the row's clock where [`First::clock`] asks for it.
+    pub schema: SchemaRef,
+    /// The columns that make a key.
+    pub keys: Vec<usize>,
+    /// The column of the event time, where the watermark forgets keys.
+    pub time: Option<usize>,
+    /// A key is forgotten so long after its first row's time; `None`: at its own time.
+    pub within_us: Option<i64>,
+    /// The column of the split's watermark just before each row: a key may be forgotten by then.
+    pub clock: Option<usize>,
+}
+
+impl First {
+    fn state(&self) -> StateSpec {
+        let field = |&key: &usize| self.schema.field(key).clone();
+        let time = self.time.map(|time| self.schema.field(time).data_type().clone());
+        let call = |data_type: DataType| Call {
+            spec: AggregateSpec {
+                function: AggregateFunction::Max,
+                input: Some(data_type.clone()),
+                output: data_type,
+                name: "forgotten".into(),
+            },
+            argument: Some(0),
+            filter: None,
+        };
+        let within = self.within_us.and(time);
+        let own = self.time.and_then(|time| self.keys.iter().position(|&key| key == time));
+        StateSpec {
+            keys: self.keys.iter().map(field).collect(),
+            closing: match (&within, own) {
+                // Behind the keys: rows, rows without a value, the value.
+                (Some(_), _) => Closing::At { column: self.keys.len() + 2 },
+                (None, Some(key)) => Closing::At { column: key },
+                (None, None) => Closing::Never,
+            },
+            calls: within.map(call).into_iter().collect(),
+            session: None,
+            moving: self.within_us.is_some(),
+        }
+    }
 }
 
 /// Expressions count the input columns from 0 on, then the exploded element where there is one.
@@ -201,6 +308,8 @@ pub struct Groups {
     pub keys: Vec<GroupKey>,
     /// The key that is a window's start.
     pub window: Option<WindowKey>,
+    /// The keys that are a session's start and end.
+    pub session: Option<SessionKey>,
     /// The key that is the event time itself.
     pub event_time_key: Option<usize>,
     /// Arguments of the aggregates, each once.
@@ -221,6 +330,25 @@ pub struct WindowKey {
     pub size_us: i64,
     pub slide_us: i64,
     pub offset_us: i64,
+    /// Index into `arguments` of the time, where a row falls into several windows.
+    pub time: Option<usize>,
+    /// It is over the event time: the watermark closes it.
+    pub closes: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionKey {
+    /// Indexes into `keys`: a row's own time, and that plus its gap.
+    pub start: usize,
+    pub end: usize,
+    /// It is over the event time: the watermark closes it.
+    pub closes: bool,
+}
+
+impl SessionKey {
+    pub fn is_bound(self, key: usize) -> bool {
+        key == self.start || key == self.end
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -237,6 +365,12 @@ impl Groups {
     pub fn key_fields(&self) -> Vec<Field> {
         let field = |key: &GroupKey| Field::new(&key.name, key.expr.data_type().clone(), true);
         self.keys.iter().map(field).collect()
+    }
+
+    /// The key that groups leave in the order of: the start of a window or a session.
+    pub fn first_key(&self) -> Option<usize> {
+        let session = self.session.map(|session| session.start);
+        session.or_else(|| self.window.map(|window| window.key))
     }
 
     /// The aggregates as the kernels take them.

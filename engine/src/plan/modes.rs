@@ -2,17 +2,17 @@
 
 use std::ops::Range;
 
-use super::lower::Chain;
+use super::lower::{Chain, Grouping, Window};
 use super::sql::Marks;
+use super::windows::closes;
 use crate::job::finding::Finding;
-use crate::job::spec::OutputMode;
+use crate::job::spec::{OutputMode, SourceSpec};
 
 /// What the rules need to know beside the chain.
 pub struct Facts<'a> {
     pub mode: OutputMode,
     pub marks: &'a Marks,
-    /// A key is the watermark's column, or a window over it.
-    pub grouped_by_event_time: bool,
+    pub source: &'a SourceSpec,
     pub watermark: bool,
     /// The source ends, and every group with it.
     pub bounded: bool,
@@ -21,8 +21,9 @@ pub struct Facts<'a> {
 
 impl Facts<'_> {
     /// Whether a group is final at some time: its window closes, or the input ends.
-    fn groups_close(&self) -> bool {
-        self.bounded || (self.watermark && self.grouped_by_event_time)
+    fn groups_close(&self, level: &Chain, groups: &Grouping) -> bool {
+        let by_time = || groups.keys.iter().any(|key| closes(key, level, self.source));
+        self.bounded || (self.watermark && by_time())
     }
 }
 
@@ -36,6 +37,20 @@ pub fn check(chain: &Chain, facts: &Facts) -> Vec<Finding> {
         let at = at.clone().unwrap_or_else(|| facts.whole.clone());
         findings.push(Finding::new(at, what, fix));
     };
+    let aggregates = chain.levels().filter(|level| level.groups.is_some()).count();
+    if aggregates > 1 && facts.mode != OutputMode::Append {
+        let what = "Detected pattern of possible 'correctness' issue due to global watermark. The \
+                    query contains stateful operation which can emit rows older than the current \
+                    watermark plus allowed late record delay: an aggregate over an aggregate takes \
+                    rows that are final, others it would count again and again";
+        refuse(&facts.marks.group_by, what, "set mode = \"append\"".into());
+        return findings;
+    }
+    sessions(chain, facts, &mut refuse);
+    let open = chain.levels().find_map(|level| {
+        let groups = level.groups.as_ref()?;
+        (!facts.groups_close(level, groups)).then_some(groups)
+    });
     match (&chain.groups, facts.mode) {
         (None, OutputMode::Complete) => refuse(
             &None,
@@ -43,7 +58,8 @@ pub fn check(chain: &Chain, facts: &Facts) -> Vec<Finding> {
              streaming aggregations: without groups there is no table to show whole",
             "set mode = \"append\" or \"update\"".into(),
         ),
-        (Some(groups), OutputMode::Append) if !facts.groups_close() => {
+        (Some(_), OutputMode::Append) if open.is_some() => {
+            let groups = open.expect("it was just asked");
             let clause = if groups.distinct { "DISTINCT" } else { "GROUP BY" };
             let missing = match facts.watermark {
                 true => format!("the {clause} has no window over the watermark's column"),
@@ -92,4 +108,30 @@ pub fn check(chain: &Chain, facts: &Facts) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// A session has no value that a reader could replace: the next row may change what it is.
+fn sessions(
+    chain: &Chain,
+    facts: &Facts,
+    refuse: &mut impl FnMut(&Option<Range<usize>>, &str, String),
+) {
+    let is_session = |groups: &&Grouping| {
+        groups.keys.iter().any(|key| matches!(key.window, Some(Window::Session { .. })))
+    };
+    for groups in chain.levels().filter_map(|level| level.groups.as_ref()).filter(is_session) {
+        if groups.keys.len() == 2 {
+            let what = "Global aggregation with session window in streaming query is not supported: \
+                        all rows would be of one key";
+            let fix = "group by session_window(…) and a column";
+            refuse(&facts.marks.group_by, what, fix.into());
+        }
+        if facts.mode == OutputMode::Update {
+            let what = "Invalid streaming output mode: update. This output mode is not supported for \
+                        session window streaming aggregations: a session that grows has another \
+                        start or end, so nothing says which row it replaces";
+            let fix = "set mode = \"append\" or \"complete\"";
+            refuse(&facts.marks.group_by, what, fix.into());
+        }
+    }
 }

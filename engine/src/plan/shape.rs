@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{Field, Schema};
 use datafusion_common::{Column, DataFusionError, Result, ScalarValue};
 use datafusion_expr::Expr;
 use datafusion_expr::utils::conjunction;
@@ -13,53 +13,79 @@ use pelton_kernels::expr::Expr as Kernel;
 use super::compile::{Columns, Compiler};
 use super::expr::Compiled;
 use super::functions::window;
-use super::lower::{self, Aggregated, Chain, Exploded, Grouping, Key, Tumbling};
+use super::inputs::{Inputs, has_ids, source_columns};
+use super::lower::{self, Aggregated, Chain, Exploded, Grouping, Key, Window};
 use super::types::{is_text, sql_name};
+use super::windows::{closes, is_event_time};
 use super::{
-    Aggregate, Explode, ExplodeList, GroupKey, Groups, OrderBy, Output, Plan, Shape, Watermark,
-    WindowKey,
+    Aggregate, Explode, ExplodeList, First, GroupKey, Groups, OrderBy, Output, Plan, SessionKey,
+    Shape, Watermark, WindowKey,
 };
-use crate::batch::{Encoding, InputColumn};
-use crate::job::spec::{OutputMode, SourceSpec};
+use crate::batch::Encoding;
+use crate::job::spec::{DedupSpec, LateRule, OutputMode, SourceSpec};
 
-/// Whether an expression is the watermark's column and nothing else.
-pub fn is_event_time(expr: &Expr, source: &SourceSpec) -> bool {
-    match (expr, &source.watermark) {
-        (Expr::Column(column), Some(watermark)) => {
-            column.relation.as_ref().is_some_and(|r| r.table() == source.name)
-                && column.name.eq_ignore_ascii_case(&watermark.column)
-        }
-        _ => false,
-    }
-}
-
-/// Compiles a chain that its mode allows.
+/// Compiles a chain that its mode allows, and those below it.
 pub fn assemble(
-    mut chain: Chain,
+    chain: Chain,
     source: &SourceSpec,
     mode: OutputMode,
     compiler: &Compiler,
 ) -> Result<Plan> {
+    let mut plans = Vec::new();
+    level(chain, source, mode, compiler, None, &mut plans)?;
+    let mut above = None;
+    while let Some(mut plan) = plans.pop() {
+        plan.above = above.map(Arc::new);
+        above = Some(plan);
+    }
+    let mut plan = above.expect("a chain makes a plan");
+    plan.fingerprint = super::identity::fingerprint(&plan);
+    Ok(plan)
+}
+
+/// Adds the plans of a chain, from the lowest up. `reads`: the source's columns that the chain above
+/// reads through this one.
+fn level(
+    mut chain: Chain,
+    source: &SourceSpec,
+    mode: OutputMode,
+    compiler: &Compiler,
+    reads: Option<Vec<bool>>,
+    plans: &mut Vec<Plan>,
+) -> Result<()> {
+    if let Some(mut below) = chain.below.take() {
+        let reads = below.first.is_some().then(|| source_columns(&chain, source));
+        if let Some(groups) = &mut below.groups {
+            window_first(groups, &mut below.having, &mut below.columns, &mut below.order_by);
+        }
+        level(below.as_ref().clone(), source, mode, compiler, reads, plans)?;
+        chain.below = Some(below);
+    }
     if let Some(groups) = &mut chain.groups {
         window_first(groups, &mut chain.having, &mut chain.columns, &mut chain.order_by);
     }
-    let inputs = Inputs::of(&chain, source);
-    let assembler = Assembler { source, compiler, inputs: &inputs };
-    let (below, above) = assembler.split_filters(std::mem::take(&mut chain.filters));
+    let inputs = match plans.last() {
+        Some(below) => Inputs::below(below),
+        None => Inputs::of(&chain, source, reads.as_deref()),
+    };
+    let ground = plans.last();
+    let assembler = Assembler { source, compiler, inputs: &inputs, chain: &chain, ground };
+    let (below, above) = assembler.split_filters(chain.filters.clone());
     let filter_below = assembler.filter(below)?;
     let filter_above = assembler.filter(above)?;
     let explode = chain.explode.as_ref().map(|e| assembler.explode(e, &chain)).transpose()?;
     let rows = assembler.row_columns(chain.explode.as_ref());
-    let (shape, output) = match &chain.groups {
-        Some(grouping) => {
+    let (shape, output) = match (&chain.groups, &chain.first) {
+        (Some(grouping), _) => {
             let groups = assembler.groups(grouping, &rows)?;
             let output = assembler.output(&chain, &group_columns(grouping))?;
             (Shape::Groups(groups), output)
         }
-        None => assembler.rows(&chain, &rows)?,
+        (None, Some(dedup)) => assembler.first(dedup, &rows)?,
+        (None, None) => assembler.rows(&chain, &rows)?,
     };
     let mut plan = Plan {
-        input_names: inputs.columns.iter().map(|c| source.schema[c.source].name.clone()).collect(),
+        input_names: inputs.names(source, ground),
         event_time: assembler.event_time(),
         watermark: source.watermark.as_ref().map(|w| Watermark {
             delay_us: i64::try_from(w.delay.as_micros()).unwrap_or(i64::MAX),
@@ -71,110 +97,51 @@ pub fn assemble(
         explode,
         shape,
         output,
+        above: None,
+        fed_by_state: ground.is_some(),
         mode,
         fingerprint: String::new(),
     };
     plan.mark_filters();
-    plan.fingerprint = super::explain::fingerprint(&plan);
-    Ok(plan)
+    plans.push(plan);
+    Ok(())
 }
 
-/// Puts the window first among the keys, so that groups in the order of their keys are in the order
-/// of their windows; every reference to a group's column follows.
+/// Puts windows and sessions first among the keys, so that groups in the order of their keys are in
+/// the order of their windows; every reference to a group's column follows.
 fn window_first(
     groups: &mut Grouping,
     having: &mut [Expr],
     columns: &mut [(String, Expr)],
     order_by: &mut [lower::SortKey],
 ) {
-    let Some(at) = groups.keys.iter().position(|key| key.window.is_some()) else { return };
-    let window = groups.keys.remove(at);
-    groups.keys.insert(0, window);
-    let moved = |index: usize| match index {
-        index if index == at => 0,
-        index if index < at => index + 1,
-        index => index,
-    };
+    let mut order: Vec<usize> = (0..groups.keys.len()).collect();
+    order.sort_by_key(|&at| groups.keys[at].window.is_none());
+    let moved = |index: usize| order.iter().position(|&at| at == index).unwrap_or(index);
     let exprs = having.iter_mut().chain(columns.iter_mut().map(|(_, expr)| expr));
     for expr in exprs.chain(order_by.iter_mut().map(|key| &mut key.expr)) {
         lower::renumber_groups(expr, &moved);
     }
-}
-
-/// The columns to decode, each in the form in which it is read.
-struct Inputs {
-    columns: Vec<InputColumn>,
-}
-
-impl Inputs {
-    fn of(chain: &Chain, source: &SourceSpec) -> Inputs {
-        let mut values = vec![false; source.schema.len()];
-        let mut ids = vec![false; source.schema.len()];
-        let index_of = |column: &Column| {
-            let here = column.relation.as_ref().is_some_and(|r| r.table() == source.name);
-            here.then(|| source.schema.iter().position(|c| c.name == column.name)).flatten()
-        };
-        let mut read = |expr: &Expr| {
-            expr.column_refs().into_iter().filter_map(index_of).for_each(|i| values[i] = true);
-        };
-        chain.filters.iter().for_each(&mut read);
-        if let Some(explode) = &chain.explode {
-            read(&explode.list);
-            explode.filters.iter().for_each(&mut read);
-        }
-        match &chain.groups {
-            None => {
-                chain.columns.iter().map(|(_, expr)| expr).for_each(&mut read);
-                chain.order_by.iter().map(|key| &key.expr).for_each(&mut read);
-            }
-            Some(groups) => {
-                for aggregate in &groups.aggregates {
-                    aggregate.argument.iter().chain(&aggregate.filter).for_each(&mut read);
-                }
-                for key in &groups.keys {
-                    match &key.expr {
-                        Expr::Column(column) if has_ids(&key.data_type) => match index_of(column) {
-                            // One column of ids belongs to one key's dictionary.
-                            Some(index) if !ids[index] => ids[index] = true,
-                            Some(_) => read(&key.expr),
-                            None => read(&key.expr),
-                        },
-                        other => read(other),
-                    }
-                }
-            }
-        }
-        if let Some(watermark) = &source.watermark
-            && let Some(index) = source.schema.iter().position(|c| c.name == watermark.column)
-        {
-            values[index] = true;
-        }
-        let columns = (0..source.schema.len()).flat_map(|index| {
-            let column = |encoding| InputColumn { source: index, encoding, in_filter: false };
-            let ids = ids[index].then(|| column(Encoding::Ids));
-            ids.into_iter().chain(values[index].then(|| column(Encoding::Values)))
-        });
-        Inputs { columns: columns.collect() }
-    }
-
-    fn find(&self, source: usize, encoding: Encoding) -> Option<usize> {
-        self.columns.iter().position(|c| c.source == source && c.encoding == encoding)
-    }
-}
-
-fn has_ids(data_type: &DataType) -> bool {
-    is_text(data_type) || matches!(data_type, DataType::Binary)
+    let mut keys: Vec<Option<Key>> = groups.keys.drain(..).map(Some).collect();
+    groups.keys.extend(order.iter().map(|&at| keys[at].take().expect("each stands once")));
 }
 
 struct Assembler<'a> {
     source: &'a SourceSpec,
     compiler: &'a Compiler,
     inputs: &'a Inputs,
+    chain: &'a Chain,
+    /// The plan whose rows are read; none: the source's.
+    ground: Option<&'a Plan>,
 }
 
 impl Assembler<'_> {
     fn event_time(&self) -> Option<usize> {
         let watermark = self.source.watermark.as_ref()?;
+        if let Some(below) = self.ground {
+            let Shape::First(_) = &below.shape else { return None };
+            return below.output.schema.index_of(&watermark.column).ok();
+        }
         let index = self.source.schema.iter().position(|c| c.name == watermark.column)?;
         self.inputs.find(index, Encoding::Values)
     }
@@ -182,8 +149,18 @@ impl Assembler<'_> {
     /// The input columns as expressions see them, then the exploded element.
     fn row_columns(&self, explode: Option<&Exploded>) -> Columns {
         let mut columns = Columns::default();
+        if let Some(below) = self.ground {
+            for (index, field) in below.output.schema.fields().iter().enumerate() {
+                let column = match below.shape {
+                    Shape::Groups(_) => lower::group_column(index),
+                    _ => Column::new(Some(self.source.name.as_str()), field.name()),
+                };
+                columns.push(column, field.data_type().clone(), index);
+            }
+            columns.names = self.inputs.names(self.source, self.ground);
+        }
         for (index, input) in self.inputs.columns.iter().enumerate() {
-            if input.encoding == Encoding::Values {
+            if input.encoding == Encoding::Values && self.ground.is_none() {
                 let column = &self.source.schema[input.source];
                 let name = Column::new(Some(self.source.name.as_str()), &column.name);
                 columns.push(name, column.data_type.clone(), index);
@@ -201,6 +178,7 @@ impl Assembler<'_> {
         filters.into_iter().partition(|conjunct| {
             let reads = conjunct.column_refs();
             !reads.into_iter().any(|c| is_event_time(&Expr::Column(c.clone()), self.source))
+                && self.ground.is_none()
         })
     }
 
@@ -275,40 +253,80 @@ impl Assembler<'_> {
             let expr = self.key(key, rows, &mut taken)?;
             Ok(GroupKey { name: key.name.clone(), expr })
         });
+        let keys = keys.collect::<Result<_>>()?;
+        let first = grouping.keys.first();
+        let time = match first.map(|key| (&key.window, &key.expr)) {
+            Some((Some(Window::Sliding { size_us, slide_us, .. }), time))
+                if size_us != slide_us =>
+            {
+                Some(argument(time)?)
+            }
+            _ => None,
+        };
+        let closes = first.is_some_and(|key| self.closes(key));
         Ok(Groups {
-            keys: keys.collect::<Result<_>>()?,
-            window: self.window(grouping),
+            keys,
+            window: first.and_then(|key| window_key(key, time, closes)),
+            session: first.and_then(|key| match key.window {
+                Some(Window::Session { .. }) => Some(SessionKey { start: 0, end: 1, closes }),
+                _ => None,
+            }),
             event_time_key: grouping
                 .keys
                 .iter()
-                .position(|key| key.window.is_none() && is_event_time(&key.expr, self.source)),
+                .position(|key| key.window.is_none() && self.closes(key)),
             arguments: arguments.into_iter().map(|(_, compiled)| compiled).collect(),
             aggregates,
         })
     }
 
-    /// A window that the watermark can close; over another time it is a key like any other.
-    fn window(&self, grouping: &Grouping) -> Option<WindowKey> {
-        let first = grouping.keys.first()?;
-        let window = first.window?;
-        let closes = self.source.watermark.is_none() || is_event_time(&first.expr, self.source);
-        closes.then_some(WindowKey {
-            key: 0,
-            size_us: window.size_us,
-            slide_us: window.slide_us,
-            offset_us: window.offset_us,
-        })
+    fn closes(&self, key: &Key) -> bool {
+        self.source.watermark.is_some() && closes(key, self.chain, self.source)
+    }
+
+    /// Deduplication's own columns: those that are read, then each row's clock where it counts.
+    fn first(&self, dedup: &DedupSpec, rows: &Columns) -> Result<(Shape, Output)> {
+        let (mut columns, mut fields) = (Vec::new(), Vec::new());
+        for input in &self.inputs.columns {
+            let column = &self.source.schema[input.source];
+            let name = Column::new(Some(self.source.name.as_str()), &column.name);
+            columns.push(self.compiler.compile(&Expr::Column(name), rows)?);
+            fields.push(Field::new(&column.name, column.data_type.clone(), true));
+        }
+        let place = |name: &String| fields.iter().position(|field| field.name() == name);
+        let keys: Vec<usize> = dedup.columns.iter().filter_map(place).collect();
+        if let Some(key) = keys.iter().find(|&&key| !is_key_type(fields[key].data_type())) {
+            let data_type = sql_name(fields[*key].data_type());
+            let what = format!("{}: {data_type} is no key", fields[*key].name());
+            return Err(DataFusionError::Plan(what));
+        }
+        let watermark = self.source.watermark.as_ref();
+        let within_us = watermark.filter(|_| dedup.within_watermark);
+        let within_us = within_us.map(|w| i64::try_from(w.delay.as_micros()).unwrap_or(i64::MAX));
+        let time = watermark.and_then(|watermark| place(&watermark.column));
+        let time = time.filter(|time| within_us.is_some() || keys.contains(time));
+        let by_row = watermark.is_some_and(|w| w.late == LateRule::Row) && within_us.is_some();
+        let width = columns.len();
+        let output = identity(&fields);
+        if by_row {
+            let time = time.expect("within a watermark there is one");
+            fields.push(Field::new("clock", fields[time].data_type().clone(), true));
+        }
+        let schema = Arc::new(Schema::new(fields));
+        let clock = by_row.then_some(width);
+        Ok((Shape::First(First { columns, schema, keys, time, within_us, clock }), output))
     }
 
     /// `taken`: the columns of ids that an earlier key has.
     fn key(&self, key: &Key, rows: &Columns, taken: &mut Vec<usize>) -> Result<Compiled> {
-        if let Some(Tumbling { size_us, offset_us, .. }) = key.window {
-            let start = window::start(key.expr.clone(), size_us, offset_us);
+        if let Some(Window::Sliding { slide_us, offset_us, .. }) = key.window {
+            let start = window::start(key.expr.clone(), slide_us, offset_us);
             return self.compiler.compile(&start, rows);
         }
         if let Expr::Column(column) = &key.expr
             && column.relation.as_ref().is_some_and(|r| r.table() == self.source.name)
             && has_ids(&key.data_type)
+            && self.ground.is_none()
         {
             let source = self.source.schema.iter().position(|c| c.name == column.name);
             if let Some(index) = source.and_then(|s| self.inputs.find(s, Encoding::Ids))
@@ -390,6 +408,31 @@ impl Assembler<'_> {
             order_by,
             limit: chain.limit,
         })
+    }
+}
+
+/// The window of a key, which a row's latest start is.
+fn window_key(key: &Key, time: Option<usize>, closes: bool) -> Option<WindowKey> {
+    let (size_us, slide_us, offset_us) = match key.window {
+        Some(Window::Sliding { size_us, slide_us, offset_us }) => (size_us, slide_us, offset_us),
+        Some(Window::Start { size_us }) => (size_us, size_us, 0),
+        _ => return None,
+    };
+    Some(WindowKey { key: 0, size_us, slide_us, offset_us, time, closes })
+}
+
+/// Columns that leave as they are.
+fn identity(fields: &[Field]) -> Output {
+    let copy = |(index, field): (usize, &Field)| {
+        Compiled::Kernel(Kernel::column(index, field.data_type().clone()))
+    };
+    Output {
+        having: None,
+        columns: fields.iter().enumerate().map(copy).collect(),
+        hidden: Vec::new(),
+        schema: Arc::new(Schema::new(fields.to_vec())),
+        order_by: Vec::new(),
+        limit: None,
     }
 }
 

@@ -4,10 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow::datatypes::DataType;
-use datafusion_common::Column;
-use datafusion_expr::{Cast, Expr, col};
 
-use super::compile::Columns;
 use super::*;
 use crate::job::finding::render;
 use crate::job::map::TextMap;
@@ -16,7 +13,6 @@ use crate::job::spec::{Column as SourceColumn, *};
 mod cases;
 mod evaluation;
 mod functions;
-mod groups;
 
 /// `name TYPE, …` as the columns of a source.
 fn columns(schema: &str) -> Vec<SourceColumn> {
@@ -98,6 +94,7 @@ fn job(schema: &str, watermark: Option<(&str, u64)>, mode: OutputMode, sql: &str
                 delay: Duration::from_secs(seconds),
                 late: LateRule::Row,
             }),
+            dedup: None,
             on_error: OnError::DeadLetter,
             max_error_ratio: None,
             max_record_bytes: 16 << 20,

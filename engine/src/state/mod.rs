@@ -3,10 +3,11 @@
 //! Invariant: state = the merge of every partial that reached the shard, less the groups that the
 //! watermark closed. The cost of eviction is that of what is evicted.
 
+mod agenda;
+mod first;
 pub mod order;
 pub mod partition;
-
-use std::collections::BTreeMap;
+mod sessions;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{cast, filter_record_batch};
@@ -16,76 +17,93 @@ use pelton_kernels::cpu::aggregate::{Call, GroupTable};
 use pelton_kernels::cpu::keys::KeySpace;
 
 use crate::error::{Error, Result};
-use crate::plan::Groups;
+use crate::plan::{Groups, SessionKey};
+use agenda::Agenda;
+use sessions::Sessions;
 
 /// Ids of dead keys are given up when they are this many and outnumber the live ones.
 const DEAD_IDS_MAX: usize = 1 << 16;
+
+/// What a state holds: for each key the states of some aggregates, and when it leaves.
+pub struct StateSpec {
+    pub keys: Vec<Field>,
+    pub calls: Vec<Call>,
+    pub closing: Closing,
+    pub session: Option<SessionKey>,
+    /// The end of a group may change while it is open.
+    pub moving: bool,
+}
 
 pub struct StateStore {
     space: KeySpace,
     table: GroupTable,
     closing: Closing,
-    /// Groups by the time at which they close; empty where nothing closes.
-    by_end: BTreeMap<i64, Vec<u32>>,
-    /// By group: it stands in `by_end`; it was touched in this epoch.
-    filed: Vec<bool>,
+    agenda: Agenda,
+    sessions: Option<Sessions>,
+    /// By group: it was touched in this epoch.
     is_touched: Vec<bool>,
     touched: Vec<u32>,
     merged: Vec<u32>,
 }
 
-/// The key that tells when a group closes.
+/// The column of a partial that tells when a group closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closing {
     Never,
-    /// This key is the start of a window of this size.
+    /// This one is the start of a window of this size.
     Window {
         key: usize,
         size_us: i64,
     },
-    /// This key is the event time itself.
-    EventTime {
-        key: usize,
+    /// This one is the time itself.
+    At {
+        column: usize,
     },
 }
 
 impl Closing {
     pub fn of(groups: &Groups) -> Closing {
-        match (groups.window, groups.event_time_key) {
-            (Some(window), _) => Closing::Window { key: window.key, size_us: window.size_us },
-            (None, Some(key)) => Closing::EventTime { key },
-            (None, None) => Closing::Never,
+        match (groups.session, groups.window.filter(|window| window.closes), groups.event_time_key)
+        {
+            (Some(session), _, _) if session.closes => Closing::At { column: session.end },
+            (_, Some(window), _) => Closing::Window { key: window.key, size_us: window.size_us },
+            (_, None, Some(key)) => Closing::At { column: key },
+            (_, None, None) => Closing::Never,
         }
     }
 
-    /// When the group of each row of these keys closes; `None`: never, or never for a NULL.
-    pub fn ends(self, keys: &[ArrayRef]) -> Option<Vec<Option<i64>>> {
-        let (key, size_us) = match self {
+    /// When the group of each row of a partial closes; `None`: never, or never for a NULL.
+    pub fn ends(self, columns: &[ArrayRef]) -> Option<Vec<Option<i64>>> {
+        let (column, size_us) = match self {
             Closing::Never => return None,
             Closing::Window { key, size_us } => (key, size_us),
-            Closing::EventTime { key } => (key, 0),
+            Closing::At { column } => (column, 0),
         };
-        let starts = keys[key].as_primitive::<TimestampMicrosecondType>();
+        let starts = columns[column].as_primitive::<TimestampMicrosecondType>();
         Some(starts.iter().map(|start| start.map(|start| start.saturating_add(size_us))).collect())
     }
 }
 
 impl StateStore {
-    pub fn new(groups: &Groups) -> Self {
-        Self::of(&groups.key_fields(), &groups.calls(), Closing::of(groups))
-    }
-
-    pub fn of(key_fields: &[Field], calls: &[Call], closing: Closing) -> Self {
-        let types: Vec<_> = key_fields.iter().map(|field| field.data_type().clone()).collect();
+    /// Panics on key types that the planner refuses.
+    pub fn new(spec: &StateSpec) -> Self {
+        let types: Vec<_> = spec.keys.iter().map(|field| field.data_type().clone()).collect();
+        let table = GroupTable::new(&spec.keys, &spec.calls);
+        let key_fields = &table.schema().fields()[..spec.keys.len()];
+        let sessions = spec.session.map(|key| {
+            let fields: Vec<Field> =
+                key_fields.iter().map(|field| field.as_ref().clone()).collect();
+            Sessions::new(key, &fields).expect("a type that can be a key can be compared")
+        });
         StateStore {
             space: KeySpace::new(&types),
-            table: GroupTable::new(key_fields, calls),
-            closing,
-            by_end: BTreeMap::new(),
-            filed: Vec::new(),
+            closing: spec.closing,
+            agenda: Agenda::new(spec.moving || spec.session.is_some()),
+            sessions,
             is_touched: Vec::new(),
             touched: Vec::new(),
             merged: Vec::new(),
+            table,
         }
     }
 
@@ -121,44 +139,42 @@ impl StateStore {
 
     /// Folds a partial into the state; its groups count as touched until [`StateStore::settle`].
     pub fn merge(&mut self, partial: &RecordBatch) -> Result<()> {
+        let Some(mut sessions) = self.sessions.take() else { return self.fold(partial) };
+        let united = self.unite(&mut sessions, partial);
+        self.sessions = Some(sessions);
+        self.fold(&united?)
+    }
+
+    fn fold(&mut self, partial: &RecordBatch) -> Result<()> {
         self.merged.clear();
         self.table
             .merge(&mut self.space, partial, &mut self.merged)
             .map_err(|error| Error::failed(error.to_string()))?;
         self.grow();
-        for &group in &self.merged {
-            if !self.is_touched[group as usize] {
-                self.is_touched[group as usize] = true;
-                self.touched.push(group);
-            }
-        }
+        let merged = std::mem::take(&mut self.merged);
+        self.touch(&merged);
         if let Some(ends) = self.closing.ends(partial.columns()) {
-            self.file(&ends);
+            self.agenda.file(&merged, &ends);
         }
+        self.merged = merged;
         Ok(())
     }
 
-    fn file(&mut self, ends: &[Option<i64>]) {
-        // Rows of one window stand together, so the list of the last end serves the next row.
-        let mut at: Option<(i64, Vec<u32>)> = None;
-        for (&group, end) in self.merged.iter().zip(ends) {
-            let Some(end) = *end else { continue };
-            if std::mem::replace(&mut self.filed[group as usize], true) {
-                continue;
-            }
-            if at.as_ref().is_none_or(|(last, _)| *last != end) {
-                let list = self.by_end.remove(&end).unwrap_or_default();
-                if let Some((last, list)) = at.replace((end, list)) {
-                    self.by_end.insert(last, list);
-                }
-            }
-            if let Some((_, list)) = &mut at {
-                list.push(group);
+    fn touch(&mut self, groups: &[u32]) {
+        for &group in groups {
+            if !std::mem::replace(&mut self.is_touched[group as usize], true) {
+                self.touched.push(group);
             }
         }
-        if let Some((last, list)) = at {
-            self.by_end.insert(last, list);
+    }
+
+    /// Takes groups out of the table; they are another's now.
+    fn take_out(&mut self, groups: &[u32]) {
+        for &group in groups {
+            self.is_touched[group as usize] = false;
         }
+        self.agenda.forget(groups);
+        self.table.remove(groups);
     }
 
     /// A query without GROUP BY has its one group from the first epoch on.
@@ -175,9 +191,9 @@ impl StateStore {
         &self.touched
     }
 
-    /// Groups that close at `watermark`, the earliest first.
+    /// Groups that close at `watermark`.
     pub fn closed(&self, watermark: i64) -> Vec<u32> {
-        self.by_end.range(..=watermark).flat_map(|(_, groups)| groups.iter().copied()).collect()
+        self.agenda.closed(watermark)
     }
 
     pub fn all(&self) -> Vec<u32> {
@@ -210,56 +226,55 @@ impl StateStore {
 
     /// Ends the epoch: touched marks go, and with a watermark the groups that it closes. Returns
     /// how many were evicted.
-    pub fn settle(&mut self, watermark: Option<i64>) -> usize {
+    pub fn settle(&mut self, watermark: Option<i64>) -> Result<usize> {
+        self.untouch();
+        let Some(watermark) = watermark else { return Ok(0) };
+        let closed = self.agenda.take_closed(watermark);
+        if closed.len() * 4 > self.len() * 3 {
+            self.keep_only_open(&closed)?;
+            return Ok(closed.len());
+        }
+        if let Some(sessions) = &mut self.sessions {
+            let keys: Vec<u64> = closed.iter().map(|&g| self.table.groups().key(g)).collect();
+            sessions.forget(&self.space.decode(&keys))?;
+        }
+        self.table.remove(&closed);
+        self.give_up_dead_ids();
+        Ok(closed.len())
+    }
+
+    fn untouch(&mut self) {
         for group in self.touched.drain(..) {
             self.is_touched[group as usize] = false;
         }
-        let Some(watermark) = watermark else { return 0 };
-        let open = match watermark.checked_add(1) {
-            Some(next) => self.by_end.split_off(&next),
-            None => BTreeMap::new(),
-        };
-        let closed = std::mem::replace(&mut self.by_end, open);
-        let evicted: usize = closed.values().map(Vec::len).sum();
-        if evicted * 4 > self.len() * 3 {
-            self.keep_only_open(&closed);
-            return evicted;
-        }
-        for groups in closed.into_values() {
-            for &group in &groups {
-                self.filed[group as usize] = false;
-            }
-            self.table.remove(&groups);
-        }
-        self.give_up_dead_ids();
-        evicted
     }
 
     /// Forgets every group: `batch` mode, after each epoch.
     pub fn clear(&mut self) {
         self.table.clear();
         self.space.clear();
-        self.by_end.clear();
-        self.filed.clear();
+        self.agenda.clear();
         self.is_touched.clear();
         self.touched.clear();
+        if let Some(sessions) = &mut self.sessions {
+            sessions.clear();
+        }
     }
 
     /// Most groups close: the few others move to an empty table, which costs less than to take each
     /// closed one out.
-    fn keep_only_open(&mut self, closed: &BTreeMap<i64, Vec<u32>>) {
+    fn keep_only_open(&mut self, closed: &[u32]) -> Result<()> {
         let mut is_closed = vec![false; self.table.groups().capacity()];
-        for &group in closed.values().flatten() {
+        for &group in closed {
             is_closed[group as usize] = true;
         }
         let open: Vec<u32> =
             self.table.groups().iter().filter(|&group| !is_closed[group as usize]).collect();
         let open = self.table.partial(&self.space, Some(&open));
         self.clear();
-        self.merge(&open).expect("a table takes its own partial");
-        for group in self.touched.drain(..) {
-            self.is_touched[group as usize] = false;
-        }
+        self.merge(&open)?;
+        self.untouch();
+        Ok(())
     }
 
     fn give_up_dead_ids(&mut self) {
@@ -269,28 +284,30 @@ impl StateStore {
         }
         self.table.compact(&mut self.space);
         // Groups have new numbers now.
-        self.by_end.clear();
-        self.filed.clear();
+        self.agenda.clear();
         self.is_touched.clear();
-        self.merged = self.all();
+        self.touched.clear();
         self.grow();
-        let keys: Vec<u64> =
-            self.merged.iter().map(|&group| self.table.groups().key(group)).collect();
-        if let Some(ends) = self.closing.ends(&self.space.decode(&keys)) {
-            self.file(&ends);
+        if self.closing != Closing::Never {
+            let all = self.all();
+            let partial = self.table.partial(&self.space, Some(&all));
+            let ends = self.closing.ends(partial.columns()).expect("it closes");
+            self.agenda.file(&all, &ends);
         }
     }
 
     fn grow(&mut self) {
         let slots = self.table.groups().capacity();
-        self.filed.resize(slots, false);
+        self.agenda.grow(slots);
         self.is_touched.resize(slots, false);
     }
 
     pub fn bytes_held(&self) -> usize {
-        let filed: usize = self.by_end.values().map(|groups| groups.capacity() * 4 + 64).sum();
-        let marks = self.filed.capacity() + self.is_touched.capacity();
-        self.table.bytes_held() + self.space.bytes_held() + filed + marks
+        self.table.bytes_held()
+            + self.space.bytes_held()
+            + self.agenda.bytes_held()
+            + self.sessions.as_ref().map_or(0, Sessions::bytes_held)
+            + self.is_touched.capacity()
     }
 }
 

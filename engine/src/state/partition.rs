@@ -5,6 +5,8 @@
 //! 16 little-endian bytes), folded from left to right by `xxh3(h ‖ next)`; seed 0; NULL is the hash
 //! of no bytes under seed 1. The partition is the top byte.
 
+use std::ops::Range;
+
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{
@@ -15,13 +17,13 @@ use twox_hash::XxHash3_64;
 
 pub const PARTITIONS: usize = 256;
 
-/// The rows of a partial for each of `shards` shards; its first `keys` columns are the keys.
-pub fn split(partial: &RecordBatch, keys: usize, shards: usize) -> Vec<RecordBatch> {
+/// The rows of a partial for each of `shards` shards, by the key columns `keys`.
+pub fn split(partial: &RecordBatch, keys: Range<usize>, shards: usize) -> Vec<RecordBatch> {
     if shards == 1 {
         return vec![partial.clone()];
     }
     let mut rows: Vec<Vec<u32>> = vec![Vec::new(); shards];
-    for (row, hash) in (0u32..).zip(hashes(&partial.columns()[..keys], partial.num_rows())) {
+    for (row, hash) in (0u32..).zip(hashes(&partial.columns()[keys], partial.num_rows())) {
         rows[shard_of(hash, shards)].push(row);
     }
     rows.into_iter()

@@ -52,10 +52,13 @@ impl Builder<'_> {
         };
         let source = &self.job.source;
         let (discovery, changes) = Discovery::new(path, source, &self.plan.input, *end, &before)?;
-        let limits = Limits { files: *max_files_per_epoch, ..self.limits() };
+        // "once" takes all that is there, however many files.
+        let files = max_files_per_epoch.filter(|_| self.job.query.trigger != Trigger::Once);
+        let limits = Limits { files, ..self.limits() };
         let mode = mode_of(source, &limits);
         let (bytes, cores) = (self.setup.range_bytes, self.setup.cpus.len());
-        let mut board = Board::new(mode, bytes, cores, limits, event_time_max);
+        let mut board =
+            Board::new(mode, bytes, cores, limits, (event_time_max, self.setup.late_by));
         if discovery.bounded() {
             board.close();
         }
@@ -109,7 +112,13 @@ impl Builder<'_> {
         let rows_max = in_rows.into_iter().chain(limits.rows).min();
         let limits = Limits { bytes: rows_max, rows: None, files: None };
         let cores = self.setup.cpus.len();
-        let mut board = Board::new(Mode::Exact, RANGE_ROWS, cores, limits, event_time_max);
+        let mut board = Board::new(
+            Mode::Exact,
+            RANGE_ROWS,
+            cores,
+            limits,
+            (event_time_max, self.setup.late_by),
+        );
         let end = rows.unwrap_or(u64::MAX);
         let extent = Extent::Known(rows_per_second.map_or(end, |_| next_row));
         let (position, line) = (next_row, next_row + 1);
@@ -152,7 +161,8 @@ impl Builder<'_> {
         let worker = self.worker(&shared, 0)?;
         let source = (self.job.source.clone(), self.plan.input.clone());
         let limits = self.limits();
-        let run = Streaming::new(worker, stream, source, limits, frozen, event_time_max);
+        let clocks = (event_time_max, self.setup.late_by);
+        let run = Streaming::new(worker, stream, source, limits, frozen, clocks);
         let thread = start_thread(&shared, "core 0", self.setup.cpus[0], move || run.run())?;
         Ok(self.ingest(shared, vec![thread], Kind::Stream, Some(wake), address))
     }
@@ -234,6 +244,10 @@ impl Inner {
         let board = self.board.as_mut().expect("files are read by a board");
         match change {
             Change::New(file, facts) => {
+                board.add_new_file(facts);
+                self.files.push(file);
+            }
+            Change::Known(file, facts) => {
                 board.add_file(facts);
                 self.files.push(file);
             }

@@ -114,6 +114,11 @@ impl Core {
                         inner.set_caught_up(false, false);
                         return Next::Read(range, known, file);
                     }
+                    Dispensed::EmptyFile => {
+                        inner.note_input(self.barriers);
+                        self.shared.tell_outside();
+                        continue;
+                    }
                     Dispensed::Empty => {
                         let ended = board.is_closed() || *frozen;
                         inner.set_caught_up(true, ended);

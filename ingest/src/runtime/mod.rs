@@ -70,6 +70,8 @@ pub struct EpochInput {
     pub state: SourceState,
     /// The bounded input is at its end: every window closes.
     pub ended: bool,
+    /// Rows came, or a file that has none and is an epoch all the same.
+    pub has_input: bool,
     pub rows: u64,
     pub bytes: u64,
 }
@@ -86,6 +88,8 @@ pub(crate) struct Setup {
     pub rings: OpenRing,
     pub choice: Choice,
     pub stalled_after: Duration,
+    /// The watermark by which the first epoch's rows are late; `None`: by the rows before each.
+    pub late_by: Option<i64>,
 }
 
 impl Ingest {
@@ -98,6 +102,7 @@ impl Ingest {
         plan: Arc<Plan>,
         machine: &Machine,
         from: Option<&SourceState>,
+        late_by: Option<i64>,
     ) -> Result<Ingest> {
         let cores = machine.cores(job.cores.as_deref()).map_err(|error| Error::BadJob {
             rendered: format!("{}: cores: {error}", job.file.display()),
@@ -111,6 +116,7 @@ impl Ingest {
             rings: ring::open,
             choice,
             stalled_after: STALLED_AFTER,
+            late_by,
         };
         Ingest::start_with(job, plan, &setup, from)
     }
@@ -147,16 +153,18 @@ impl Ingest {
             .collect();
     }
 
-    /// Cuts the epoch and collects it. Ranges in hand are finished first; a core that is through goes
+    /// Cuts the epoch and collects it; the rows behind the cut are late by `late_by`, where one
+    /// watermark is for all. Ranges in hand are finished first; a core that is through goes
     /// on with the next epoch before the others are.
     ///
     /// Errors: why the job must stop, if it must; nothing of the epoch may be committed then.
-    pub fn barrier(&mut self) -> Result<EpochInput> {
+    pub fn barrier(&mut self, late_by: Option<i64>) -> Result<EpochInput> {
         let mut inner = self.shared.lock();
         inner.barriers += 1;
+        inner.late_by = late_by;
         inner.set_full(false);
         if let Some(board) = &mut inner.board {
-            board.cut();
+            board.cut(late_by);
         }
         self.shared.notify(inner);
         if let Some(wake) = &self.wake {
@@ -175,7 +183,8 @@ impl Ingest {
         let state = self.kind.state(&inner, &cut).to_json();
         let (rows, bytes) = (taken.rows, taken.bytes);
         self.shared.notify(inner);
-        Ok(EpochInput { cores, event_time_max: cut.event_time_max, state, ended, rows, bytes })
+        let (event_time_max, has_input) = (cut.event_time_max, taken.has_input());
+        Ok(EpochInput { cores, event_time_max, state, ended, has_input, rows, bytes })
     }
 
     /// Waits until every core has handed over its part, or one has failed. A core that does not move

@@ -44,6 +44,12 @@ pub(crate) struct Counted {
     crowded: bool,
 }
 
+impl Counted {
+    pub fn has_input(&self) -> bool {
+        self.first_row_at.is_some()
+    }
+}
+
 /// A core's lines in the job's ledger.
 pub(crate) struct Accounts {
     pub ledger: Arc<Ledger>,
@@ -67,6 +73,8 @@ pub(crate) struct Inner {
     pub accounts: Vec<Accounts>,
     /// Where a stream was cut at the barrier in progress.
     pub stream_cut: Option<Cut>,
+    /// The watermark by which rows behind the last barrier are late, where one is for all of them.
+    pub late_by: Option<i64>,
     pub stop: bool,
     /// Barriers that are over: the number of the running epoch.
     collected: u64,
@@ -97,7 +105,16 @@ impl Inner {
             counted.crowded = true;
             self.version += 1;
         }
-        if rows > 0 && counted.first_row_at.is_none() {
+        if rows > 0 {
+            self.note_input(barriers);
+        }
+    }
+
+    /// The epoch of a core that has passed `barriers` is one, even if no row comes.
+    pub fn note_input(&mut self, barriers: u64) {
+        let is_running = barriers == self.collected;
+        let counted = if is_running { &mut self.running } else { &mut self.next };
+        if counted.first_row_at.is_none() {
             counted.first_row_at = Some(Instant::now());
             self.version += 1;
         }

@@ -27,6 +27,8 @@ pub(crate) struct Streaming {
     limits: Limits,
     frozen: bool,
     event_time_max: Option<i64>,
+    /// The watermark by which this epoch's rows are late, where one is for all of them.
+    late_by: Option<i64>,
     /// Barriers passed.
     barriers: u64,
     /// Segments closed so far, and decoder calls: the order of rows.
@@ -47,7 +49,7 @@ impl Streaming {
         (source, input): (SourceSpec, Vec<InputColumn>),
         limits: Limits,
         frozen: bool,
-        event_time_max: Option<i64>,
+        (event_time_max, late_by): (Option<i64>, Option<i64>),
     ) -> Streaming {
         Streaming {
             worker,
@@ -57,6 +59,7 @@ impl Streaming {
             limits,
             frozen,
             event_time_max,
+            late_by,
             barriers: 0,
             segments: 0,
             calls: 0,
@@ -193,7 +196,10 @@ impl Streaming {
     /// Makes the worker ready for this peer's bytes, in a segment.
     fn begin(&mut self, peer: &mut Peer) {
         if self.open.is_none() {
-            let clock = EventClock::Known(self.event_time_max);
+            let clock = match self.late_by {
+                Some(watermark) => EventClock::Fixed(watermark),
+                None => EventClock::Known(self.event_time_max),
+            };
             self.worker.pipeline.open(self.segments, clock);
             self.segments += 1;
             self.open = Some(0);
@@ -233,6 +239,7 @@ impl Streaming {
         let mut inner = self.worker.shared.lock();
         inner.charge(0, reads, self.worker.pipeline.bytes_held());
         inner.parts[0] = Some(part);
+        self.late_by = inner.late_by;
         let event_time_max = self.event_time_max;
         inner.stream_cut = Some(Cut { files: Vec::new(), event_time_max, ended });
         self.worker.shared.notify(inner);

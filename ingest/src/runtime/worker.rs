@@ -107,7 +107,11 @@ impl Worker {
 
     /// Opens a segment; its lines count from 1 on.
     fn begin(&mut self, range: &Range, known: Known, name: &Arc<str>, mapping: &Mapping) {
-        let clock = known.event_time_max.map_or(EventClock::Guessed, EventClock::Known);
+        let clock = match (range.late_by, known.event_time_max) {
+            (Some(watermark), _) => EventClock::Fixed(watermark),
+            (None, Some(event_time_max)) => EventClock::Known(event_time_max),
+            (None, None) => EventClock::Guessed,
+        };
         self.decoder.begin(mapping);
         self.pipeline.open(range.order, clock);
         let (major, name) = (range.file as u64, Arc::clone(name));

@@ -71,6 +71,8 @@ pub struct Range {
     pub complete: bool,
     /// The reader stops after so many rows.
     pub rows: Option<u64>,
+    /// The watermark by which its rows are late; `None`: by the rows before each.
+    pub late_by: Option<i64>,
 }
 
 /// What is certain about a range before it is read; `None` is to be guessed.
@@ -112,6 +114,8 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Dispensed {
     Work(Range, Known),
+    /// A file without rows belongs to the epoch now; ask again.
+    EmptyFile,
     /// Nothing to read now; all that was handed out is settled.
     Empty,
     /// The epoch is full until the next [`Board::cut`].
@@ -143,6 +147,8 @@ struct File {
     short_at: Option<u64>,
     /// Epoch in which it was last touched, counted for [`Limits::files`].
     touched: Option<u64>,
+    /// An epoch has to take it even if it has no row: only with [`Limits::files`].
+    owed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -168,6 +174,7 @@ pub struct Board {
     slots: VecDeque<Slot>,
     next_order: u64,
     event_time_max: Option<i64>,
+    late_by: Option<i64>,
     verdicts: Vec<VecDeque<Verdict>>,
     epoch: u64,
     epoch_bytes: u64,
@@ -179,13 +186,14 @@ pub struct Board {
 }
 
 impl Board {
-    /// `event_time_max`: of all rows read before, by a restored job.
+    /// `event_time_max`: of all rows read before, by a restored job. `late_by`: the watermark by which
+    /// the first epoch's rows are late, where one is for all of them.
     pub fn new(
         mode: Mode,
         range_bytes: u64,
         cores: usize,
         limits: Limits,
-        event_time_max: Option<i64>,
+        (event_time_max, late_by): (Option<i64>, Option<i64>),
     ) -> Board {
         assert!(range_bytes > 0 && cores > 0, "a board needs ranges and cores");
         Board {
@@ -199,6 +207,7 @@ impl Board {
             slots: VecDeque::new(),
             next_order: 0,
             event_time_max,
+            late_by,
             verdicts: vec![VecDeque::new(); cores],
             epoch: 0,
             epoch_bytes: 0,
@@ -219,8 +228,17 @@ impl Board {
             waits_at: None,
             short_at: None,
             touched: None,
+            owed: false,
         });
         self.files.len() - 1
+    }
+
+    /// Appends a file that no epoch has met yet: one will, even if it has no row, where an epoch is a
+    /// number of files.
+    pub fn add_new_file(&mut self, facts: FileFacts) -> usize {
+        let number = self.add_file(facts);
+        self.files[number].owed = self.limits.files.is_some();
+        number
     }
 
     /// The file has grown to `size`, or is known to be whole.
@@ -253,14 +271,18 @@ impl Board {
         if self.cutting {
             return Dispensed::Wait;
         }
-        let Some(number) = (self.front..self.files.len()).find(|&number| self.readable(number))
-        else {
+        let due = |&number: &usize| self.readable(number) || self.files[number].owed;
+        let Some(number) = (self.front..self.files.len()).find(due) else {
             self.front = self.files.len();
             return if idle { Dispensed::Empty } else { Dispensed::Wait };
         };
         self.front = number;
         if self.is_full(number) {
             return Dispensed::Full;
+        }
+        if !self.readable(number) {
+            self.touch(number);
+            return Dispensed::EmptyFile;
         }
         let streamed = self.files[number].facts.extent == Extent::Streamed;
         let one_by_one = self.mode == Mode::Sequential || streamed;
@@ -307,9 +329,6 @@ impl Board {
         file.handed = end;
         file.open += 1;
         file.waits_at = None;
-        if file.touched.replace(self.epoch) != Some(self.epoch) {
-            self.epoch_files += 1;
-        }
         // A tail's successor begins where the tail's last whole row ends: not before it is settled.
         if file_end == Some(end) {
             file.waits_at = Some(u64::MAX);
@@ -322,10 +341,21 @@ impl Board {
             file_end,
             complete: file.facts.complete,
             rows: self.limits.rows.map(|max| max - self.epoch_rows),
+            late_by: self.late_by,
         };
+        self.touch(number);
         self.next_order += 1;
         self.epoch_bytes += end - start;
         range
+    }
+
+    /// The file belongs to the running epoch.
+    fn touch(&mut self, number: usize) {
+        let file = &mut self.files[number];
+        file.owed = false;
+        if file.touched.replace(self.epoch) != Some(self.epoch) {
+            self.epoch_files += 1;
+        }
     }
 
     /// Takes what reading a range found; verdicts follow, for this core and others.
@@ -410,9 +440,11 @@ impl Board {
     }
 
     /// Ends the epoch behind the last range handed out; [`Board::take_cut`] tells where that was.
-    pub fn cut(&mut self) {
+    /// Ranges behind it are late by `late_by`.
+    pub fn cut(&mut self, late_by: Option<i64>) {
         assert!(!self.cutting && self.cut.is_none(), "one cut at a time");
         self.cutting = true;
+        self.late_by = late_by;
         if self.slots.is_empty() {
             self.settle_cut();
         }
@@ -437,6 +469,7 @@ impl Board {
     }
 
     fn is_drained(&self) -> bool {
-        self.slots.is_empty() && (self.front..self.files.len()).all(|n| !self.readable(n))
+        self.slots.is_empty()
+            && (self.front..self.files.len()).all(|n| !self.readable(n) && !self.files[n].owed)
     }
 }

@@ -153,6 +153,7 @@ fn sequential(files: &[Vec<u8>]) -> Vec<Row> {
             file_end: Some(bytes.len() as u64),
             complete: true,
             rows: None,
+            late_by: None,
         };
         let known = Known { row_start: Some(0), event_time_max: Some(greatest) };
         let (found, outcome) = read(bytes, &whole, known);
@@ -186,7 +187,7 @@ fn drive(files: &[Vec<u8>], disturb: Disturb, choices: &[u8]) -> (Vec<Row>, usiz
     let size = |file: usize, part: usize| (files[file].len() * part.min(4) / 4) as u64;
     let board = |cut: Option<&Cut>, part: usize| {
         let event_time_max = cut.and_then(|cut| cut.event_time_max);
-        let mut board = Board::new(mode, range_bytes, cores, limits, event_time_max);
+        let mut board = Board::new(mode, range_bytes, cores, limits, (event_time_max, None));
         for file in 0..files.len() {
             let (position, line) =
                 cut.map_or((0, 1), |cut| (cut.files[file].position, cut.files[file].line));
@@ -224,7 +225,7 @@ fn drive(files: &[Vec<u8>], disturb: Disturb, choices: &[u8]) -> (Vec<Row>, usiz
         let full = dispensed == Dispensed::Full;
         let cutting = all.board.cutting || all.board.cut.is_some();
         if !cutting && (full || choice.is_multiple_of(23) || all.board.is_drained() && part == 4) {
-            all.board.cut();
+            all.board.cut(None);
         }
         if let Some(cut) = all.board.take_cut() {
             assert!(!all.busy(), "an epoch ends when all of it is settled");
@@ -326,7 +327,7 @@ fn a_quoted_line_feed_at_a_range_boundary_is_repaired() {
 
 #[test]
 fn a_range_whose_rows_are_late_is_read_again_without_holding_up_others() {
-    let mut board = Board::new(Mode::Guessing, 10, 2, UNLIMITED, None);
+    let mut board = Board::new(Mode::Guessing, 10, 2, UNLIMITED, (None, None));
     board.add_file(fresh(0, 1, Extent::Known(30), true));
     let ranges = [0, 1, 0].map(|core| work(&mut board, core));
     let found = |range: &Range, time, holds| Outcome {
@@ -359,7 +360,7 @@ fn a_range_whose_rows_are_late_is_read_again_without_holding_up_others() {
 #[test]
 fn an_epoch_takes_no_more_than_its_bytes_and_files() {
     let limits = Limits { bytes: Some(25), rows: None, files: Some(2) };
-    let mut board = Board::new(Mode::Exact, 10, 1, limits, None);
+    let mut board = Board::new(Mode::Exact, 10, 1, limits, (None, None));
     for _ in 0..3 {
         board.add_file(fresh(0, 1, Extent::Known(12), true));
     }
@@ -383,7 +384,7 @@ fn an_epoch_takes_no_more_than_its_bytes_and_files() {
             }
             Dispensed::Full => {
                 taken.push((9, 9, 9));
-                board.cut();
+                board.cut(None);
                 board.take_cut().unwrap();
             }
             other => {
@@ -420,7 +421,7 @@ fn read_to(range: &Range, next: u64) -> Outcome {
 
 #[test]
 fn an_unterminated_row_waits_until_its_file_grows_or_is_whole() {
-    let mut board = Board::new(Mode::Guessing, 100, 1, UNLIMITED, None);
+    let mut board = Board::new(Mode::Guessing, 100, 1, UNLIMITED, (None, None));
     board.add_file(fresh(0, 1, Extent::Known(25), false));
     let range = work(&mut board, 0);
     board.update_file(0, 27, false);
@@ -444,14 +445,35 @@ fn an_unterminated_row_waits_until_its_file_grows_or_is_whole() {
 
 #[test]
 fn nothing_is_handed_out_while_an_epoch_is_being_cut() {
-    let mut board = Board::new(Mode::Guessing, 10, 2, UNLIMITED, Some(7));
+    let mut board = Board::new(Mode::Guessing, 10, 2, UNLIMITED, (Some(7), None));
     board.add_file(fresh(0, 1, Extent::Known(100), true));
     let range = work(&mut board, 0);
-    board.cut();
+    board.cut(None);
     assert_eq!((board.dispense(1), board.take_cut()), (Dispensed::Wait, None));
     board.submit(range.order, read_to(&range, 10));
     let files = vec![fresh(10, 2, Extent::Known(100), true)];
     let cut = Cut { files, event_time_max: Some(7), ended: false };
     assert_eq!(board.take_cut(), Some(cut));
     assert_eq!(work(&mut board, 1).start, 10);
+}
+
+#[test]
+fn where_an_epoch_is_a_number_of_files_one_without_rows_is_an_epoch_too() {
+    let facts =
+        |end| FileFacts { position: 0, line: 1, extent: Extent::Known(end), complete: true };
+    let limits = Limits { files: Some(1), ..UNLIMITED };
+    let mut board = Board::new(Mode::Exact, 10, 1, limits, (None, Some(5)));
+    // Known from an earlier run: it had its epoch.
+    board.add_file(facts(0));
+    board.add_new_file(facts(0));
+    board.add_new_file(facts(4));
+    assert_eq!(board.dispense(0), Dispensed::EmptyFile);
+    assert_eq!(board.dispense(0), Dispensed::Full);
+    board.cut(Some(7));
+    assert!(!board.take_cut().unwrap().ended);
+    assert_eq!(work(&mut board, 0).late_by, Some(7));
+    // Nobody counts files: an empty one is nothing.
+    let mut board = Board::new(Mode::Exact, 10, 1, UNLIMITED, (None, None));
+    board.add_new_file(facts(0));
+    assert_eq!(board.dispense(0), Dispensed::Empty);
 }

@@ -61,6 +61,8 @@ impl SourceFile {
 #[derive(Clone, Debug)]
 pub enum Change {
     New(Arc<SourceFile>, FileFacts),
+    /// A file that an earlier run has met.
+    Known(Arc<SourceFile>, FileFacts),
     /// A file has grown, or is now known to be whole.
     Grown {
         file: usize,
@@ -169,14 +171,14 @@ impl Discovery {
                 file.mapping = now.and_then(|(file, _)| file.mapping);
             }
         }
-        Ok(self.remember(file, facts))
+        Ok(Change::Known(self.remember(file, &facts), facts))
     }
 
-    fn remember(&mut self, file: SourceFile, facts: FileFacts) -> Change {
+    fn remember(&mut self, file: SourceFile, facts: &FileFacts) -> Arc<SourceFile> {
         let (size, file) = (file.size, Arc::new(file));
         self.by_path.insert(file.path.clone(), self.files.len());
         self.files.push(Seen { file: Arc::clone(&file), size, complete: facts.complete });
-        Change::New(file, facts)
+        file
     }
 
     /// Looks again: what grew, what is new, and what is whole because something newer is there.
@@ -194,7 +196,7 @@ impl Discovery {
         for found in fresh {
             // One whose header is not written yet is new the next time.
             if let Some((file, facts)) = self.examine(&found, self.bounded)? {
-                changes.push(self.remember(file, facts));
+                changes.push(Change::New(self.remember(file, &facts), facts));
             }
         }
         let last = self.files.len().saturating_sub(1);

@@ -57,6 +57,8 @@ impl Catalog {
         }
         scalars.insert("window".into(), Arc::new(window::window()));
         scalars.insert("window_time".into(), Arc::new(window::window_time()));
+        scalars.insert("session_window".into(), Arc::new(window::session_window()));
+        scalars.insert("duration_us".into(), Arc::new(window::duration_us()));
         let aggregates = aggregate::all().map(|udf| (udf.name().to_string(), Arc::new(udf)));
         Catalog { scalars, aggregates: aggregates.collect(), zone }
     }

@@ -1,8 +1,8 @@
 //! `window(time, size, slide, offset)`: never run, replaced by the planner with the window's start;
 //! and `window_time(window)`, the last microsecond that belongs to it.
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, Field, Fields, TimestampMicrosecondType};
+use arrow::array::{Array, AsArray, Int64Array, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, TimestampMicrosecondType};
 use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{
@@ -12,10 +12,25 @@ use datafusion_expr::{
 use pelton_kernels::expr::{Expr as Kernel, ExprKind};
 
 use crate::plan::expr::Compiled;
+use crate::plan::sql::duration;
 use crate::plan::types::{sql_name, timestamp};
 
 pub fn window() -> ScalarUDF {
     ScalarUDF::new_from_impl(Window { signature: Signature::user_defined(Volatility::Immutable) })
+}
+
+pub fn session_window() -> ScalarUDF {
+    let signature = Signature::user_defined(Volatility::Immutable);
+    ScalarUDF::new_from_impl(SessionWindow { signature })
+}
+
+/// Time and gap of a call of [`session_window`].
+pub fn session_parts(expr: &Expr) -> Option<(&Expr, &Expr)> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    match call.args.as_slice() {
+        [time, gap] if call.func.name() == "session_window" => Some((time, gap)),
+        _ => None,
+    }
 }
 
 pub fn window_time() -> ScalarUDF {
@@ -27,6 +42,13 @@ pub fn shift(time: Expr, us: i64) -> Expr {
     let signature = Signature::any(1, Volatility::Immutable);
     let udf = ScalarUDF::new_from_impl(Shift { us, signature });
     Expr::ScalarFunction(ScalarFunction::new_udf(udf.into(), vec![time]))
+}
+
+/// `time` plus a number of microseconds, checked; NULL where one of the two is.
+pub fn shift_by(time: Expr, us: Expr) -> Expr {
+    let udf =
+        ScalarUDF::new_from_impl(ShiftBy { signature: Signature::any(2, Volatility::Immutable) });
+    Expr::ScalarFunction(ScalarFunction::new_udf(udf.into(), vec![time, us]))
 }
 
 /// Start of the tumbling window that holds `time`.
@@ -89,6 +111,7 @@ impl ScalarUDFImpl for Window {
         let time = match &types[0] {
             time @ DataType::Timestamp(_, _) => time.clone(),
             DataType::Date32 | DataType::Utf8 | DataType::Null => timestamp(),
+            window if time_of(window).is_some() => window.clone(),
             other => {
                 let found = sql_name(other);
                 return plan_err!("window: the time is {found}, expected TIMESTAMP");
@@ -98,15 +121,132 @@ impl ScalarUDFImpl for Window {
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        let time = match &types[0] {
-            time @ DataType::Timestamp(_, _) => time.clone(),
-            _ => timestamp(),
-        };
-        Ok(window_type(&time))
+        Ok(window_type(&time_of(&types[0]).unwrap_or_else(timestamp)))
     }
 
     fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         exec_err!("a window has no value of its own; it is a group key")
+    }
+}
+
+/// The type of a time, or of the times of a window that stands in its place.
+fn time_of(data_type: &DataType) -> Option<DataType> {
+    match data_type {
+        time @ DataType::Timestamp(_, _) => Some(time.clone()),
+        DataType::Struct(fields) if fields.len() == 2 && fields[1].name() == "end" => {
+            Some(fields[1].data_type().clone())
+        }
+        _ => None,
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct SessionWindow {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for SessionWindow {
+    fn name(&self) -> &str {
+        "session_window"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let time = match &types[0] {
+            DataType::Date32 | DataType::Utf8 | DataType::Null => timestamp(),
+            other if time_of(other).is_some() => other.clone(),
+            other => {
+                let found = sql_name(other);
+                return plan_err!("session_window: the time is {found}, expected TIMESTAMP");
+            }
+        };
+        Ok(vec![time, DataType::Int64])
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(window_type(&time_of(&types[0]).unwrap_or_else(timestamp)))
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        exec_err!("a session has no value of its own; it is a group key")
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ShiftBy {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for ShiftBy {
+    fn name(&self) -> &str {
+        "shift_by"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types[0].clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [times, gaps] = [&args.args[0], &args.args[1]].map(|a| a.to_array(args.number_rows));
+        let (times, gaps) = (times?, gaps?);
+        let data_type = times.data_type().clone();
+        let times = times.as_primitive::<TimestampMicrosecondType>();
+        let gaps = gaps.as_primitive::<Int64Type>();
+        let ends: Result<TimestampMicrosecondArray> = times
+            .iter()
+            .zip(gaps)
+            .map(|pair| match pair {
+                (Some(time), Some(gap)) => match time.checked_add(gap) {
+                    Some(end) => Ok(Some(end)),
+                    None => exec_err!("a session's end is out of range"),
+                },
+                _ => Ok(None),
+            })
+            .collect();
+        Ok(ColumnarValue::Array(std::sync::Arc::new(ends?.with_data_type(data_type))))
+    }
+}
+
+/// A duration's text as microseconds, for a session whose gap is an expression.
+pub fn duration_us() -> ScalarUDF {
+    let signature = Signature::exact(vec![DataType::Utf8], Volatility::Immutable);
+    ScalarUDF::new_from_impl(DurationUs { signature })
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct DurationUs {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for DurationUs {
+    fn name(&self) -> &str {
+        "duration_us"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int64)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let texts = args.args[0].to_array(args.number_rows)?;
+        let us = texts.as_string::<i32>().iter().map(|text| match text.map(duration::of_text) {
+            None => Ok(None),
+            Some(Ok(us)) => Ok(Some(us)),
+            Some(Err(reason)) => exec_err!("{reason}"),
+        });
+        let us: Result<Int64Array> = us.collect();
+        Ok(ColumnarValue::Array(std::sync::Arc::new(us?)))
     }
 }
 

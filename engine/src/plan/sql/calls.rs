@@ -11,7 +11,6 @@ use datafusion_sql::sqlparser::ast::{
 };
 use datafusion_sql::sqlparser::tokenizer::Span;
 
-use super::duration;
 use super::names::function_name;
 use super::rewrite::Rewriter;
 use super::scope::{Resolved, Scope, nearest};
@@ -91,11 +90,11 @@ const LATER: [&str; 18] = [
     "string_agg",
 ];
 
-struct Calls<'a, 'b> {
-    rewriter: &'a mut Rewriter<'b>,
+pub(super) struct Calls<'a, 'b> {
+    pub(super) rewriter: &'a mut Rewriter<'b>,
     scope: &'a Scope,
-    window: Option<&'a Expr>,
-    clause: Clause,
+    pub(super) window: Option<&'a Expr>,
+    pub(super) clause: Clause,
     /// Depth of INTERVAL literals: their numbers have no type of their own.
     interval: usize,
 }
@@ -295,7 +294,7 @@ impl Calls<'_, '_> {
                 let what = "unnest stands alone in an item of SELECT";
                 self.rewriter.refuse(span, what, "use it in a subquery of FROM");
             }
-            "unnest" | "window" => {}
+            "unnest" | "window" | "session_window" => {}
             // Spark looks for the window among the columns below the aggregate, where there is none.
             "window_time" if self.takes_own_window(function) => {
                 let what = "The non-aggregating expression window_time(window) is based on columns \
@@ -395,88 +394,4 @@ impl Calls<'_, '_> {
             format!("{name}(…) is an aggregate: it has no value before the rows are grouped");
         self.rewriter.refuse(span, what, "filter groups in HAVING");
     }
-
-    /// `window(time, size, slide, offset)` with microseconds for durations.
-    fn window_call(&mut self, function: &Function) -> Expr {
-        let name = function_name(function);
-        let span = function.name.span();
-        let null = || Expr::Value(Value::Null.into());
-        if !matches!(name.as_str(), "window" | "tumble") {
-            let kind = if name.starts_with("session") { "session" } else { "sliding" };
-            let what = format!("{kind} windows are not in this version");
-            self.rewriter.refuse(span, what, "use window(time, '10 seconds')");
-            return null();
-        }
-        if !matches!(self.clause, Clause::GroupBy) && self.window.is_none() {
-            let what = "a window needs GROUP BY";
-            self.rewriter.refuse(span, what, "write GROUP BY window(time, '10 seconds')");
-            return null();
-        }
-        let args: Vec<Expr> = match &function.args {
-            FunctionArguments::List(list) => list.args.iter().filter_map(expression_of).collect(),
-            _ => Vec::new(),
-        };
-        let (Some(time), 2..=4) = (args.first(), args.len()) else {
-            let what = format!("{name} takes a time, a size, and perhaps slide and offset");
-            self.rewriter.refuse(span, what, "write window(time, '10 seconds')");
-            return null();
-        };
-        let mut durations = Vec::new();
-        for arg in &args[1..] {
-            match duration::of_literal(arg) {
-                Ok(us) => durations.push(us),
-                Err(reason) => {
-                    self.rewriter.refuse(
-                        arg.span(),
-                        reason,
-                        "write a duration such as '10 seconds'",
-                    );
-                    return null();
-                }
-            }
-        }
-        let size = durations[0];
-        let slide = durations.get(1).copied().unwrap_or(size);
-        let offset = durations.get(2).copied().unwrap_or(0);
-        if let Some((what, fix)) = refused_window(size, slide, offset) {
-            self.rewriter.refuse(function.span(), what, fix);
-            return null();
-        }
-        let literal =
-            |us: i64| Expr::Value(Value::SingleQuotedString(us.to_string()).with_empty_span());
-        call("window", vec![time.clone(), literal(size), literal(slide), literal(offset)], span)
-    }
-}
-
-/// Spark's reasons, in Spark's order.
-fn refused_window(size: i64, slide: i64, offset: i64) -> Option<(String, &'static str)> {
-    if size <= 0 {
-        let what = format!(
-            "The `window_duration` must be between (0, 9223372036854775807] (current value = {size}L)"
-        );
-        return Some((what, "give the window a size above zero"));
-    }
-    if slide <= 0 {
-        let what = format!(
-            "The `slide_duration` must be between (0, 9223372036854775807] (current value = {slide}L)"
-        );
-        return Some((what, "give the slide a length above zero"));
-    }
-    if slide > size {
-        let what =
-            format!("The `slide_duration`({slide}L) must be <= the `window_duration`({size}L)");
-        return Some((what, "rows between two windows would belong to none; take a smaller slide"));
-    }
-    if offset.unsigned_abs() >= slide.unsigned_abs() {
-        let what = format!(
-            "The `abs(start_time)`({}L) must be < the `slide_duration`({slide}L)",
-            offset.unsigned_abs()
-        );
-        return Some((what, "take an offset below the slide"));
-    }
-    if slide != size {
-        let what = "sliding windows are not in this version".to_string();
-        return Some((what, "leave the slide out, or make it equal to the size"));
-    }
-    None
 }

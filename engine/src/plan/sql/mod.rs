@@ -10,6 +10,7 @@ pub mod place;
 mod rewrite;
 mod scope;
 mod spell;
+mod windows;
 
 use std::ops::Range;
 

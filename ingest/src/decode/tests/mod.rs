@@ -36,6 +36,7 @@ pub fn source(format: Format, schema: Vec<Column>) -> SourceSpec {
         format,
         schema,
         watermark: None,
+        dedup: None,
         on_error: OnError::DeadLetter,
         max_error_ratio: None,
         max_record_bytes: 16 << 20,

@@ -77,7 +77,7 @@ fn failure_of(rings: OpenRing) -> Error {
         }
     };
     assert_eq!(told.exit_code(), 1);
-    let error = ingest.barrier().err().expect("nothing of the epoch may be committed");
+    let error = ingest.barrier(None).err().expect("nothing of the epoch may be committed");
     assert_eq!(error.to_string(), told.to_string());
     ingest.stop();
     error
@@ -110,7 +110,7 @@ fn f31_a_core_that_stalls_is_told_of_and_waited_for() {
     let mut ingest = Ingest::start_with(&job, select_all(&job), &setup, None).unwrap();
     std::thread::sleep(Duration::from_millis(20));
     let mut taken = Taken::default();
-    taken.add(ingest.barrier().unwrap());
+    taken.add(ingest.barrier(None).unwrap());
     assert!(ingest.signal().status().stalls > 0, "the stall was told");
     take_rows(&mut ingest, 10_000, &mut taken);
     assert_eq!(taken.rows.len(), 10_000, "and nothing was lost");

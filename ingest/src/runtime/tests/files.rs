@@ -208,7 +208,7 @@ fn a_directory_that_grows_is_followed() {
     assert_eq!(taken.texts(), ["a", "b", "half a row", "c", "last", "d"]);
 
     // The state goes on where it was, with what came while nobody looked.
-    let state = ingest.barrier().unwrap().state;
+    let state = ingest.barrier(None).unwrap().state;
     drop(ingest);
     append(&path("2.csv"), "e\n");
     append(&path("3.csv"), "f\n");
@@ -250,7 +250,7 @@ fn available_now_reads_what_was_there_at_the_start() {
     append(&path, " row\n");
     append(&folder.path().join("2.csv"), "later\n");
     while !ingest.signal().wait(None).ended {}
-    let input = ingest.barrier().unwrap();
+    let input = ingest.barrier(None).unwrap();
     assert!(!input.ended, "the next run may find more");
     let mut taken = Taken::default();
     taken.add(input);
@@ -267,7 +267,7 @@ fn check_changed(change: impl Fn(&Path), expected: &str) {
     let mut ingest = Ingest::start_with(&job, Arc::clone(&plan), &setup, None).unwrap();
     let mut taken = Taken::default();
     take_rows(&mut ingest, 2, &mut taken);
-    let state = ingest.barrier().unwrap().state;
+    let state = ingest.barrier(None).unwrap().state;
     drop(ingest);
     change(&path);
     let error = match Ingest::start_with(&job, plan, &setup, Some(&state)) {
@@ -310,7 +310,7 @@ fn appending_to_a_row_that_was_taken_as_whole_fails() {
         }
     };
     assert!(failed.to_string().contains("grew inside its last row"), "{failed}");
-    assert!(ingest.barrier().is_err(), "nothing is committed after that");
+    assert!(ingest.barrier(None).is_err(), "nothing is committed after that");
 }
 
 #[test]

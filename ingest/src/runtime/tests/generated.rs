@@ -75,7 +75,15 @@ fn windows(job: &JobSpec, delay_ms: i64) -> Arc<Plan> {
     plan.watermark = Some(Watermark { delay_us: delay_ms * 1_000, late: LateRule::Row });
     plan.shape = Shape::Groups(Groups {
         keys: vec![GroupKey { name: "start".into(), expr: Compiled::Kernel(start) }],
-        window: Some(WindowKey { key: 0, size_us, slide_us: size_us, offset_us: 0 }),
+        window: Some(WindowKey {
+            key: 0,
+            size_us,
+            slide_us: size_us,
+            offset_us: 0,
+            time: None,
+            closes: true,
+        }),
+        session: None,
         event_time_key: None,
         arguments: Vec::new(),
         aggregates: vec![Aggregate {

@@ -57,6 +57,7 @@ pub fn job(kind: SourceKind, format: Format, schema: Vec<Column>) -> JobSpec {
             format,
             schema,
             watermark: None,
+            dedup: None,
             on_error: OnError::DeadLetter,
             max_error_ratio: None,
             max_record_bytes: 4 << 20,
@@ -107,6 +108,8 @@ pub fn select_all(job: &JobSpec) -> Arc<Plan> {
             order_by: Vec::new(),
             limit: None,
         },
+        above: None,
+        fed_by_state: false,
         mode: OutputMode::Append,
         fingerprint: String::new(),
     })
@@ -120,6 +123,7 @@ pub fn setup(cores: usize, range_bytes: u64, choice: Choice) -> Setup {
         rings: ring::open,
         choice,
         stalled_after: STALLED_AFTER,
+        late_by: None,
     }
 }
 
@@ -184,7 +188,7 @@ pub fn run_to_end(
     loop {
         assert!(Instant::now() < deadline, "the source came to a halt: {taken:?}");
         ingest.signal().wait(Some(Instant::now() + pause()));
-        let input = ingest.barrier()?;
+        let input = ingest.barrier(None)?;
         let (ended, state) = (input.ended, input.state.clone());
         taken.add(input);
         if ended {
@@ -203,6 +207,6 @@ pub fn take_rows(ingest: &mut Ingest, rows: usize, taken: &mut Taken) {
     while taken.counters.rows_in < rows as u64 {
         assert!(Instant::now() < deadline, "expected {rows} rows, got {taken:?}");
         ingest.signal().wait(Some(Instant::now() + Duration::from_millis(20)));
-        taken.add(ingest.barrier().unwrap());
+        taken.add(ingest.barrier(None).unwrap());
     }
 }

@@ -46,7 +46,7 @@ fn a_barrier_does_not_wait_for_bytes() {
     peer.write_all(b"half a row").unwrap();
     for _ in 0..20 {
         let begun = Instant::now();
-        assert_eq!(ingest.barrier().unwrap().rows, 0);
+        assert_eq!(ingest.barrier(None).unwrap().rows, 0);
         assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
     }
 }
@@ -92,7 +92,7 @@ fn a_full_epoch_holds_the_sender_back() {
         while !ingest.signal().wait(Some(Instant::now() + Duration::from_secs(1))).full {
             assert!(taken.epochs.len() < 9, "the epoch of ten rows was never full");
         }
-        taken.add(ingest.barrier().unwrap());
+        taken.add(ingest.barrier(None).unwrap());
     }
     take_rows(&mut ingest, 25, &mut taken);
     assert!(taken.epochs.iter().all(|&rows| rows <= 10), "{:?}", taken.epochs);

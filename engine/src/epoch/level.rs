@@ -1,0 +1,330 @@
+//! One plan of a job at an epoch's end: partials or rows come in, what leaves it goes to the plan
+//! above.
+//!
+//! The lowest level gets what the cores made. A level above it has a pipeline of its own, fed with
+//! the rows that leave the level below.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, make_array};
+use arrow::compute::{concat, concat_batches, take};
+use arrow::datatypes::{Field, Schema};
+
+use super::{StateFacts, Task, Workers};
+use crate::batch::{Counters, DeadLetter, InputBatch, Place};
+use crate::columns::plain_column;
+use crate::error::{Error, Result};
+use crate::format::json;
+use crate::job::spec::{OnError, OutputMode};
+use crate::pipeline::{CoreEpoch, EventClock, Pipeline};
+use crate::plan::{Groups, Plan, Shape};
+use crate::state::{Closing, StateStore, order, partition, still_open};
+
+pub(super) struct Level {
+    pub plan: Arc<Plan>,
+    shards: Vec<StateStore>,
+    /// Above the lowest.
+    pipeline: Option<Pipeline>,
+}
+
+/// What came of rows or partials at a level.
+pub(super) struct Passed {
+    /// Rows that leave at once.
+    pub rows: RecordBatch,
+    /// What a checkpoint needs.
+    pub delta: Vec<RecordBatch>,
+    /// Input rows that go no further: seen before.
+    pub dropped: u64,
+}
+
+/// What was fed to a level.
+pub(super) struct Fed {
+    pub core: CoreEpoch,
+    pub counters: Counters,
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+impl Level {
+    /// `above`: the lowest level is fed by the cores, the others by the one below them.
+    pub fn open(plan: Arc<Plan>, shards: usize, above: bool, on_error: OnError) -> Level {
+        let shards = match &plan.shape {
+            Shape::Groups(_) if !above => shards,
+            // Rows come in their order, and few enough for one.
+            Shape::Groups(_) | Shape::First(_) => 1,
+            Shape::Rows { .. } => 0,
+        };
+        let spec = plan.state();
+        let stores = (0..shards).filter_map(|_| spec.as_ref().map(StateStore::new)).collect();
+        let pipeline = above.then(|| Pipeline::new(Arc::clone(&plan), on_error));
+        Level { plan, shards: stores, pipeline }
+    }
+
+    /// Takes back partials of a state file, then evicts by the watermark that it was written with.
+    pub fn restore(
+        &mut self,
+        partials: &[RecordBatch],
+        columns: &[String],
+        watermark: Option<i64>,
+    ) -> Result<()> {
+        let shards = self.shards.len();
+        for partial in partials {
+            let parts = partition::split(partial, self.plan.hashed_keys(), shards);
+            for (shard, part) in self.shards.iter_mut().zip(parts) {
+                shard.merge_file(&part, columns)?;
+            }
+        }
+        self.settle(watermark)
+    }
+
+    /// Forgets all state.
+    pub fn clear(&mut self) {
+        self.shards.iter_mut().for_each(StateStore::clear);
+    }
+
+    pub fn settle(&mut self, watermark: Option<i64>) -> Result<()> {
+        self.shards.iter_mut().try_for_each(|shard| shard.settle(watermark).map(drop))
+    }
+
+    /// Rows from below through this level's pipeline.
+    ///
+    /// Errors: `Failed` where an expression stops and `on_error` says "fail".
+    pub fn feed(&mut self, rows: &RecordBatch) -> Result<Fed> {
+        let pipeline = self.pipeline.as_mut().expect("the lowest level is fed by the cores");
+        let count = rows.num_rows() as u32;
+        let starts: Vec<u32> = (0..count).collect();
+        let ends: Vec<u32> = (1..=count).collect();
+        // A byte a row: so a dead letter's position is its row.
+        let bytes = vec![b' '; rows.num_rows()];
+        let place = Place { name: "the rows of a state".into(), line: 1, ..Place::default() };
+        pipeline.open(0, EventClock::Known(None));
+        pipeline.push(&InputBatch {
+            columns: rows.columns(),
+            rows: rows.num_rows(),
+            bytes: &bytes,
+            row_starts: &starts,
+            row_ends: &ends,
+            value_errors: &[],
+            row_errors: &[],
+            place: &place,
+        });
+        let segment = pipeline.close();
+        pipeline.keep(segment, 0)?;
+        let mut core = pipeline.barrier();
+        let counters = core.counters;
+        let mut dead_letters = std::mem::take(&mut core.dead_letters);
+        for letter in &mut dead_letters {
+            letter.raw = json_row(rows, letter.position.minor as usize)?;
+        }
+        Ok(Fed { core, counters, dead_letters })
+    }
+
+    /// Takes in what cores, or this level's own pipeline, made of rows.
+    pub fn take(
+        &mut self,
+        cores: Vec<CoreEpoch>,
+        watermark: Option<i64>,
+        keeps_delta: bool,
+        workers: &dyn Workers,
+    ) -> Result<Passed> {
+        let plan = Arc::clone(&self.plan);
+        let (mut partials, mut rows) = (Vec::new(), Vec::new());
+        for core in cores {
+            partials.extend(core.partial);
+            rows.extend(core.rows);
+        }
+        rows.sort_by_key(|(order, _)| *order);
+        let batches = rows.iter().map(|(_, batch)| batch);
+        let whole = |schema| {
+            concat_batches(schema, batches)
+                .map_err(|error| Error::failed(format!("the epoch's rows: {error}")))
+        };
+        let evicts = plan.evicting(watermark);
+        match &plan.shape {
+            Shape::Rows { schema, .. } => {
+                let rows = plan.output.run(whole(schema)?)?;
+                Ok(Passed { rows, delta: Vec::new(), dropped: 0 })
+            }
+            Shape::First(first) => {
+                let all = whole(&first.schema)?;
+                let store = self.shards.first_mut().expect("deduplication has one shard");
+                let admitted = store.admit(first, &all, evicts)?;
+                let dropped = (all.num_rows() - admitted.rows.num_rows()) as u64;
+                let rows = plan.output.run(admitted.rows)?;
+                Ok(Passed { rows, delta: vec![admitted.delta], dropped })
+            }
+            Shape::Groups(groups) => {
+                self.merge(&partials, workers)?;
+                let delta = match keeps_delta && plan.mode != OutputMode::Batch {
+                    false => Vec::new(),
+                    // A part of a session that is over may belong to one that is not.
+                    true if groups.session.is_some() => partials,
+                    true => {
+                        let closing = Closing::of(groups);
+                        partials
+                            .iter()
+                            .map(|partial| still_open(closing, partial, evicts))
+                            .collect()
+                    }
+                };
+                let rows = RecordBatch::new_empty(Arc::clone(&plan.output.schema));
+                Ok(Passed { rows, delta, dropped: 0 })
+            }
+        }
+    }
+
+    fn merge(&mut self, partials: &[RecordBatch], workers: &dyn Workers) -> Result<()> {
+        let shards = self.shards.len();
+        let mut inputs: Vec<Vec<RecordBatch>> = vec![Vec::new(); shards];
+        for partial in partials {
+            let parts = partition::split(partial, self.plan.hashed_keys(), shards);
+            inputs.iter_mut().zip(parts).for_each(|(input, part)| input.push(part));
+        }
+        on_shards(&mut self.shards, inputs, workers, |shard, input| {
+            input.iter().try_for_each(|partial| shard.merge(partial))
+        })?;
+        Ok(())
+    }
+
+    /// The rows that leave at the epoch's end; what closes is evicted.
+    pub fn emit(
+        &mut self,
+        watermark: Option<i64>,
+        ended: bool,
+        workers: &dyn Workers,
+    ) -> Result<(RecordBatch, StateFacts)> {
+        let plan = Arc::clone(&self.plan);
+        if let Shape::Groups(groups) = &plan.shape
+            && groups.keys.is_empty()
+            && let Some(shard) = self.shards.first_mut()
+        {
+            shard.ensure_global_group();
+        }
+        let emits = matches!(plan.shape, Shape::Groups(_));
+        let step =
+            Step { mode: plan.mode, watermark, evicts: plan.evicting(watermark), ended, emits };
+        let none = vec![(); self.shards.len()];
+        let emitted = on_shards(&mut self.shards, none, workers, |shard, ()| step.run(shard))?;
+        let mut state = StateFacts::default();
+        let mut columns = Vec::with_capacity(emitted.len());
+        for Emitted { columns: of_shard, facts } in emitted {
+            state.add(&facts);
+            columns.push(of_shard);
+        }
+        let rows = match &plan.shape {
+            Shape::Groups(groups) => plan.output.run(in_order(groups, &columns)?)?,
+            Shape::Rows { .. } | Shape::First(_) => {
+                RecordBatch::new_empty(Arc::clone(&plan.output.schema))
+            }
+        };
+        Ok((rows, state))
+    }
+}
+
+/// A row as a JSON object, for who has to read why it was not taken.
+fn json_row(rows: &RecordBatch, row: usize) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    json::Writer::default()
+        .rows(&rows.slice(row, 1), b"", &mut text)
+        .map_err(|error| Error::failed(format!("a row as JSON: {error}")))?;
+    Ok(text)
+}
+
+/// Runs `work` on every shard with its input, side by side where the workers can.
+fn on_shards<I: Send, O: Send>(
+    shards: &mut [StateStore],
+    inputs: Vec<I>,
+    workers: &dyn Workers,
+    work: impl Fn(&mut StateStore, I) -> Result<O> + Sync,
+) -> Result<Vec<O>> {
+    let mut outcomes: Vec<Option<Result<O>>> = Vec::new();
+    outcomes.resize_with(shards.len(), || None);
+    let work = &work;
+    let tasks = shards.iter_mut().zip(inputs).zip(&mut outcomes);
+    let tasks = tasks.map(|((shard, input), outcome)| -> Task<'_> {
+        Box::new(move || *outcome = Some(work(shard, input)))
+    });
+    workers.run(tasks.collect());
+    outcomes.into_iter().map(|outcome| outcome.expect("the workers ran every task")).collect()
+}
+
+/// What an epoch does to each shard.
+#[derive(Clone, Copy)]
+struct Step {
+    mode: OutputMode,
+    watermark: Option<i64>,
+    /// The watermark by which groups leave the state.
+    evicts: Option<i64>,
+    ended: bool,
+    /// Groups leave as rows; keys of deduplication do not.
+    emits: bool,
+}
+
+struct Emitted {
+    columns: Vec<ArrayRef>,
+    facts: StateFacts,
+}
+
+impl Step {
+    fn run(self, shard: &mut StateStore) -> Result<Emitted> {
+        let leaving = match self.mode {
+            _ if !self.emits => Vec::new(),
+            OutputMode::Append if self.ended => shard.all(),
+            OutputMode::Append => self.watermark.map_or(Vec::new(), |w| shard.closed(w)),
+            OutputMode::Update => shard.touched().to_vec(),
+            OutputMode::Complete | OutputMode::Batch => shard.all(),
+        };
+        let columns = if self.emits { shard.rows(&leaving)? } else { Vec::new() };
+        let updated = shard.touched().len() as u64;
+        let removed = match self.mode {
+            OutputMode::Batch => {
+                let held = shard.len();
+                shard.clear();
+                held
+            }
+            _ => shard.settle(self.evicts)?,
+        };
+        Ok(Emitted {
+            columns,
+            facts: StateFacts {
+                rows: shard.len() as u64,
+                updated,
+                removed: removed as u64,
+                bytes: shard.bytes_held() as u64,
+            },
+        })
+    }
+}
+
+/// The shards' rows as one batch in the fixed order.
+fn in_order(groups: &Groups, shards: &[Vec<ArrayRef>]) -> Result<RecordBatch> {
+    let failed = |error| Error::failed(format!("the epoch's rows: {error}"));
+    let columns = shards.first().map_or(0, Vec::len);
+    let mut joined = Vec::with_capacity(columns);
+    for column in 0..columns {
+        let parts: Vec<&dyn Array> = shards.iter().map(|shard| shard[column].as_ref()).collect();
+        joined.push(match &parts[..] {
+            [one] => make_array(one.to_data()),
+            parts => concat(parts).map_err(failed)?,
+        });
+    }
+    let rows = shards.iter().map(|shard| shard.first().map_or(0, |column| column.len())).sum();
+    let window = groups.first_key();
+    let sorted = UInt32Array::from(order::sorted(&joined[..groups.keys.len()], window, rows));
+    let take_sorted = |column: &ArrayRef| {
+        plain_column(&take(column, &sorted, None).expect("row numbers of this column"))
+    };
+    let columns = joined.iter().map(take_sorted).collect::<Result<Vec<ArrayRef>, _>>();
+    let columns = columns.map_err(failed)?;
+    let names = groups
+        .keys
+        .iter()
+        .map(|key| key.name.clone())
+        .chain(groups.aggregates.iter().map(|aggregate| aggregate.spec.name.clone()));
+    let fields: Vec<Field> = names
+        .zip(&columns)
+        .map(|(name, column)| Field::new(name, column.data_type().clone(), true))
+        .collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .map_err(failed)
+}

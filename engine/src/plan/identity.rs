@@ -1,0 +1,102 @@
+//! The texts by which two plans are told apart: as a whole, and part by part of their state.
+
+use std::fmt::Write as _;
+
+use super::explain::{aggregate_text, list_text, mode, row_names, text};
+use super::types::sql_name;
+use super::{GroupKey, Plan, Shape};
+use crate::checkpoint::manifest::Part;
+use crate::job::spec::LateRule;
+
+/// Text that is equal for two plans exactly when one can go on from the other's state: everything
+/// below the output, and the mode.
+pub fn fingerprint(plan: &Plan) -> String {
+    let mut out = String::new();
+    let names = row_names(plan);
+    _ = write!(out, "mode={};", mode(plan.mode));
+    if let Some(watermark) = plan.watermark {
+        let late = matches!(watermark.late, LateRule::Row);
+        let time = plan.event_time.map_or("", |index| &plan.input_names[index]);
+        _ = write!(out, "watermark={time}-{}us,late_by_row={late};", watermark.delay_us);
+    }
+    for filter in plan.filter_below.iter().chain(&plan.filter_above) {
+        _ = write!(out, "filter={};", text(filter, &names));
+    }
+    if let Some(explode) = &plan.explode {
+        let filter = explode.filter.as_ref().map(|f| text(f, &names));
+        _ = write!(out, "explode={},{filter:?};", list_text(&explode.list, &names));
+    }
+    match &plan.shape {
+        Shape::Rows { .. } => out.push_str("rows;"),
+        Shape::First(first) => {
+            let keys = first.keys.iter().map(|&key| first.schema.field(key).name().as_str());
+            let keys = keys.collect::<Vec<_>>().join(",");
+            _ = write!(out, "first={keys},{:?},{:?};", first.time.is_some(), first.within_us);
+        }
+        Shape::Groups(groups) => {
+            for key in &groups.keys {
+                let data_type = sql_name(key.expr.data_type());
+                _ = write!(out, "key={}:{data_type};", text(&key.expr, &names));
+            }
+            for aggregate in &groups.aggregates {
+                let output = sql_name(&aggregate.spec.output);
+                _ = write!(out, "{}:{output};", aggregate_text(aggregate, groups, &names));
+            }
+            _ = write!(out, "closes={};", groups.window.is_some());
+            if let Some(window) = groups.window.filter(|w| w.slide_us != w.size_us) {
+                _ = write!(out, "size={}us;", window.size_us);
+            }
+        }
+    }
+    if let Some(above) = &plan.above {
+        _ = write!(out, "above({})", fingerprint(above));
+    }
+    out
+}
+
+/// What the state depends on apart from its own columns, each in words (see `checkpoint::change`).
+pub fn state_parts(plan: &Plan) -> Vec<Part> {
+    let names = row_names(plan);
+    let watermark = plan.watermark.map_or("none".to_owned(), |watermark| {
+        let time = plan.event_time.map_or("", |index| &plan.input_names[index]);
+        format!("{time} - {}us", watermark.delay_us)
+    });
+    let filters = plan.filter_below.iter().chain(&plan.filter_above);
+    let mut rows: Vec<String> = filters.map(|filter| text(filter, &names)).collect();
+    if let Some(explode) = &plan.explode {
+        let filter = explode.filter.as_ref().map(|filter| text(filter, &names));
+        rows.push(format!(
+            "each of {} {}",
+            list_text(&explode.list, &names),
+            filter.unwrap_or_default()
+        ));
+    }
+    let rows = if rows.is_empty() { "all".to_owned() } else { rows.join(" and ") };
+    let keys = match &plan.shape {
+        Shape::Rows { .. } => "none, each row leaves".to_owned(),
+        Shape::First(first) => {
+            let keys = first.keys.iter().map(|&key| first.schema.field(key).name().as_str());
+            format!("the first of each {}", keys.collect::<Vec<_>>().join(", "))
+        }
+        Shape::Groups(groups) => {
+            let key = |key: &GroupKey| {
+                format!("{}: {}", text(&key.expr, &names), sql_name(key.expr.data_type()))
+            };
+            groups.keys.iter().map(key).collect::<Vec<_>>().join(", ")
+        }
+    };
+    let part = |name: &str, text| Part { name: name.to_owned(), text };
+    vec![
+        part("mode", mode(plan.mode).to_owned()),
+        part("watermark", watermark),
+        part("rows", rows),
+        part("keys", keys),
+    ]
+}
+
+/// The arguments of a plan's aggregates in words, by their index.
+pub fn argument_texts(plan: &Plan) -> Vec<String> {
+    let Shape::Groups(groups) = &plan.shape else { return Vec::new() };
+    let names = row_names(plan);
+    groups.arguments.iter().map(|argument| text(argument, &names)).collect()
+}

@@ -1,0 +1,107 @@
+//! Which columns a plan reads, and in which form the decoder delivers each.
+
+use arrow::datatypes::DataType;
+use datafusion_common::Column;
+use datafusion_expr::Expr;
+
+use super::Plan;
+use super::lower::Chain;
+use super::types::is_text;
+use crate::batch::{Encoding, InputColumn};
+use crate::job::spec::SourceSpec;
+
+/// The columns to decode, each in the form in which it is read.
+pub struct Inputs {
+    pub columns: Vec<InputColumn>,
+}
+
+impl Inputs {
+    /// All columns of a plan below.
+    pub fn below(plan: &Plan) -> Inputs {
+        let column = |source| InputColumn { source, encoding: Encoding::Values, in_filter: false };
+        Inputs { columns: (0..plan.output.schema.fields().len()).map(column).collect() }
+    }
+
+    pub fn names(&self, source: &SourceSpec, below: Option<&Plan>) -> Vec<String> {
+        let name = |column: &InputColumn| match below {
+            Some(plan) => plan.output.schema.field(column.source).name().clone(),
+            None => source.schema[column.source].name.clone(),
+        };
+        self.columns.iter().map(name).collect()
+    }
+
+    /// Those of the source that the chain reads; `also`: what is read above it.
+    pub fn of(chain: &Chain, source: &SourceSpec, also: Option<&[bool]>) -> Inputs {
+        let mut values = match also {
+            Some(also) => also.to_vec(),
+            None => vec![false; source.schema.len()],
+        };
+        if let Some(dedup) = &chain.first {
+            for (value, column) in values.iter_mut().zip(&source.schema) {
+                *value |= dedup.columns.contains(&column.name);
+            }
+        }
+        let mut ids = vec![false; source.schema.len()];
+        let index_of = |column: &Column| {
+            let here = column.relation.as_ref().is_some_and(|r| r.table() == source.name);
+            here.then(|| source.schema.iter().position(|c| c.name == column.name)).flatten()
+        };
+        let mut read = |expr: &Expr| {
+            expr.column_refs().into_iter().filter_map(index_of).for_each(|i| values[i] = true);
+        };
+        chain.filters.iter().for_each(&mut read);
+        if let Some(explode) = &chain.explode {
+            read(&explode.list);
+            explode.filters.iter().for_each(&mut read);
+        }
+        match &chain.groups {
+            None => {
+                chain.columns.iter().map(|(_, expr)| expr).for_each(&mut read);
+                chain.order_by.iter().map(|key| &key.expr).for_each(&mut read);
+            }
+            Some(groups) => {
+                for aggregate in &groups.aggregates {
+                    aggregate.argument.iter().chain(&aggregate.filter).for_each(&mut read);
+                }
+                for key in &groups.keys {
+                    match &key.expr {
+                        Expr::Column(column) if has_ids(&key.data_type) => match index_of(column) {
+                            // One column of ids belongs to one key's dictionary.
+                            Some(index) if !ids[index] => ids[index] = true,
+                            Some(_) => read(&key.expr),
+                            None => read(&key.expr),
+                        },
+                        other => read(other),
+                    }
+                }
+            }
+        }
+        if let Some(watermark) = &source.watermark
+            && let Some(index) = source.schema.iter().position(|c| c.name == watermark.column)
+        {
+            values[index] = true;
+        }
+        let columns = (0..source.schema.len()).flat_map(|index| {
+            let column = |encoding| InputColumn { source: index, encoding, in_filter: false };
+            let ids = ids[index].then(|| column(Encoding::Ids));
+            ids.into_iter().chain(values[index].then(|| column(Encoding::Values)))
+        });
+        Inputs { columns: columns.collect() }
+    }
+
+    pub fn find(&self, source: usize, encoding: Encoding) -> Option<usize> {
+        self.columns.iter().position(|c| c.source == source && c.encoding == encoding)
+    }
+}
+
+pub fn has_ids(data_type: &DataType) -> bool {
+    is_text(data_type) || matches!(data_type, DataType::Binary)
+}
+
+/// The source's columns that a chain reads.
+pub fn source_columns(chain: &Chain, source: &SourceSpec) -> Vec<bool> {
+    let mut reads = vec![false; source.schema.len()];
+    let inputs = Inputs::of(chain, source, None);
+    inputs.columns.iter().for_each(|column| reads[column.source] = true);
+    reads
+}

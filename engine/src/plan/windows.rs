@@ -1,0 +1,112 @@
+//! Windows in a bound query: their structs taken apart, and what of a query below tells the time.
+
+use datafusion_common::ScalarValue;
+use datafusion_expr::Expr;
+use datafusion_expr::expr::ScalarFunction;
+
+use super::functions::window;
+use super::lower::{Chain, GROUP, Key, Window, reads};
+use crate::job::spec::SourceSpec;
+
+/// `get_field(named_struct('a', x, …), 'a')` is `x`; `window_time(…)` is its end less 1 µs.
+pub fn field_in_place(call: &ScalarFunction) -> Option<Expr> {
+    let Some(Expr::ScalarFunction(inner)) = call.args.first() else { return None };
+    if inner.func.name() != "named_struct" {
+        return None;
+    }
+    let field = |name: &str| {
+        let at = inner.args.chunks(2).find(|pair| text(&pair[0]).is_some_and(|n| n == name))?;
+        Some(at[1].clone())
+    };
+    match call.func.name() {
+        "get_field" => field(text(call.args.get(1)?)?),
+        "window_time" => Some(window::shift(field("end")?, -1)),
+        _ => None,
+    }
+}
+
+/// A window in the place of a time is its last microsecond, `window_time(window)`.
+pub fn window_time(expr: &Expr) -> Expr {
+    match struct_of_window(expr) {
+        Some((_, end)) => window::shift(end.clone(), -1),
+        None => expr.clone(),
+    }
+}
+
+/// Start and end of a window that is made in place.
+fn struct_of_window(expr: &Expr) -> Option<(&Expr, &Expr)> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let [first, start, last, end] = call.args.as_slice() else { return None };
+    let is_window = call.func.name() == "named_struct"
+        && text(first) == Some("start")
+        && text(last) == Some("end");
+    is_window.then_some((start, end))
+}
+
+/// The start of a window of the query below, and its size.
+pub fn window_of_below(expr: &Expr) -> Option<(Expr, i64)> {
+    let (start, end) = struct_of_window(expr)?;
+    let (of, size_us) = window::shift_parts(end)?;
+    (of == start && reads(start, GROUP)).then(|| (start.clone(), size_us))
+}
+
+fn text(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => Some(text),
+        _ => None,
+    }
+}
+
+/// Whether an expression is the watermark's column and nothing else.
+pub fn is_event_time(expr: &Expr, source: &SourceSpec) -> bool {
+    match (expr, &source.watermark) {
+        (Expr::Column(column), Some(watermark)) => {
+            column.relation.as_ref().is_some_and(|r| r.table() == source.name)
+                && column.name.eq_ignore_ascii_case(&watermark.column)
+        }
+        _ => false,
+    }
+}
+
+/// What is added to a column that a query reads, until it is no earlier than the watermark at which
+/// the row comes; none where no such time is.
+///
+/// A window's row comes when the watermark reaches the window's end: its last microsecond is a time
+/// that no later row can be before.
+fn reach(below: &Chain, column: &Expr, source: &SourceSpec) -> Option<i64> {
+    let Expr::Column(column) = column else { return None };
+    let index: usize = column.name.parse().ok()?;
+    let Expr::Column(own) = &below.columns.get(index)?.1 else { return None };
+    let groups = below.groups.as_ref()?;
+    let at: usize = own.name.parse().ok()?;
+    let key = groups.keys.get(at)?;
+    match key.window {
+        Some(Window::Sliding { size_us, .. } | Window::Start { size_us }) => {
+            closes(key, below, source).then_some(size_us - 1)
+        }
+        Some(Window::SessionEnd) => closes(&groups.keys[at - 1], below, source).then_some(-1),
+        Some(Window::Session { .. }) => None,
+        None => closes(key, below, source).then_some(0),
+    }
+}
+
+/// Whether an expression of a chain is its event time.
+pub fn is_time(expr: &Expr, chain: &Chain, source: &SourceSpec) -> bool {
+    let below = chain.below.as_deref().filter(|below| below.groups.is_some());
+    let Some(below) = below else { return is_event_time(expr, source) };
+    let (mut base, mut shifted) = (expr, 0i64);
+    while let Some((inner, us)) = window::shift_parts(base) {
+        (base, shifted) = (inner, shifted.saturating_add(us));
+    }
+    reach(below, base, source).is_some_and(|least| shifted >= least)
+}
+
+/// Whether the watermark closes the groups of this key.
+pub fn closes(key: &Key, chain: &Chain, source: &SourceSpec) -> bool {
+    match key.window {
+        Some(Window::Start { .. }) => {
+            chain.below.as_deref().is_some_and(|below| reach(below, &key.expr, source).is_some())
+        }
+        _ => is_time(&key.expr, chain, source),
+    }
+}
