@@ -5,7 +5,7 @@ use std::io::stdout;
 use pelton_bench::Options;
 use pelton_engine::error::{Error, Result};
 
-use crate::cli;
+use crate::{cli, kafka_bench};
 
 pub fn run(args: &cli::Bench) -> Result<()> {
     let program = std::env::current_exe().map_err(|error| Error::Unavailable {
@@ -15,6 +15,7 @@ pub fn run(args: &cli::Bench) -> Result<()> {
     let suite = match args.suite {
         cli::Suite::Sensors => pelton_bench::Suite::Sensors,
         cli::Suite::Words => pelton_bench::Suite::Words,
+        cli::Suite::Kafka => return kafka_bench::run(args, &program),
     };
     let mut options = Options::new(suite, program);
     options.rows = args.rows;

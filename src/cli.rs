@@ -132,6 +132,9 @@ pub struct Bench {
     /// Directory for the data, kept for the next time [default: pelton-bench in the temporary directory]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// The broker that `kafka` measures; its topics stay there and are used again
+    #[arg(long, value_name = "HOST:PORT")]
+    pub bootstrap_servers: Option<String>,
     /// Directory for a dated record of the figures
     #[arg(long, value_name = "DIR")]
     pub record: Option<PathBuf>,
@@ -143,6 +146,8 @@ pub enum Suite {
     Sensors,
     /// Words counted over lines of text
     Words,
+    /// Records from a broker: our client against librdkafka, and a whole exactly-once job
+    Kafka,
 }
 
 #[derive(Args, Debug)]

@@ -3,10 +3,10 @@
 use std::io::{IsTerminal, stderr, stdout};
 
 use pelton_engine::error::Result;
-use pelton_engine::job::spec::JobSpec;
+use pelton_engine::job::spec::{JobSpec, SourceKind};
 use pelton_engine::job::{self, JobText};
 use pelton_engine::plan::{self, Plan};
-use pelton_hardware::{Machine, Placement};
+use pelton_hardware::{Core, Machine, Placement};
 
 use crate::cli::{self, Cli, Command};
 use crate::report::Style;
@@ -50,10 +50,25 @@ fn explain(args: &cli::JobFile) -> Result<()> {
     warn(&text);
     let machine = Machine::discover();
     let cores = run::cores(&job, &machine, None)?;
-    let kind = pelton_ingest::runtime::split_kind(&job.source.kind);
     print!("{}", plan::explain::explain(&plan));
-    println!("\n{}", Placement::of(&[kind], &cores));
+    println!("\n{}", placement(&job, &cores));
     Ok(())
+}
+
+/// Which core reads what; a cluster that does not answer is told, and no reason to fail.
+fn placement(job: &JobSpec, cores: &[Core]) -> String {
+    let kind = pelton_ingest::runtime::split_kind(&job.source.kind);
+    if !matches!(job.source.kind, SourceKind::Kafka(_)) {
+        return Placement::of(&[kind], cores).to_string();
+    }
+    match pelton_ingest::runtime::partitions(job) {
+        Err(error) => format!("partitions → cores: not known, as {error}\n"),
+        Ok(names) => {
+            let placement = Placement::of(&vec![kind; names.len()], cores);
+            let shown = placement.to_string();
+            shown.lines().zip(names).map(|(line, name)| format!("{name}: {line}\n")).collect()
+        }
+    }
 }
 
 fn hardware(args: &cli::Hardware) -> Result<()> {

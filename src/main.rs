@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod demo;
 mod interrupt;
+mod kafka_bench;
 mod lock;
 mod memory;
 mod outputs;

@@ -1,16 +1,20 @@
 //! The outputs that a job file asks for.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use pelton_engine::error::{Error, Result};
-use pelton_engine::job::spec::{JobSpec, OnError, SinkKind, SinkOf, SinkSpec};
+use pelton_engine::job::spec::{JobSpec, OnError, SinkKind, SinkOf, SinkSpec, Trigger};
 use pelton_engine::outputs::{Output, Outputs};
 use pelton_engine::plan::{self, Plan};
 use pelton_engine::sink::Sink;
 use pelton_engine::sink::console::{Console, ConsoleOptions};
 use pelton_engine::sink::dead_letter::{dead_letter_schema, default_sink};
 use pelton_engine::sink::file::FileSink;
+use pelton_ingest::kafka::sink::{AtLeastOnce, Transactional, Transactions};
+
+use crate::interrupt;
 
 /// Name under which the manifest keeps what the default sink of dead letters has staged.
 const DEFAULT_DEAD_LETTERS: &str = "dead_letters";
@@ -20,8 +24,9 @@ const DEFAULT_DEAD_LETTERS: &str = "dead_letters";
 /// Errors: those of the sinks.
 pub fn outputs(job: &JobSpec, plan: &Plan, attempt: &str) -> Result<Outputs> {
     let mut outputs = Vec::new();
+    let transactions = transactions(job);
     for spec in &job.sinks {
-        let sink = sink_of(job, spec, plan, attempt)?;
+        let sink = sink_of(job, spec, plan, (attempt, transactions.as_ref()))?;
         outputs.push(Output { name: spec.name.clone(), of: spec.of, sink });
     }
     let takes_letters = outputs.iter().any(|output| output.of == SinkOf::DeadLetters);
@@ -34,7 +39,21 @@ pub fn outputs(job: &JobSpec, plan: &Plan, attempt: &str) -> Result<Outputs> {
     Ok(Outputs::new(outputs))
 }
 
-fn sink_of(job: &JobSpec, spec: &SinkSpec, plan: &Plan, attempt: &str) -> Result<Box<dyn Sink>> {
+/// The producer that all exactly-once Kafka sinks of the job share.
+fn transactions(job: &JobSpec) -> Option<Arc<Mutex<Transactions>>> {
+    let first = job.sinks.iter().find_map(|sink| match &sink.kind {
+        SinkKind::Kafka(kafka) if kafka.exactly_once => Some(kafka),
+        _ => None,
+    });
+    first.map(|kafka| Arc::new(Mutex::new(Transactions::new(&job.name, kafka))))
+}
+
+fn sink_of(
+    job: &JobSpec,
+    spec: &SinkSpec,
+    plan: &Plan,
+    (attempt, transactions): (&str, Option<&Arc<Mutex<Transactions>>>),
+) -> Result<Box<dyn Sink>> {
     let schema = match spec.of {
         SinkOf::DeadLetters => dead_letter_schema(),
         SinkOf::Rows => Arc::clone(&plan.output().schema),
@@ -46,13 +65,29 @@ fn sink_of(job: &JobSpec, spec: &SinkSpec, plan: &Plan, attempt: &str) -> Result
                 num_rows: *num_rows,
                 truncate: *truncate,
                 zone: plan::zone(&job.timezone).map_err(Error::failed)?,
+                now_ms,
+                interval_ms: match job.query.trigger {
+                    Trigger::Interval(every) => every.as_millis() as u64,
+                    _ => 1,
+                },
             };
             Box::new(Console::new(stdout(), schema, options))
         }
         SinkKind::File { path, format } => {
             Box::new(FileSink::at(path, *format, attempt.to_string())?)
         }
+        SinkKind::Kafka(kafka) => match transactions {
+            Some(shared) if kafka.exactly_once => {
+                Box::new(Transactional::new(kafka.clone(), &schema, Arc::clone(shared))?)
+            }
+            _ => Box::new(AtLeastOnce::new(kafka.clone(), &schema, interrupt::asked)?),
+        },
     })
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as u64
 }
 
 fn stdout() -> Box<dyn Write + Send> {

@@ -226,6 +226,7 @@ fn describe_source(kind: &SourceKind) -> String {
         SourceKind::Socket { address, .. } => format!("TextSocketSource[{address}]"),
         SourceKind::Stdin => "StdinSource".to_string(),
         SourceKind::Generate { suite, .. } => format!("GenerateSource[{suite}]"),
+        SourceKind::Kafka(kafka) => format!("KafkaV2[Subscribe[{}]]", kafka.topics.join(", ")),
     }
 }
 
@@ -233,6 +234,7 @@ fn describe_sink(job: &JobSpec) -> String {
     let describe = |kind: &SinkKind| match kind {
         SinkKind::Console { .. } => "ConsoleSink".to_string(),
         SinkKind::File { path, .. } => format!("FileSink[{}]", path.display()),
+        SinkKind::Kafka(kafka) => format!("KafkaTable[{}]", kafka.topic),
     };
     let rows = job.sinks.iter().filter(|sink| sink.of == SinkOf::Rows);
     rows.map(|sink| describe(&sink.kind)).collect::<Vec<_>>().join(", ")

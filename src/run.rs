@@ -231,7 +231,7 @@ impl<'a> Run<'a> {
         let mut times = Times::begin();
         let (input, _) = self.barrier(ingest, true)?;
         times.mark("barrier");
-        self.see_through(input, times)
+        self.see_through(input, times, ingest)
     }
 
     /// The epoch that an interrupt asks for, or the end of what is there; none where nothing came
@@ -240,15 +240,16 @@ impl<'a> Run<'a> {
         let mut times = Times::begin();
         let (input, has_input) = self.barrier(ingest, true)?;
         times.mark("barrier");
-        if has_input || self.absorbed { self.see_through(input, times) } else { Ok(()) }
+        if has_input || self.absorbed { self.see_through(input, times, ingest) } else { Ok(()) }
     }
 
-    fn see_through(&mut self, input: EpochInput, mut times: Times) -> Result<()> {
+    fn see_through(&mut self, input: EpochInput, mut times: Times, ingest: &Ingest) -> Result<()> {
         let finished = self.epochs.finish(input, &Threads)?;
         times.mark("addBatch");
         self.state_memory.set(finished.state.bytes as usize);
         self.output_memory.set(finished.rows.get_array_memory_size());
         self.commit(&finished, &mut times)?;
+        ingest.committed(&SourceState(finished.source.clone()));
         self.output_memory.set(0);
         self.absorbed = false;
         let bytes = std::mem::take(&mut self.epoch_bytes);

@@ -19,6 +19,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 pub use error::Error;
+pub use record::keep;
 pub use suite::Suite;
 
 /// Rows when nobody says otherwise: about 960 MB of sensors.

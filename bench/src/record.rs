@@ -58,15 +58,9 @@ fn against_fastest(figures: &[Figures]) -> Option<(&'static str, f64)> {
 
 /// Writes `<date>-<suite>.json` into `dir`, or `…-2.json` and so on where that is taken.
 pub fn write(outcome: &Outcome, options: &Options, dir: &Path) -> Result<PathBuf, Error> {
-    let failed = |error| Error::io(format!("cannot write a record to {}", dir.display()), error);
-    let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
     let engines: Vec<Value> =
         outcome.figures.iter().map(|figures| engine(figures, outcome)).collect();
-    let record = json!({
-        "date": today,
-        "suite": outcome.suite.name(),
-        "commit": commit(),
-        "machine": machine(),
+    let facts = json!({
         "rows": outcome.rows,
         "bytes": outcome.bytes,
         "seed": options.seed,
@@ -75,12 +69,29 @@ pub fn write(outcome: &Outcome, options: &Options, dir: &Path) -> Result<PathBuf
         "engines": engines,
         "times_the_faster_peer": against_fastest(&outcome.figures).map(|(_, ratio)| rounded(ratio)),
     });
+    keep(outcome.suite.name(), facts, dir)
+}
+
+/// Writes the facts of a suite, with the day, the commit and the machine.
+pub fn keep(suite: &str, facts: Value, dir: &Path) -> Result<PathBuf, Error> {
+    let failed = |error| Error::io(format!("cannot write a record to {}", dir.display()), error);
+    let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let mut record = json!({
+        "date": today,
+        "suite": suite,
+        "commit": commit(),
+        "machine": machine(),
+    });
+    let (Some(record), Value::Object(facts)) = (record.as_object_mut(), facts) else {
+        unreachable!("facts are an object");
+    };
+    record.extend(facts);
     let mut text = serde_json::to_string_pretty(&record).expect("a record is plain JSON");
     text.push('\n');
     fs::create_dir_all(dir).map_err(failed)?;
     for number in 1.. {
         let suffix = if number == 1 { String::new() } else { format!("-{number}") };
-        let path = dir.join(format!("{today}-{}{suffix}.json", outcome.suite.name()));
+        let path = dir.join(format!("{today}-{suite}{suffix}.json"));
         match fs::File::create_new(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             file => {

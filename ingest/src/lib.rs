@@ -7,6 +7,7 @@
 
 pub mod decode;
 pub mod generate;
+pub mod kafka;
 mod ring;
 pub mod runtime;
 mod source;

@@ -7,8 +7,10 @@
 pub mod cases;
 pub mod data;
 pub mod jobs;
+pub mod kafka;
 pub mod output;
 pub mod program;
+pub mod proxy;
 
 use std::io::Write as _;
 

@@ -124,7 +124,7 @@ fn modes_that_cannot_work_are_refused_with_the_ones_that_do() {
 
 #[test]
 fn what_is_not_built_is_refused_and_never_ignored() {
-    refused(&changed("type = \"file\"", "type = \"kafka\""), &["job.toml:4:", "kafka"]);
+    refused(&changed("type = \"file\"", "type = \"s3\""), &["job.toml:4:", "s3"]);
     refused(
         &changed("name = \"refusals\"", "name = \"refusals\"\ndevice = \"gpu\""),
         &["job.toml:2:", "gpu"],

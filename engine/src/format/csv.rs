@@ -31,6 +31,16 @@ impl Writer {
 
     /// Appends one line a row. Errors: a column whose type has no text.
     pub fn rows(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        self.each(batch, out, |_| ())
+    }
+
+    /// As [`Writer::rows`]; `ended` gets what is written behind each row.
+    pub fn each(
+        &mut self,
+        batch: &RecordBatch,
+        out: &mut Vec<u8>,
+        mut ended: impl FnMut(&mut Vec<u8>),
+    ) -> Result<(), ArrowError> {
         let columns =
             batch.columns().iter().map(Column::new::<Csv>).collect::<Result<Vec<_>, _>>()?;
         self.cells.resize_with(columns.len(), Cells::default);
@@ -49,6 +59,7 @@ impl Writer {
                 } else {
                     *out.last_mut().expect("each field ends with a comma") = b'\n';
                 }
+                ended(out);
             }
         }
         Ok(())

@@ -25,6 +25,16 @@ impl Writer {
         end: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), ArrowError> {
+        self.each(batch, out, |out| out.extend_from_slice(end))
+    }
+
+    /// Appends `{…}` for each row; `ended` gets what is written behind each of them.
+    pub fn each(
+        &mut self,
+        batch: &RecordBatch,
+        out: &mut Vec<u8>,
+        mut ended: impl FnMut(&mut Vec<u8>),
+    ) -> Result<(), ArrowError> {
         let columns =
             batch.columns().iter().map(Column::new::<Json>).collect::<Result<Vec<_>, _>>()?;
         self.cells.resize_with(columns.len(), Cells::default);
@@ -46,7 +56,7 @@ impl Writer {
                     }
                 }
                 close(out, b'}');
-                out.extend_from_slice(end);
+                ended(out);
             }
         }
         Ok(())

@@ -61,6 +61,25 @@ impl Table {
         }
     }
 
+    /// Appends a row a line as a DStream prints its elements: `word`, or `(word,1)`; `...` tells of more.
+    pub fn print_tuples(&self, out: &mut String) {
+        for row in &self.rows {
+            match row.as_slice() {
+                [single] => out.push_str(single),
+                cells => {
+                    out.push('(');
+                    out.push_str(&cells.join(","));
+                    out.push(')');
+                }
+            }
+            out.push('\n');
+        }
+        if self.more {
+            out.push_str("...\n");
+        }
+        out.push('\n');
+    }
+
     /// Appends the table with its header, and the line that tells of rows not shown.
     pub fn print(&self, schema: &Schema, out: &mut String) {
         let header: Vec<String> =

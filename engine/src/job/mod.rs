@@ -10,6 +10,7 @@
 mod columns;
 mod ddl;
 pub mod finding;
+mod kafka;
 pub mod map;
 mod paths;
 mod pattern;
@@ -56,6 +57,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("in [source.NAME] with type = \"file\"", source::FILE_KEYS),
     ("in [source.NAME] with type = \"socket\"", source::SOCKET_KEYS),
     ("in [source.NAME] with type = \"generate\"", source::GENERATE_KEYS),
+    ("in [source.NAME] with type = \"kafka\"", kafka::KEYS),
     ("in watermark = { … }", rows::WATERMARK_KEYS),
     ("in dedup = { … }", rows::DEDUP_KEYS),
     ("in [source.NAME.csv]", columns::CSV_KEYS),
@@ -63,6 +65,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("in [sink.NAME]", sink::COMMON_KEYS),
     ("in [sink.NAME] with type = \"console\"", sink::CONSOLE_KEYS),
     ("in [sink.NAME] with type = \"file\"", sink::FILE_KEYS),
+    ("in [sink.NAME] with type = \"kafka\"", kafka::SINK_KEYS),
 ];
 
 /// Reads and checks a job file: `overrides` are the command line's `--set key=value`, `env` answers
@@ -144,7 +147,8 @@ fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
             checkpoint: checkpoint.as_ref(),
         },
     );
-    let mut sinks: Vec<_> = sinks.into_iter().map(|sink| sink.spec).collect();
+    let durable = checkpoint.is_some();
+    let mut sinks: Vec<_> = sinks.into_iter().map(|sink| sink.resolved(durable)).collect();
     if !sinks.iter().any(|sink| sink.of == SinkOf::Rows) {
         sinks.insert(0, sink::default_console());
     }

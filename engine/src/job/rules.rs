@@ -25,6 +25,7 @@ pub fn check(r: &mut Reader, parts: &Parts) {
     file_sinks_append(r, parts);
     sinks_get_rows(r, parts);
     delivery(r, parts);
+    one_transaction(r, parts);
     directories(r, parts);
     dead_letters(r, parts);
 }
@@ -135,12 +136,28 @@ fn delivery(r: &mut Reader, parts: &Parts) {
                 "a console cannot take back what it printed: it is at least once",
                 "remove `delivery`",
             ),
-            SinkKind::File { .. } if parts.checkpoint.is_none() => r.find(
+            SinkKind::File { .. } | SinkKind::Kafka(_) if parts.checkpoint.is_none() => r.find(
                 place,
                 "exactly once needs a checkpoint: after a crash nobody knows what was written",
                 "write [checkpoint] and below it path = \"state/my-job\"",
             ),
-            SinkKind::File { .. } => {}
+            SinkKind::File { .. } | SinkKind::Kafka(_) => {}
+        }
+    }
+}
+
+/// An epoch has one commit point: one producer, one cluster, one topic of markers (SEMANTICS 8).
+fn one_transaction(r: &mut Reader, parts: &Parts) {
+    let exact = |sink: &&Sink| sink.delivery != Some(Delivery::AtLeastOnce);
+    let mut first = None;
+    for sink in parts.sinks.iter().filter(exact) {
+        let SinkKind::Kafka(kafka) = &sink.spec.kind else { continue };
+        let cluster = (&kafka.bootstrap_servers, &kafka.commits_topic, &kafka.properties);
+        if *first.get_or_insert(cluster) != cluster {
+            let what = "the exactly-once Kafka sinks of a job share one producer: \
+                        `bootstrap_servers`, `commits_topic` and `properties` must be equal";
+            let fix = "make them equal, or write delivery = \"at_least_once\" here";
+            r.find(sink.section.at.clone(), what, fix);
         }
     }
 }

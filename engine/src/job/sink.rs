@@ -1,9 +1,9 @@
 //! `[sink.NAME]`: where rows go.
 
-use super::paths;
 use super::reader::{Choice, Reader, Refused, Section, elsewhere, later};
 use super::spec::{ConsoleStyle, FileFormat, SinkKind, SinkOf, SinkSpec};
 use super::tree::{Entry, Value};
+use super::{kafka, paths};
 
 pub const COMMON_KEYS: &[&str] = &["type", "of", "delivery"];
 pub const CONSOLE_KEYS: &[&str] = &["style", "num_rows", "truncate"];
@@ -12,11 +12,14 @@ pub const FILE_KEYS: &[&str] = &["path", "format", "csv"];
 /// Spark's: 20 rows, 20 characters a column.
 const CONSOLE_ROWS: usize = 20;
 const CONSOLE_CHARS: usize = 20;
+/// What `DStream.print()` shows.
+const DSTREAM_ROWS: usize = 10;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Console,
     File,
+    Kafka,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,17 @@ pub struct Sink<'a> {
     pub section: Section<'a>,
     pub spec: SinkSpec,
     pub delivery: Option<Delivery>,
+}
+
+impl Sink<'_> {
+    /// The sink as it runs: exactly once wherever it can.
+    pub fn resolved(self, durable: bool) -> SinkSpec {
+        let mut spec = self.spec;
+        if let SinkKind::Kafka(kafka) = &mut spec.kind {
+            kafka.exactly_once = durable && self.delivery != Some(Delivery::AtLeastOnce);
+        }
+        spec
+    }
 }
 
 /// The job's sinks in the order of the file; the console is not added here.
@@ -64,15 +78,15 @@ fn sink<'a>(r: &mut Reader, entry: &'a Entry) -> Option<Sink<'a>> {
     let Value::Table(table) = &entry.node.value else { return None };
     let name = format!("[sink.{}]", entry.key);
     let head = Section::new(name, Some(entry.node.at.clone()), table, vec!["type"]);
-    if !r.present(&head, "type", "write type = \"console\" or type = \"file\"") {
+    if !r.present(&head, "type", "write type = \"console\", type = \"file\" or type = \"kafka\"") {
         return None;
     }
-    const INSTEAD: &str = "in this version: \"console\", \"file\"";
+    const INSTEAD: &str = "in this version: \"console\", \"file\", \"kafka\"";
     const FORMAT: &str = "write type = \"file\", and the format as format = \"csv\"";
     let kinds = [
         ("console", Choice::Is(Kind::Console)),
         ("file", Choice::Is(Kind::File)),
-        ("kafka", Choice::Later("the Kafka sink is not in this version", INSTEAD)),
+        ("kafka", Choice::Is(Kind::Kafka)),
         ("http", Choice::Later("the HTTP sink is not in this version", INSTEAD)),
         ("stdout", Choice::Later("the console prints on stdout", "write type = \"console\"")),
         ("csv", Choice::Later("this is a format", FORMAT)),
@@ -80,7 +94,11 @@ fn sink<'a>(r: &mut Reader, entry: &'a Entry) -> Option<Sink<'a>> {
         ("parquet", Choice::Later("this is a format", FORMAT)),
     ];
     let kind = r.choice(&head, "type", &kinds)?;
-    let own = if kind == Kind::Console { CONSOLE_KEYS } else { FILE_KEYS };
+    let own = match kind {
+        Kind::Console => CONSOLE_KEYS,
+        Kind::File => FILE_KEYS,
+        Kind::Kafka => kafka::SINK_KEYS,
+    };
     let keys = COMMON_KEYS.iter().chain(own).copied().collect();
     let section = r.open(Section { keys, ..head }, &refused(kind));
     let of = of(r, &section);
@@ -92,24 +110,28 @@ fn sink<'a>(r: &mut Reader, entry: &'a Entry) -> Option<Sink<'a>> {
     let kind = match kind {
         Kind::Console => console(r, &section),
         Kind::File => file(r, &section)?,
+        Kind::Kafka => SinkKind::Kafka(kafka::sink(r, &section)?),
     };
     let spec = SinkSpec { name: entry.key.clone(), kind, of };
     Some(Sink { section, spec, delivery })
 }
 
 fn refused(kind: Kind) -> Vec<Refused> {
-    let (here, there, others) = match kind {
-        Kind::Console => ("a console sink", "type = \"file\"", FILE_KEYS),
-        Kind::File => ("a file sink", "type = \"console\"", CONSOLE_KEYS),
-    };
-    let mut refused: Vec<Refused> = others.iter().map(|key| elsewhere(key, here, there)).collect();
+    let kinds = [
+        (Kind::Console, "a console sink", "type = \"console\"", CONSOLE_KEYS),
+        (Kind::File, "a file sink", "type = \"file\"", FILE_KEYS),
+        (Kind::Kafka, "a Kafka sink", "type = \"kafka\"", kafka::SINK_KEYS),
+    ];
+    let (_, here, ..) = kinds.iter().find(|(of, ..)| *of == kind).expect("all kinds are listed");
+    let others = kinds.iter().filter(|(of, ..)| *of != kind);
+    let mut refused: Vec<Refused> = others
+        .flat_map(|(_, _, there, keys)| keys.iter().map(|key| elsewhere(key, here, there)))
+        .collect();
     let roll = "leave it out: an epoch is one file, [checkpoint] says how long an epoch is";
     refused.push(later("roll_size", "rolling is", roll));
     refused.push(later("roll_interval", "rolling is", roll));
     refused.push(later("partition_by", "directories by value are", "leave it out"));
-    for key in ["bootstrap_servers", "topic", "key", "tombstones"] {
-        refused.push(later(key, "it belongs to the Kafka sink, which is", "remove it"));
-    }
+    refused.push(later("tombstones", "null for a key that was evicted is", "leave it out"));
     refused
 }
 
@@ -129,19 +151,23 @@ fn of(r: &mut Reader, section: &Section) -> SinkOf {
 }
 
 fn console(r: &mut Reader, section: &Section) -> SinkKind {
-    const INSTEAD: &str = "in this version: \"spark\", \"json\"";
+    const INSTEAD: &str = "in this version: \"spark\", \"dstream\", \"json\"";
     let styles = [
         ("spark", Choice::Is(ConsoleStyle::Spark)),
         ("json", Choice::Is(ConsoleStyle::Json)),
-        ("dstream", Choice::Later("the DStream style is not in this version", INSTEAD)),
+        ("dstream", Choice::Is(ConsoleStyle::Dstream)),
         (
             "original_processed",
             Choice::Later("the style with rows before and after is not in this version", INSTEAD),
         ),
     ];
     let style = r.choice(section, "style", &styles).unwrap_or(ConsoleStyle::Spark);
-    let num_rows = r.count(section, "num_rows", 0).map_or(CONSOLE_ROWS, |n| n as usize);
-    let truncate = truncate(r, section);
+    let (rows, chars) = match style {
+        ConsoleStyle::Dstream => (DSTREAM_ROWS, None),
+        _ => (CONSOLE_ROWS, Some(CONSOLE_CHARS)),
+    };
+    let num_rows = r.count(section, "num_rows", 0).map_or(rows, |n| n as usize);
+    let truncate = if section.has("truncate") { truncate(r, section) } else { chars };
     for key in ["num_rows", "truncate"] {
         if style == ConsoleStyle::Json && section.has(key) {
             let what =

@@ -1,12 +1,12 @@
 //! `[source.NAME]`: where rows come from; `rows` reads what a row is.
 
 use super::finding::closest;
-use super::paths;
 use super::reader::{Choice, Reader, Refused, Section, elsewhere, later};
 use super::rows;
-use super::spec::{OnError, SourceKind, SourceSpec};
+use super::spec::{Format, Header, OnError, SourceKind, SourceSpec};
 use super::tree::{Entry, Value};
 use super::unit;
+use super::{kafka, paths};
 
 pub const COMMON_KEYS: &[&str] = &[
     "type",
@@ -23,19 +23,6 @@ pub const COMMON_KEYS: &[&str] = &[
 pub const FILE_KEYS: &[&str] = &["path", "end", "max_files_per_epoch"];
 pub const SOCKET_KEYS: &[&str] = &["address", "listen"];
 pub const GENERATE_KEYS: &[&str] = &["suite", "rows", "rows_per_second", "seed"];
-const KAFKA_KEYS: &[&str] = &[
-    "bootstrap_servers",
-    "topics",
-    "start",
-    "partitions",
-    "group",
-    "offsets_topic_commit",
-    "discover_interval",
-    "include",
-    "properties",
-    "client",
-    "on_data_loss",
-];
 
 /// DESIGN: a row may span ranges, but not more than this.
 const RECORD_BYTES: u64 = 16 << 20;
@@ -48,10 +35,11 @@ enum Kind {
     Socket,
     Stdin,
     Generate,
+    Kafka,
 }
 
 impl Kind {
-    const ALL: [Kind; 4] = [Kind::File, Kind::Socket, Kind::Stdin, Kind::Generate];
+    const ALL: [Kind; 5] = [Kind::File, Kind::Socket, Kind::Stdin, Kind::Generate, Kind::Kafka];
 
     fn name(self) -> &'static str {
         match self {
@@ -59,6 +47,7 @@ impl Kind {
             Kind::Socket => "socket",
             Kind::Stdin => "stdin",
             Kind::Generate => "generate",
+            Kind::Kafka => "kafka",
         }
     }
 
@@ -68,6 +57,7 @@ impl Kind {
             Kind::Socket => SOCKET_KEYS,
             Kind::Stdin => &[],
             Kind::Generate => GENERATE_KEYS,
+            Kind::Kafka => kafka::KEYS,
         }
     }
 }
@@ -78,13 +68,16 @@ pub fn read<'a>(r: &mut Reader, root: &Section<'a>) -> Option<(Section<'a>, Sour
     let name = format!("[source.{}]", entry.key);
     let Value::Table(table) = &entry.node.value else { return None };
     let head = Section::new(name, Some(entry.node.at.clone()), table, vec!["type"]);
-    if !r.present(&head, "type", "write type = \"file\", \"socket\", \"stdin\" or \"generate\"") {
+    if !r.present(
+        &head,
+        "type",
+        "write type = \"kafka\", \"file\", \"socket\", \"stdin\" or \"generate\"",
+    ) {
         return None;
     }
-    const REST: &str = "in this version: \"file\", \"socket\", \"stdin\", \"generate\"";
+    const REST: &str = "in this version: \"kafka\", \"file\", \"socket\", \"stdin\", \"generate\"";
     let mut kinds: Vec<(&str, Choice<Kind>)> =
         Kind::ALL.iter().map(|&kind| (kind.name(), Choice::Is(kind))).collect();
-    kinds.push(("kafka", Choice::Later("the Kafka source is not in this version", REST)));
     kinds.push(("s3", Choice::Later("the S3 source is not in this version", REST)));
     for format in ["csv", "text", "json", "parquet"] {
         let fix = "write type = \"file\", and the format as format = \"csv\" or \"text\"";
@@ -134,11 +127,7 @@ fn refused(kind: Kind) -> Vec<Refused> {
         let there = format!("type = \"{}\"", other.name());
         refused.extend(other.keys().iter().map(|key| elsewhere(key, &here, &there)));
     }
-    refused.extend(
-        KAFKA_KEYS
-            .iter()
-            .map(|key| later(key, "it belongs to the Kafka source, which is", "remove it")),
-    );
+    refused.push(later("include", "columns of a message's place are", "leave it out"));
     for format in ["json", "parquet", "arrow", "avro"] {
         refused.push(later(format, "this format's options are", "use [source.NAME.csv]"));
     }
@@ -151,6 +140,7 @@ fn source(r: &mut Reader, s: &Section, name: &str, kind: Kind) -> Option<SourceS
         Kind::Socket => socket(r, s),
         Kind::Stdin => Some(SourceKind::Stdin),
         Kind::Generate => generate(r, s),
+        Kind::Kafka => kafka::read(r, s).map(SourceKind::Kafka),
     };
     let rows = match &source_kind {
         Some(SourceKind::Generate { suite, .. }) => rows::generated(r, s, suite),
@@ -180,6 +170,12 @@ fn source(r: &mut Reader, s: &Section, name: &str, kind: Kind) -> Option<SourceS
         );
     }
     let (format, schema) = rows?;
+    if let (Kind::Kafka, Format::Csv(csv)) = (kind, &format)
+        && (csv.header != Header::None || csv.skip_lines > 0)
+    {
+        let what = "messages have no header: `header` and `skip_lines` are for files";
+        r.find(s.place("csv"), what, "remove them, and list the columns in `schema`");
+    }
     Some(SourceSpec {
         name: name.into(),
         kind: source_kind?,

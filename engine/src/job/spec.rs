@@ -73,6 +73,58 @@ pub enum SourceKind {
         rows_per_second: Option<u64>,
         seed: u64,
     },
+    Kafka(KafkaSource),
+}
+
+/// SEMANTICS 7.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KafkaSource {
+    /// `host:port`.
+    pub bootstrap_servers: Vec<String>,
+    pub topics: Vec<String>,
+    /// Where a job without a checkpoint begins.
+    pub start: KafkaStart,
+    /// Bounded: the read ends there.
+    pub end: Option<KafkaEnd>,
+    /// Of each topic; `None`: all of them, also those that are added later.
+    pub partitions: Option<Vec<usize>>,
+    /// Consumer group that is told of the offsets; `None`: the job's name.
+    pub group: Option<String>,
+    /// Tell the group after each commit.
+    pub commit_offsets: bool,
+    /// New partitions are looked for this often.
+    pub discover_interval: Duration,
+    pub client: KafkaClient,
+    /// Settings of librdkafka that are not ours; only it takes them.
+    pub properties: Vec<(String, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaClient {
+    /// Our own: no TLS, no SASL.
+    Native,
+    Librdkafka,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KafkaStart {
+    Earliest,
+    Latest,
+    /// What the group has committed, once; earliest where it has nothing.
+    Committed,
+    /// Milliseconds since 1970: the first record that is not older.
+    Timestamp(i64),
+    /// (Topic, partition, offset); earliest where there is none.
+    Offsets(Vec<(String, i32, i64)>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KafkaEnd {
+    /// Where the log ends when the job starts.
+    Latest,
+    Timestamp(i64),
+    /// Exclusive; the log's end where there is none.
+    Offsets(Vec<(String, i32, i64)>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -272,11 +324,36 @@ pub enum SinkOf {
 pub enum SinkKind {
     Console { style: ConsoleStyle, num_rows: usize, truncate: Option<usize> },
     File { path: PathBuf, format: FileFormat },
+    Kafka(KafkaSink),
+}
+
+/// SEMANTICS 8.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KafkaSink {
+    pub bootstrap_servers: Vec<String>,
+    pub topic: String,
+    /// Column whose text is the message's key.
+    pub key: Option<String>,
+    pub format: KafkaFormat,
+    /// In one transaction with its epoch; else rows may come twice after a crash.
+    pub exactly_once: bool,
+    /// Topic of the records that say which epoch was the last.
+    pub commits_topic: String,
+    /// Settings of librdkafka that are not ours.
+    pub properties: Vec<(String, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaFormat {
+    Csv,
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConsoleStyle {
     Spark,
+    /// As `DStream.print()`.
+    Dstream,
     Json,
 }
 

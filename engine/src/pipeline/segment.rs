@@ -91,6 +91,14 @@ impl Segment {
         self.rows.push(batch);
     }
 
+    /// Puts the places of dead letters right, for a source whose bytes are many messages.
+    pub fn place_letters(&mut self, place: impl Fn(&mut DeadLetter)) {
+        self.dead_letters.iter_mut().for_each(&place);
+        if let Some(failure) = &mut self.failure {
+            place(&mut failure.letter);
+        }
+    }
+
     /// Bytes of rows held until the epoch ends.
     pub fn bytes_held(&self) -> usize {
         let rows: usize = self.rows.iter().map(RecordBatch::get_array_memory_size).sum();

@@ -132,6 +132,7 @@ fn ends(job: &JobSpec) -> bool {
             SourceKind::Socket { .. } => false,
             SourceKind::Stdin => true,
             SourceKind::Generate { rows, .. } => rows.is_some(),
+            SourceKind::Kafka(kafka) => kafka.end.is_some(),
         }
 }
 

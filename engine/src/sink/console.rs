@@ -1,4 +1,4 @@
-//! The console: each epoch as Spark prints it, or as one line of JSON.
+//! The console: each epoch as Spark prints it, as a DStream does, or as one line of JSON.
 //!
 //! At-least-once: rows are printed ahead of the commit point, so a crash in between prints an epoch
 //! again after the restart. Within one run an epoch is printed once, however often it is staged.
@@ -20,12 +20,15 @@ pub struct Console {
     out: Box<dyn Write + Send>,
     schema: SchemaRef,
     rows: Rows,
+    now_ms: fn() -> u64,
+    interval_ms: u64,
     /// The newest epoch that was printed.
     printed: Option<u64>,
 }
 
 enum Rows {
     Spark(show::Table),
+    Dstream(show::Table),
     Json { writer: json::Writer, objects: Vec<u8> },
 }
 
@@ -38,20 +41,25 @@ pub struct ConsoleOptions {
     pub truncate: Option<usize>,
     /// The zone in which the Spark style prints timestamps.
     pub zone: TimeZone,
+    /// Milliseconds since 1970, for the heads of the DStream style: this crate reads no clock.
+    pub now_ms: fn() -> u64,
+    /// Those heads name the beginning of an interval of this length.
+    pub interval_ms: u64,
 }
 
 impl Console {
     /// `schema`: of the rows that will be staged; an epoch without rows prints its header.
     pub fn new(out: Box<dyn Write + Send>, schema: SchemaRef, options: ConsoleOptions) -> Console {
+        let ConsoleOptions { num_rows, truncate, zone, now_ms, interval_ms, .. } = options;
+        let table = show::Table::new(num_rows, truncate, zone);
         let rows = match options.style {
-            ConsoleStyle::Spark => {
-                Rows::Spark(show::Table::new(options.num_rows, options.truncate, options.zone))
-            }
+            ConsoleStyle::Spark => Rows::Spark(table),
+            ConsoleStyle::Dstream => Rows::Dstream(table),
             ConsoleStyle::Json => {
                 Rows::Json { writer: json::Writer::default(), objects: Vec::new() }
             }
         };
-        Console { out, schema, rows, printed: None }
+        Console { out, schema, rows, now_ms, interval_ms, printed: None }
     }
 
     fn print(&mut self, epoch: u64) -> io::Result<()> {
@@ -60,6 +68,14 @@ impl Console {
                 let line = "-".repeat(43);
                 let mut text = format!("{line}\nBatch: {epoch}\n{line}\n");
                 table.print(&self.schema, &mut text);
+                self.out.write_all(text.as_bytes())?;
+            }
+            Rows::Dstream(table) => {
+                let line = "-".repeat(43);
+                let now = (self.now_ms)();
+                let time = now - now % self.interval_ms.max(1);
+                let mut text = format!("{line}\nTime: {time} ms\n{line}\n");
+                table.print_tuples(&mut text);
                 self.out.write_all(text.as_bytes())?;
             }
             Rows::Json { objects, .. } => {
@@ -86,7 +102,7 @@ impl Sink for Console {
 
     fn stage(&mut self, _epoch: u64, rows: &RecordBatch) -> Result<()> {
         let staged = match &mut self.rows {
-            Rows::Spark(table) => table.push(rows),
+            Rows::Spark(table) | Rows::Dstream(table) => table.push(rows),
             Rows::Json { writer, objects } => writer.rows(rows, SEPARATOR, objects),
         };
         staged.map_err(|error: ArrowError| {
@@ -108,7 +124,7 @@ impl Sink for Console {
 
     fn discard(&mut self) -> Result<()> {
         match &mut self.rows {
-            Rows::Spark(table) => table.clear(),
+            Rows::Spark(table) | Rows::Dstream(table) => table.clear(),
             Rows::Json { objects, .. } => objects.clear(),
         }
         Ok(())

@@ -37,7 +37,14 @@ impl Write for Screen {
 }
 
 fn console(screen: &Screen, schema: SchemaRef, style: ConsoleStyle) -> Console {
-    let options = ConsoleOptions { style, num_rows: 20, truncate: Some(20), zone: TimeZone::UTC };
+    let options = ConsoleOptions {
+        style,
+        num_rows: 20,
+        truncate: Some(20),
+        zone: TimeZone::UTC,
+        now_ms: || 1_500_000_004_321,
+        interval_ms: 5_000,
+    };
     Console::new(Box::new(screen.clone()), schema, options)
 }
 
@@ -172,4 +179,25 @@ fn a_closed_pipe_is_told_apart_from_a_full_disk() {
     // The rows are still there once the output takes them.
     console.seal(0).unwrap();
     assert!(screen.text().contains("|a \"b\"|    1|"));
+}
+
+#[test]
+fn a_dstream_prints_its_time_and_tuples() {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("word", DataType::Utf8, true),
+        Field::new("n", DataType::Int64, false),
+    ]));
+    let words: ArrayRef = Arc::new(StringArray::from(vec![Some("spark"), None]));
+    let counts: ArrayRef = Arc::new(Int64Array::from(vec![2, 1]));
+    let rows = RecordBatch::try_new(Arc::clone(&schema), vec![words, counts]).unwrap();
+    let screen = Screen::default();
+    let mut console = console(&screen, schema, ConsoleStyle::Dstream);
+    for _ in 0..11 {
+        console.stage(0, &rows).unwrap();
+    }
+    console.seal(0).unwrap();
+    let line = "-".repeat(43);
+    let tuples = "(spark,2)\n(NULL,1)\n".repeat(10);
+    let expected = format!("{line}\nTime: 1500000000000 ms\n{line}\n{tuples}...\n\n");
+    assert_eq!(screen.text(), expected);
 }

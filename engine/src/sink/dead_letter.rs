@@ -65,13 +65,13 @@ pub fn dead_letters(letters: &[DeadLetter]) -> RecordBatch {
 }
 
 /// Whether rows are dead letters.
-pub(super) fn is(rows: &RecordBatch) -> bool {
+pub fn is(rows: &RecordBatch) -> bool {
     Arc::ptr_eq(rows.schema_ref(), &SCHEMA) || *rows.schema_ref() == *SCHEMA
 }
 
 /// Dead letters for a text format: `raw` as text where it is UTF-8, else NULL and its base64 in
 /// `raw_base64`.
-pub(super) fn readable(letters: &RecordBatch) -> RecordBatch {
+pub fn readable(letters: &RecordBatch) -> RecordBatch {
     let raw = letters.column(0).as_binary::<i32>();
     let text: StringArray =
         raw.iter().map(|raw| raw.and_then(|raw| std::str::from_utf8(raw).ok())).collect();

@@ -84,7 +84,7 @@ impl Builder<'_> {
                 move || scout.run(&shared)
             })?);
         }
-        Ok(self.ingest(shared, threads, Kind::Files, None, None))
+        Ok(self.ingest(shared, threads, Kind::Files, Vec::new(), None))
     }
 
     pub(super) fn generate(self, from: Option<State>) -> Result<Ingest> {
@@ -143,7 +143,7 @@ impl Builder<'_> {
             threads.push(start_thread(&shared, "scout", None, move || scout.run(&inside))?);
         }
         let kind = Kind::Generate { suite: name.clone(), seed: *seed };
-        Ok(self.ingest(shared, threads, kind, None, None))
+        Ok(self.ingest(shared, threads, kind, Vec::new(), None))
     }
 
     pub(super) fn stream(self, from: Option<State>) -> Result<Ingest> {
@@ -164,20 +164,20 @@ impl Builder<'_> {
         let clocks = (event_time_max, self.setup.late_by);
         let run = Streaming::new(worker, stream, source, limits, frozen, clocks);
         let thread = start_thread(&shared, "core 0", self.setup.cpus[0], move || run.run())?;
-        Ok(self.ingest(shared, vec![thread], Kind::Stream, Some(wake), address))
+        Ok(self.ingest(shared, vec![thread], Kind::Stream, vec![wake], address))
     }
 
-    fn ingest(
+    pub(super) fn ingest(
         &self,
         shared: Arc<Shared>,
         threads: Vec<JoinHandle<()>>,
         kind: Kind,
-        wake: Option<Waker>,
+        wakes: Vec<Waker>,
         address: Option<SocketAddr>,
     ) -> Ingest {
         let signal = Signal::new(Arc::clone(&shared));
         let stalled_after = self.setup.stalled_after;
-        Ingest { shared, signal, threads, kind, wake, address, stalled_after }
+        Ingest { shared, signal, threads, kind, wakes, address, stalled_after }
     }
 
     /// A core's share of what an epoch in work may hold: it is held four times on its way through
@@ -188,7 +188,7 @@ impl Builder<'_> {
         share.clamp(EPOCH_BYTES_MIN, EPOCH_BYTES_MAX) as usize
     }
 
-    fn worker(&self, shared: &Arc<Shared>, core: usize) -> Result<Worker> {
+    pub(super) fn worker(&self, shared: &Arc<Shared>, core: usize) -> Result<Worker> {
         let (source, timezone) = (&self.job.source, &self.job.timezone);
         let input = &self.plan.input;
         Ok(Worker {
@@ -213,7 +213,7 @@ impl Builder<'_> {
     }
 
     /// An interval trigger and "once" end an epoch by time and by the input's end, never by bytes.
-    fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> Limits {
         let by_bytes = matches!(self.job.query.trigger, Trigger::Default | Trigger::AvailableNow);
         Limits {
             bytes: by_bytes.then_some(self.job.epoch.max_bytes),
@@ -223,12 +223,12 @@ impl Builder<'_> {
     }
 
     /// What is there at the start is all that this run reads.
-    fn is_frozen(&self) -> bool {
+    pub(super) fn is_frozen(&self) -> bool {
         matches!(self.job.query.trigger, Trigger::AvailableNow | Trigger::Once)
     }
 
     /// Fields in the order of the schema: for input without a header.
-    fn mapping_of_schema(&self) -> Mapping {
+    pub(super) fn mapping_of_schema(&self) -> Mapping {
         let mut source = self.job.source.clone();
         if let Format::Csv(csv) = &mut source.format {
             *csv = CsvDialect { header: Header::None, skip_lines: 0, ..csv.clone() };
@@ -266,7 +266,7 @@ fn mode_of(source: &SourceSpec, limits: &Limits) -> Mode {
     if in_sequence || limits.rows.is_some() { Mode::Sequential } else { Mode::Guessing }
 }
 
-fn other_source(expected: &str) -> Error {
+pub(super) fn other_source(expected: &str) -> Error {
     Error::failed(format!(
         "the checkpoint is of another source: expected {expected}; start anew with an empty \
          checkpoint path"
@@ -274,7 +274,7 @@ fn other_source(expected: &str) -> Error {
 }
 
 /// Starts a thread that fails the job when it fails or panics (F31).
-fn start_thread(
+pub(super) fn start_thread(
     shared: &Arc<Shared>,
     name: &str,
     cpu: Option<usize>,

@@ -8,6 +8,7 @@
 //! the job: no barrier passes after it, so nothing of the running epoch is committed.
 
 use std::net::SocketAddr;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,8 +18,10 @@ use pelton_engine::job::spec::{JobSpec, SourceKind};
 use pelton_engine::memory::{Ledger, Pool};
 use pelton_engine::pipeline::CoreEpoch;
 use pelton_engine::plan::Plan;
+use pelton_hardware::placement::spread;
 use pelton_hardware::{Machine, Placement, SplitKind};
 
+use crate::kafka::Ask;
 use crate::ring::{self, Choice, Ring};
 use crate::source::board::{Board, Cut};
 use crate::source::files::file_state;
@@ -26,11 +29,13 @@ pub use crate::source::state::SourceState;
 use crate::source::state::State;
 use crate::source::stream::Waker;
 use build::Builder;
+pub use direct::partitions;
 use shared::{Accounts, Inner, Shared};
 pub use shared::{Signal, Status};
 
 mod build;
 mod core;
+mod direct;
 mod scout;
 mod shared;
 mod streaming;
@@ -50,7 +55,8 @@ pub struct Ingest {
     signal: Signal,
     threads: Vec<JoinHandle<()>>,
     kind: Kind,
-    wake: Option<Waker>,
+    /// One for each thread that waits for bytes.
+    wakes: Vec<Waker>,
     address: Option<SocketAddr>,
     stalled_after: Duration,
 }
@@ -58,8 +64,15 @@ pub struct Ingest {
 /// What the source's state consists of.
 enum Kind {
     Files,
-    Generate { suite: String, seed: u64 },
+    Generate {
+        suite: String,
+        seed: u64,
+    },
     Stream,
+    /// `commits`: takes offsets for the consumer group.
+    Kafka {
+        commits: Option<SyncSender<Ask>>,
+    },
 }
 
 /// What one epoch took in.
@@ -107,8 +120,14 @@ impl Ingest {
         let cores = machine.cores(job.cores.as_deref()).map_err(|error| Error::BadJob {
             rendered: format!("{}: cores: {error}", job.file.display()),
         })?;
-        let placement = Placement::of(&[split_kind(&job.source.kind)], &cores);
-        let cpus = placement.splits[0].1.iter().map(|&cpu| Some(cpu)).collect();
+        let cpus = match &job.source.kind {
+            // As many partitions as there may be come one by one: each core is ready for some.
+            SourceKind::Kafka(_) => spread(&cores).iter().map(|core| Some(core.cpu)).collect(),
+            kind => {
+                let placement = Placement::of(&[split_kind(kind)], &cores);
+                placement.splits[0].1.iter().map(|&cpu| Some(cpu)).collect()
+            }
+        };
         let choice = Choice::from(&machine.io_uring);
         let setup = Setup {
             cpus,
@@ -133,6 +152,7 @@ impl Ingest {
             SourceKind::File { .. } => builder.files(from),
             SourceKind::Generate { .. } => builder.generate(from),
             SourceKind::Socket { .. } | SourceKind::Stdin => builder.stream(from),
+            SourceKind::Kafka(_) => builder.kafka(from),
         }
     }
 
@@ -167,9 +187,7 @@ impl Ingest {
             board.cut(late_by);
         }
         self.shared.notify(inner);
-        if let Some(wake) = &self.wake {
-            wake.wake();
-        }
+        self.wakes.iter().for_each(Waker::wake);
         let mut inner = self.collect_parts();
         if let Some(error) = inner.failure() {
             return Err(error);
@@ -209,6 +227,16 @@ impl Ingest {
         inner
     }
 
+    /// An epoch is committed, and the source stood at `state` then: a Kafka source tells its group.
+    pub fn committed(&self, state: &SourceState) {
+        let Kind::Kafka { commits: Some(commits) } = &self.kind else { return };
+        let Ok(State::Kafka { splits, .. }) = State::from_json(state) else { return };
+        let offsets =
+            splits.into_iter().map(|split| (split.topic.into(), split.partition, split.offset));
+        // Best effort: the next epoch's offsets say more.
+        _ = commits.try_send(Ask::Commit { offsets: offsets.collect() });
+    }
+
     /// Where the source listens, if it does.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
@@ -223,8 +251,10 @@ impl Drop for Ingest {
         let mut inner = self.shared.lock();
         inner.stop = true;
         self.shared.notify(inner);
-        if let Some(wake) = &self.wake {
-            wake.wake();
+        self.wakes.iter().for_each(Waker::wake);
+        if let Kind::Kafka { commits } = &mut self.kind {
+            // The keeper ends when nobody can ask it any more.
+            *commits = None;
         }
         for thread in self.threads.drain(..) {
             // A panic was caught and told inside the thread.
@@ -249,6 +279,7 @@ impl Kind {
                 event_time_max,
             },
             Kind::Stream => State::Stream { event_time_max },
+            Kind::Kafka { .. } => inner.splits.as_ref().expect("a Kafka source has splits").state(),
         }
     }
 }
@@ -257,7 +288,7 @@ impl Kind {
 pub fn split_kind(kind: &SourceKind) -> SplitKind {
     match kind {
         SourceKind::File { .. } | SourceKind::Generate { .. } => SplitKind::File,
-        SourceKind::Socket { .. } | SourceKind::Stdin => SplitKind::Stream,
+        SourceKind::Socket { .. } | SourceKind::Stdin | SourceKind::Kafka(_) => SplitKind::Stream,
     }
 }
 

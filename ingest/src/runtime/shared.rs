@@ -11,6 +11,7 @@ use pelton_engine::error::Error;
 use pelton_engine::memory::{Account, Ledger};
 use pelton_engine::pipeline::CoreEpoch;
 
+use super::direct::Splits;
 use crate::source::board::{Board, Cut};
 use crate::source::files::SourceFile;
 
@@ -75,6 +76,8 @@ pub(crate) struct Inner {
     pub stream_cut: Option<Cut>,
     /// The watermark by which rows behind the last barrier are late, where one is for all of them.
     pub late_by: Option<i64>,
+    /// Partitions of a Kafka source.
+    pub splits: Option<Splits>,
     pub stop: bool,
     /// Barriers that are over: the number of the running epoch.
     collected: u64,
@@ -145,6 +148,21 @@ impl Inner {
             (self.caught_up, self.ended) = (caught_up, ended);
             self.version += 1;
         }
+    }
+
+    /// What the epoch of a core that has passed `barriers` has taken in: rows, bytes.
+    pub fn taken(&self, barriers: u64) -> (u64, u64) {
+        let counted = if barriers == self.collected { &self.running } else { &self.next };
+        (counted.rows, counted.bytes)
+    }
+
+    /// How one core's splits stand: all caught up, all ended. The source does as all cores do.
+    pub fn stand(&mut self, core: usize, standing: (bool, bool)) {
+        let splits = self.splits.as_mut().expect("cores with splits tell how they stand");
+        splits.standing[core] = standing;
+        let caught_up = splits.standing.iter().all(|(caught_up, _)| *caught_up);
+        let ended = splits.standing.iter().all(|(_, ended)| *ended);
+        self.set_caught_up(caught_up, ended);
     }
 
     pub fn set_full(&mut self, full: bool) {

@@ -31,6 +31,26 @@ pub enum State {
     Stream {
         event_time_max: Option<i64>,
     },
+    Kafka {
+        /// In the order in which they were found: a split's number is its place here.
+        splits: Vec<SplitState>,
+        /// The clock by which windows have left: the least of the splits that were not idle.
+        event_time_max: Option<i64>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitState {
+    pub topic: String,
+    /// In hex; a topic that was deleted and made anew has another.
+    pub topic_id: String,
+    pub partition: i32,
+    /// First offset not yet read.
+    pub offset: i64,
+    /// Leader's epoch of the records before it, -1 where none was read.
+    pub leader_epoch: i32,
+    pub event_time_max: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -76,6 +76,21 @@ pub struct Peer {
 pub struct Waker(Arc<UnixStream>);
 
 impl Waker {
+    /// A waker, and what becomes readable when it wakes.
+    ///
+    /// Errors: `Unavailable` where the process may open no more files.
+    pub fn new() -> Result<(Waker, UnixStream)> {
+        let pair = UnixStream::pair().and_then(|(woken, waker)| {
+            woken.set_nonblocking(true)?;
+            waker.set_nonblocking(true)?;
+            Ok((Waker(Arc::new(waker)), woken))
+        });
+        pair.map_err(|error| Error::Unavailable {
+            what: format!("cannot open a socket pair: {error}"),
+            fix: "raise the limit on open files (`ulimit -n`)".into(),
+        })
+    }
+
     pub fn wake(&self) {
         // A full pipe wakes as well as one more byte would.
         _ = (&*self.0).write(&[1]);
@@ -120,7 +135,7 @@ impl Stream {
                 })?;
                 Ok(Stream::of_file(File::from(stdin), "stdin")?.with_waker())
             }
-            SourceKind::File { .. } | SourceKind::Generate { .. } => {
+            SourceKind::File { .. } | SourceKind::Generate { .. } | SourceKind::Kafka(_) => {
                 unreachable!("these are read by ranges")
             }
         }
@@ -134,15 +149,7 @@ impl Stream {
     }
 
     fn new(entrance: Entrance) -> Result<Stream> {
-        let pair = UnixStream::pair().and_then(|(woken, waker)| {
-            woken.set_nonblocking(true)?;
-            waker.set_nonblocking(true)?;
-            Ok((woken, Waker(Arc::new(waker))))
-        });
-        let (woken, waker) = pair.map_err(|error| Error::Unavailable {
-            what: format!("cannot open a socket pair: {error}"),
-            fix: "raise the limit on open files (`ulimit -n`)".into(),
-        })?;
+        let (waker, woken) = Waker::new()?;
         let (peers, ready) = (Vec::new(), Vec::new());
         Ok(Stream { entrance, peers, woken, waker, ready, numbered: 0 })
     }

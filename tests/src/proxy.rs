@@ -1,0 +1,256 @@
+//! A proxy in front of a broker that makes a network misbehave: delays, resets, silence, and requests
+//! that end a transaction and get lost or come late.
+//!
+//! It knows Kafka's framing (a length of four bytes, then the request's key and its correlation) and
+//! nothing else. Every connection has two threads, one a direction; they end with it.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// Requests by their key.
+const PRODUCE: i16 = 0;
+const FETCH: i16 = 1;
+/// An answer to Fetch that is longer holds records.
+const RECORDS_FROM: usize = 400;
+const END_TXN: i16 = 26;
+
+/// What becomes of the next request that ends a transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndTxn {
+    #[default]
+    Pass,
+    /// The broker never sees it; the connection is lost (F16).
+    LoseRequest,
+    /// The broker acts on it, its answer is lost with the connection (F16).
+    LoseReply,
+    /// The connection is lost, the request arrives when the next transaction has begun (F17).
+    Late,
+}
+
+#[derive(Default)]
+struct Plan {
+    latency: Duration,
+    /// Nothing passes any more, and nobody is told (half-open).
+    silent: bool,
+    end_txn: EndTxn,
+    /// A request held back, with the connection that it belongs to.
+    held: Option<(TcpStream, Vec<u8>)>,
+    /// The error code that the broker answered to the late request.
+    late_answer: Option<i16>,
+    connections: Vec<TcpStream>,
+    /// Answers to Fetch, of those with records, in which a bit is to be turned over.
+    flips: usize,
+    /// Where the last such answer was changed.
+    flipped: usize,
+    /// How many ends of transactions met a fault.
+    faults: usize,
+}
+
+pub struct Proxy {
+    pub port: u16,
+    plan: Arc<Mutex<Plan>>,
+}
+
+impl Proxy {
+    /// Listens; where to is said later.
+    pub fn listen() -> (Proxy, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        (Proxy { port, plan: Arc::default() }, listener)
+    }
+
+    /// Passes every connection on to a broker.
+    pub fn serve(&self, listener: TcpListener, broker: u16) {
+        let plan = Arc::clone(&self.plan);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", broker)) else { continue };
+                connect(client, server, &plan);
+            }
+        });
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().expect("no holder panics")
+    }
+
+    pub fn delay(&self, latency: Duration) {
+        self.plan().latency = latency;
+    }
+
+    pub fn silence(&self, silent: bool) {
+        self.plan().silent = silent;
+    }
+
+    pub fn at_end_txn(&self, what: EndTxn) {
+        self.plan().end_txn = what;
+    }
+
+    /// Turns a bit over in the next so many answers that hold records (F09).
+    pub fn flip(&self, answers: usize) {
+        self.plan().flips = answers;
+    }
+
+    pub fn flipped(&self) -> usize {
+        self.plan().flipped
+    }
+
+    pub fn faults(&self) -> usize {
+        self.plan().faults
+    }
+
+    pub fn late_answer(&self) -> Option<i16> {
+        self.plan().late_answer
+    }
+
+    /// Cuts every connection.
+    pub fn reset(&self) {
+        for connection in self.plan().connections.drain(..) {
+            _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn connect(client: TcpStream, server: TcpStream, plan: &Arc<Mutex<Plan>>) {
+    for stream in [&client, &server] {
+        stream.set_nodelay(true).expect("a TCP option");
+    }
+    let copy = |stream: &TcpStream| stream.try_clone().expect("a descriptor is free");
+    {
+        let mut plan = plan.lock().expect("no holder panics");
+        plan.connections.extend([copy(&client), copy(&server)]);
+    }
+    let lost = Arc::new(Mutex::new(None));
+    let fetches = Arc::new(Mutex::new(Vec::new()));
+    let requests = Requests {
+        client: copy(&client),
+        server: copy(&server),
+        plan: Arc::clone(plan),
+        lost: Arc::clone(&lost),
+        fetches: Arc::clone(&fetches),
+    };
+    std::thread::spawn(move || {
+        let kept = requests.pass();
+        _ = requests.client.shutdown(Shutdown::Both);
+        if !kept.unwrap_or(false) {
+            _ = requests.server.shutdown(Shutdown::Both);
+        }
+    });
+    let plan = Arc::clone(plan);
+    std::thread::spawn(move || {
+        _ = replies(&client, &server, &plan, (&lost, &fetches));
+        _ = client.shutdown(Shutdown::Both);
+        _ = server.shutdown(Shutdown::Both);
+    });
+}
+
+fn frame(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; 4];
+    stream.read_exact(&mut frame)?;
+    let length = u32::from_be_bytes(frame[..4].try_into().expect("four bytes")) as usize;
+    frame.resize(4 + length, 0);
+    stream.read_exact(&mut frame[4..])?;
+    Ok(frame)
+}
+
+/// Waits as the plan says before a frame passes.
+fn pause(plan: &Mutex<Plan>) {
+    let latency = plan.lock().expect("no holder panics").latency;
+    std::thread::sleep(latency);
+    while plan.lock().expect("no holder panics").silent {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+struct Requests {
+    client: TcpStream,
+    server: TcpStream,
+    plan: Arc<Mutex<Plan>>,
+    /// Correlation of the request whose answer is to be lost.
+    lost: Arc<Mutex<Option<[u8; 4]>>>,
+    /// Correlations of requests for records that are not answered.
+    fetches: Arc<Mutex<Vec<[u8; 4]>>>,
+}
+
+impl Requests {
+    /// Passes requests on until the end; whether the way to the broker is still needed.
+    fn pass(&self) -> io::Result<bool> {
+        loop {
+            let request = frame(&self.client)?;
+            pause(&self.plan);
+            let key = i16::from_be_bytes([request[4], request[5]]);
+            let correlation: [u8; 4] = request[8..12].try_into().expect("four bytes");
+            if key == FETCH {
+                self.fetches.lock().expect("no holder panics").push(correlation);
+            }
+            let mut plan = self.plan.lock().expect("no holder panics");
+            if key == PRODUCE
+                && let Some((mut server, held)) = plan.held.take()
+            {
+                drop(plan);
+                // The transaction after has begun: now the old request arrives.
+                (&self.server).write_all(&request)?;
+                std::thread::sleep(Duration::from_millis(300));
+                server.write_all(&held)?;
+                let answer = frame(&server)?;
+                // Length, correlation, throttle time, error.
+                let code = i16::from_be_bytes([answer[12], answer[13]]);
+                self.plan.lock().expect("no holder panics").late_answer = Some(code);
+                _ = server.shutdown(Shutdown::Both);
+                continue;
+            }
+            let fault = match key {
+                END_TXN => std::mem::take(&mut plan.end_txn),
+                _ => EndTxn::Pass,
+            };
+            plan.faults += usize::from(fault != EndTxn::Pass);
+            match fault {
+                EndTxn::Pass => {}
+                EndTxn::LoseRequest => return Ok(false),
+                EndTxn::LoseReply => {
+                    *self.lost.lock().expect("no holder panics") = Some(correlation);
+                }
+                EndTxn::Late => {
+                    // A connection of its own, so that nothing of the old one is in its way.
+                    let server = TcpStream::connect(self.server.peer_addr()?)?;
+                    plan.held = Some((server, request));
+                    return Ok(false);
+                }
+            }
+            drop(plan);
+            (&self.server).write_all(&request)?;
+        }
+    }
+}
+
+fn replies(
+    mut client: &TcpStream,
+    server: &TcpStream,
+    plan: &Mutex<Plan>,
+    (lost, fetches): (&Mutex<Option<[u8; 4]>>, &Mutex<Vec<[u8; 4]>>),
+) -> io::Result<()> {
+    loop {
+        let mut reply = frame(server)?;
+        pause(plan);
+        let mut asked = fetches.lock().expect("no holder panics");
+        if let Some(at) = asked.iter().position(|correlation| reply[4..8] == *correlation) {
+            asked.swap_remove(at);
+            drop(asked);
+            let mut plan = plan.lock().expect("no holder panics");
+            if plan.flips > 0 && reply.len() > RECORDS_FROM {
+                plan.flips -= 1;
+                plan.flipped += 1;
+                // Behind the middle there are only records.
+                let at = reply.len() * 2 / 3;
+                reply[at] ^= 0x10;
+            }
+        }
+        let lost = *lost.lock().expect("no holder panics");
+        if lost.is_some_and(|correlation| reply[4..8] == correlation) {
+            return Ok(());
+        }
+        client.write_all(&reply)?;
+    }
+}

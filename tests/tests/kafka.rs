@@ -1,0 +1,275 @@
+//! The direct Kafka source on a real broker: every committed message once, whatever happens to brokers,
+//! topics and the job.
+
+use std::time::Duration;
+
+use pelton_tests::kafka::{self, Broker, Sent};
+use pelton_tests::program::{Job, Running};
+
+/// A job that passes lines of topics through to files, and tells where each came from by its text.
+fn lines(broker: &Broker, topics: &str, source: &str, query: &str) -> Job {
+    Job::new(&format!(
+        r#"name = "lines-{topics}"
+[source.lines]
+type = "kafka"
+bootstrap_servers = "{}"
+topics = "{topics}"
+format = "text"
+{source}
+[query]
+sql = "SELECT value FROM lines"
+{query}
+[sink.out]
+type = "file"
+path = "out"
+format = "csv"
+[checkpoint]
+path = "state"
+"#,
+        broker.servers()
+    ))
+}
+
+/// The rows that the job left, sorted.
+fn rows(job: &Job) -> Vec<String> {
+    let mut rows = match job.path("out").exists() {
+        true => pelton_tests::output::rows(&job.path("out"), "value"),
+        false => Vec::new(),
+    };
+    rows.sort();
+    rows
+}
+
+fn wait_for_rows(running: &mut Running, job: &Job, expected: usize) {
+    running.wait_until(&format!("{expected} rows"), |_| rows(job).len() >= expected);
+}
+
+fn numbered(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{prefix}-{number:05}")).collect()
+}
+
+fn send(broker: &Broker, topic: &str, settings: &[(&str, &str)], values: &[String]) {
+    let spread = values.iter().enumerate();
+    let sent: Vec<_> = spread.map(|(at, value)| Sent::to(at as i32 % 2, value)).collect();
+    broker.send(topic, settings, &sent);
+}
+
+const UNTIL_NOW: &str = "end = \"latest\"";
+
+#[test]
+fn all_codecs_and_many_messages_give_every_row_once() {
+    let Some(broker) = kafka::broker("all_codecs_and_many_messages_give_every_row_once") else {
+        return;
+    };
+    broker.create_topic("codecs", 2);
+    let mut expected = Vec::new();
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let values = numbered(codec, 3_000);
+        let settings = [("compression.type", codec), ("linger.ms", "50")];
+        send(broker, "codecs", &settings, &values);
+        expected.extend(values);
+    }
+    expected.sort();
+    let job = lines(broker, "codecs", UNTIL_NOW, "");
+    job.run().expect_code(0);
+    assert_eq!(rows(&job), expected);
+}
+
+#[test]
+fn f05_f11_aborted_transactions_tombstones_and_empty_messages() {
+    let Some(broker) = kafka::broker("f05_f11_aborted_transactions_tombstones_and_empty_messages")
+    else {
+        return;
+    };
+    broker.create_topic("transactions", 1);
+    let text = |value| Sent { partition: 0, key: Some("k"), value };
+    broker.send("transactions", &[], &[text(Some("plain")), text(None), text(Some("two\nrows"))]);
+    broker.send_transaction("transactions", &[text(Some("committed"))], true);
+    broker.send_transaction(
+        "transactions",
+        &[text(Some("aborted")), text(Some("aborted, too"))],
+        false,
+    );
+    broker.send_transaction("transactions", &[text(Some("committed again\n"))], true);
+    broker.send("transactions", &[], &[text(Some("")), text(Some("last"))]);
+    let job = lines(broker, "transactions", UNTIL_NOW, "");
+    job.run().expect_code(0);
+    let expected = ["\"\"", "committed", "committed again", "last", "plain", "rows", "two"];
+    assert_eq!(rows(&job), expected);
+}
+
+#[test]
+fn a_restart_goes_on_at_the_checkpoint_and_kafkas_own_tool_sees_the_progress() {
+    const TEST: &str = "a_restart_goes_on_at_the_checkpoint_and_kafkas_own_tool_sees_the_progress";
+    let Some(broker) = kafka::broker(TEST) else { return };
+    broker.create_topic("restart", 2);
+    let first = numbered("first", 500);
+    send(broker, "restart", &[], &first);
+    let job = lines(broker, "restart", "group = \"shown\"", "");
+    let mut running = job.start();
+    wait_for_rows(&mut running, &job, 500);
+    running.interrupt();
+    running.end().expect_code(0);
+    let described = broker.tool(
+        "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+        &["--describe", "--group", "shown"],
+        "",
+    );
+    // GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG …
+    for partition in ["0", "1"] {
+        let expected = ["shown", "restart", partition, "250", "250", "0"];
+        let found = described.lines().any(|line| line.split_whitespace().take(6).eq(expected));
+        assert!(found, "partition {partition}\n{described}");
+    }
+    let second = numbered("second", 300);
+    send(broker, "restart", &[], &second);
+    let mut running = job.start();
+    wait_for_rows(&mut running, &job, 800);
+    running.kill();
+    let mut running = job.start();
+    running.wait_until("it reads", |running| running.stderr().contains("going on after epoch"));
+    running.interrupt();
+    running.end().expect_code(0);
+    let mut expected = [first, second].concat();
+    expected.sort();
+    assert_eq!(rows(&job), expected);
+}
+
+#[test]
+fn reading_starts_in_all_five_ways_and_ends_where_it_is_told() {
+    let Some(broker) = kafka::broker("reading_starts_in_all_five_ways_and_ends_where_it_is_told")
+    else {
+        return;
+    };
+    broker.create_topic("places", 1);
+    let old = numbered("old", 10);
+    let sent: Vec<_> = old.iter().map(|value| Sent::to(0, value)).collect();
+    broker.send("places", &[], &sent);
+    std::thread::sleep(Duration::from_millis(20));
+    let between = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let between = between.expect("it is after 1970").as_millis();
+    std::thread::sleep(Duration::from_millis(20));
+    let new = numbered("new", 10);
+    let sent: Vec<_> = new.iter().map(|value| Sent::to(0, value)).collect();
+    broker.send("places", &[], &sent);
+    let check = |source: &str, expected: &[String]| {
+        let mut expected = expected.to_vec();
+        expected.sort();
+        let job = lines(broker, "places", source, "");
+        job.run().expect_code(0);
+        assert_eq!(rows(&job), expected, "{source}");
+    };
+    let all = [old.clone(), new.clone()].concat();
+    check(UNTIL_NOW, &all);
+    check("start = \"latest\"\nend = \"latest\"", &[]);
+    check(&format!("start = {{ timestamp = {between} }}\nend = \"latest\""), &new);
+    check(&format!("end = {{ timestamp = {between} }}"), &old);
+    check("start = { offsets = { \"0\" = 8 } }\nend = { offsets = { \"0\" = 12 } }", &all[8..12]);
+    // The jobs before had the group of the job's name; theirs has 5 as its offset.
+    let group = "group = \"five\"\n";
+    check(&format!("{group}end = {{ offsets = {{ \"0\" = 5 }} }}"), &all[..5]);
+    check(&format!("{group}start = \"committed\"\nend = \"latest\""), &all[5..]);
+}
+
+#[test]
+fn f13_partitions_that_are_added_are_read_from_their_beginning() {
+    let Some(broker) = kafka::broker("f13_partitions_that_are_added_are_read_from_their_beginning")
+    else {
+        return;
+    };
+    broker.create_topic("growing", 1);
+    broker.send("growing", &[], &[Sent::to(0, "one")]);
+    let job = lines(broker, "growing", "discover_interval = \"200ms\"", "");
+    let mut running = job.start();
+    wait_for_rows(&mut running, &job, 1);
+    broker.add_partitions("growing", 3);
+    broker.send("growing", &[], &[Sent::to(1, "two"), Sent::to(2, "three"), Sent::to(0, "four")]);
+    wait_for_rows(&mut running, &job, 4);
+    running.interrupt();
+    running.end().expect_code(0);
+    // Added while nobody looked.
+    broker.add_partitions("growing", 4);
+    broker.send("growing", &[], &[Sent::to(3, "five"), Sent::to(2, "six")]);
+    let mut running = job.start();
+    wait_for_rows(&mut running, &job, 6);
+    running.interrupt();
+    running.end().expect_code(0);
+    assert_eq!(rows(&job), ["five", "four", "one", "six", "three", "two"]);
+}
+
+#[test]
+fn f12_what_is_gone_stops_the_job_and_nothing_is_passed_over() {
+    let Some(broker) = kafka::broker("f12_what_is_gone_stops_the_job_and_nothing_is_passed_over")
+    else {
+        return;
+    };
+    broker.create_topic("gone", 1);
+    broker.send("gone", &[], &[Sent::to(0, "one"), Sent::to(0, "two")]);
+    let job = lines(broker, "gone", "start = { offsets = { \"0\" = 7 } }", "");
+    job.run().expect_code(1).expect_said(&["cannot go on with gone/0 at offset 7"]);
+    // A topic made anew under the same name is another one.
+    let job = lines(broker, "gone", "", "");
+    let mut running = job.start();
+    wait_for_rows(&mut running, &job, 2);
+    running.interrupt();
+    running.end().expect_code(0);
+    broker.delete_topic("gone");
+    std::thread::sleep(Duration::from_millis(500));
+    broker.create_topic("gone", 1);
+    broker.send("gone", &[], &[Sent::to(0, "three"), Sent::to(0, "four"), Sent::to(0, "five")]);
+    job.run().expect_code(1).expect_said(&["the topic was deleted and made anew"]);
+    assert_eq!(rows(&job), ["one", "two"]);
+}
+
+#[test]
+fn f15_a_broker_that_is_killed_and_comes_back_costs_no_row() {
+    let Some(broker) = kafka::own_broker("f15_a_broker_that_is_killed_and_comes_back_costs_no_row")
+    else {
+        return;
+    };
+    broker.create_topic("killed", 2);
+    let (first, second) = (numbered("first", 1_000), numbered("second", 1_000));
+    let durable = [("acks", "all")];
+    send(&broker, "killed", &durable, &first);
+    let job = lines(&broker, "killed", "", "");
+    let mut running = job.start();
+    wait_for_rows(&mut running, &job, 1_000);
+    broker.kill();
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(running.is_running(), "a broker that is away is waited for");
+    broker.restart();
+    send(&broker, "killed", &durable, &second);
+    wait_for_rows(&mut running, &job, 2_000);
+    running.interrupt();
+    running.end().expect_code(0);
+    let mut expected = [first, second].concat();
+    expected.sort();
+    assert_eq!(rows(&job), expected);
+}
+
+#[test]
+fn words_of_kafkas_console_producer_are_counted_as_the_chapter_prints_them() {
+    const TEST: &str = "words_of_kafkas_console_producer_are_counted_as_the_chapter_prints_them";
+    let Some(broker) = kafka::broker(TEST) else { return };
+    broker.create_topic("packttopic", 2);
+    let toml = include_str!("../../jobs/direct-kafka-word-count.toml");
+    let toml = toml.replace("${BOOTSTRAP_SERVERS:-localhost:9092}", &broker.servers());
+    let toml = toml.replace("trigger = \"5s\"", "trigger = \"2s\"");
+    let toml = toml.replace("start = \"latest\"", "start = \"earliest\"");
+    broker.tool(
+        "org.apache.kafka.tools.ConsoleProducer",
+        &["--topic", "packttopic"],
+        "hello spark\nhello kafka hello\n",
+    );
+    let job = Job::new(&toml);
+    let mut running = job.start();
+    running.wait_until("the counts", |running| running.stdout().contains("(spark,1)\n\n"));
+    let printed = running.stdout();
+    running.interrupt();
+    running.end().expect_code(0);
+    let line = "-".repeat(43);
+    let (head, rows) = printed.split_once(" ms\n").expect("a head");
+    let time: u64 = head.strip_prefix(&format!("{line}\nTime: ")).expect("a time").parse().unwrap();
+    assert_eq!(time % 2_000, 0, "a batch is named by its interval");
+    assert_eq!(rows, format!("{line}\n(hello,3)\n(kafka,1)\n(spark,1)\n\n"));
+}
