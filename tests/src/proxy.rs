@@ -9,6 +9,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+/// What joins a reply to its request.
+type Correlation = [u8; 4];
+
 /// Requests by their key.
 const PRODUCE: i16 = 0;
 const FETCH: i16 = 1;
@@ -169,9 +172,9 @@ struct Requests {
     server: TcpStream,
     plan: Arc<Mutex<Plan>>,
     /// Correlation of the request whose answer is to be lost.
-    lost: Arc<Mutex<Option<[u8; 4]>>>,
+    lost: Arc<Mutex<Option<Correlation>>>,
     /// Correlations of requests for records that are not answered.
-    fetches: Arc<Mutex<Vec<[u8; 4]>>>,
+    fetches: Arc<Mutex<Vec<Correlation>>>,
 }
 
 impl Requests {
@@ -181,7 +184,7 @@ impl Requests {
             let request = frame(&self.client)?;
             pause(&self.plan);
             let key = i16::from_be_bytes([request[4], request[5]]);
-            let correlation: [u8; 4] = request[8..12].try_into().expect("four bytes");
+            let correlation: Correlation = request[8..12].try_into().expect("four bytes");
             if key == FETCH {
                 self.fetches.lock().expect("no holder panics").push(correlation);
             }
@@ -229,7 +232,7 @@ fn replies(
     mut client: &TcpStream,
     server: &TcpStream,
     plan: &Mutex<Plan>,
-    (lost, fetches): (&Mutex<Option<[u8; 4]>>, &Mutex<Vec<[u8; 4]>>),
+    (lost, fetches): (&Mutex<Option<Correlation>>, &Mutex<Vec<Correlation>>),
 ) -> io::Result<()> {
     loop {
         let mut reply = frame(server)?;

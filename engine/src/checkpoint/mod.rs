@@ -179,7 +179,7 @@ impl Journal {
                 let bytes = storage.read(&prepared).map_err(|e| write_failed(storage, e))?;
                 let name = manifest::file_name(kept.manifest.epoch);
                 storage.publish(&name, &bytes).map_err(|e| write_failed(storage, e))?;
-                self.candidates = vec![kept];
+                self.candidates = vec![*kept];
             }
             Decision::Stop(why) => {
                 return Err(Error::StateIo {

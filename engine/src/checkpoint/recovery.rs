@@ -28,7 +28,7 @@ pub enum Decision {
     },
     /// A prepared manifest that its output has committed, and its name.
     Confirm {
-        kept: Kept,
+        kept: Box<Kept>,
         prepared: String,
     },
     Stop(String),
@@ -123,7 +123,9 @@ fn by_output(
         return Decision::From { candidates, damaged: Vec::new() };
     }
     match prepared.into_iter().find(|lying| is_it(&lying)) {
-        Some(Lying { name, found: Ok(kept), .. }) => Decision::Confirm { kept, prepared: name },
+        Some(Lying { name, found: Ok(kept), .. }) => {
+            Decision::Confirm { kept: Box::new(kept), prepared: name }
+        }
         _ => Decision::Stop(format!(
             "\"{sink}\" has committed epoch {epoch}, and its checkpoint ({hash:032x}) is not there or \
              damaged; no other one may be used"

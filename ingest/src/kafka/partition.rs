@@ -131,7 +131,7 @@ impl Partition {
         // A fault is met again, and told, where the records are read.
         while let Ok(Some(batch)) = Batch::at_front(&frame.answer()[at..records.end]) {
             self.fetched = self.fetched.max(batch.last_offset + 1);
-            at += batch.len();
+            at += batch.size();
         }
         if at > records.start {
             self.empty_since = None;
@@ -170,7 +170,7 @@ impl Partition {
             let next = Batch::at_front(&frame.answer()[set.left.clone()]);
             let moved = match next {
                 Ok(Some(batch)) if self.start.end.is_none_or(|end| self.position < end) => {
-                    set.left.start += batch.len();
+                    set.left.start += batch.size();
                     let counts = |set: &mut Set| batch.check().map(|()| set.counts(&batch));
                     let moved = counts(set).and_then(|counts| match counts {
                         true => move_records(&batch, self.position, self.start.end, chunk, scratch),
@@ -225,7 +225,7 @@ fn move_records(
         let end = end.unwrap_or(i64::MAX);
         chunk.bytes.reserve(payload.len());
         let mut records = batch.records(payload);
-        while let Some(record) = records.next()? {
+        while let Some(record) = records.advance()? {
             if let Some(value) = record.value
                 && (from..end).contains(&record.offset)
             {

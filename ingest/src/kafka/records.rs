@@ -119,8 +119,8 @@ impl<'a> Batch<'a> {
         }))
     }
 
-    /// All bytes of the batch.
-    pub fn len(&self) -> usize {
+    /// The bytes of the whole batch, header and all.
+    pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
@@ -183,7 +183,7 @@ pub struct Records<'a> {
 impl<'a> Records<'a> {
     /// The next record; `None` behind the last.
     #[inline]
-    pub fn next(&mut self) -> Result<Option<Record<'a>>, Fault> {
+    pub fn advance(&mut self) -> Result<Option<Record<'a>>, Fault> {
         if self.left == 0 {
             return match self.cursor.left() {
                 0 => Ok(None),

@@ -99,16 +99,19 @@ pub fn control(offset: i64, producer_id: i64, committed: bool) -> Vec<u8> {
     made.bytes_with(&payload)
 }
 
-fn read(set: &[u8]) -> Result<Vec<(i64, Option<Vec<u8>>)>, Fault> {
+/// Offset and value of a record.
+type Read = (i64, Option<Vec<u8>>);
+
+fn read(set: &[u8]) -> Result<Vec<Read>, Fault> {
     let (mut at, mut read) = (0, Vec::new());
     while let Some(batch) = Batch::at_front(&set[at..])? {
         batch.check()?;
         let mut records = batch.records(batch.payload());
-        while let Some(record) = records.next()? {
+        while let Some(record) = records.advance()? {
             assert_eq!(record.key, Some(&b"key"[..]));
             read.push((record.offset, record.value.map(<[u8]>::to_vec)));
         }
-        at += batch.len();
+        at += batch.size();
     }
     Ok(read)
 }
