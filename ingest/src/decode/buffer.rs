@@ -7,6 +7,10 @@ use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer};
 pub(super) struct Recycled(Option<Buffer>);
 
 impl Recycled {
+    pub fn bytes_held(&self) -> usize {
+        self.0.as_ref().map_or(0, Buffer::capacity)
+    }
+
     /// Returns an empty buffer: the one lent last, if nobody holds it any more, else a new one.
     pub fn take(&mut self) -> MutableBuffer {
         let lent = self.0.take().map(Buffer::into_mutable);
@@ -17,6 +21,16 @@ impl Recycled {
             }
             Some(Err(_)) | None => MutableBuffer::new(0),
         }
+    }
+
+    /// As [`Recycled::take`], with `bytes` bytes that hold anything.
+    pub fn take_as_it_is(&mut self, bytes: usize) -> MutableBuffer {
+        let mut buffer = match self.0.take().map(Buffer::into_mutable) {
+            Some(Ok(buffer)) => buffer,
+            Some(Err(_)) | None => MutableBuffer::new(bytes),
+        };
+        buffer.resize(bytes, 0);
+        buffer
     }
 
     /// As [`Recycled::take`], with `bytes` bytes of zeros.

@@ -11,23 +11,26 @@ use arrow::array::types::{
     Int64Type, TimestampMicrosecondType,
 };
 use arrow::array::{ArrayRef, ArrowPrimitiveType, BooleanArray, PrimitiveArray};
-use arrow::buffer::{BooleanBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, MutableBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, TimeUnit};
 
-use pelton_engine::batch::{Encoding, Reason, ValueError};
+use pelton_engine::batch::{Encoding, InputColumn, Reason, ValueError};
 use pelton_engine::job::spec::Column;
 use pelton_kernels::interner::Interner;
 
 use super::buffer::Recycled;
+use super::digits::{self, Block, Fields, Number};
 use super::field::FieldRules;
 use super::number;
 use super::spans::{Framed, Spans};
+use super::tier::SimdTier;
 use super::time::TimeReader;
 
 /// What all columns of a batch use in turn.
 #[derive(Default)]
 pub(super) struct Scratch {
     pub spans: Spans,
+    block: Block,
     /// Rows to be read with all rules.
     pub rest: Vec<u32>,
     pub null_rows: Vec<u32>,
@@ -37,6 +40,11 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
+    pub fn bytes_held(&self) -> usize {
+        let words = self.rest.capacity() + self.null_rows.capacity() + self.ids.capacity();
+        self.spans.bytes_held() + words * size_of::<u32>() + self.room.capacity()
+    }
+
     pub fn begin(&mut self) {
         self.rest.clear();
         self.null_rows.clear();
@@ -71,6 +79,7 @@ pub(super) struct FieldReader {
     input: u16,
     /// Which field of a row holds this column.
     pub field: usize,
+    tier: SimdTier,
     data_type: DataType,
     /// What a bad value is told to be.
     expected: Reason,
@@ -87,12 +96,12 @@ impl ColumnDecoder {
     pub fn new(
         input: u16,
         column: &Column,
-        source: usize,
-        encoding: Encoding,
+        wanted: &InputColumn,
         rules: FieldRules,
         job_zone: &str,
+        tier: SimdTier,
     ) -> Result<Self, String> {
-        let kind = match (&column.data_type, encoding) {
+        let kind = match (&column.data_type, wanted.encoding) {
             (DataType::Utf8, Encoding::Ids) => Kind::Ids { utf8: true },
             (DataType::Binary, Encoding::Ids) => Kind::Ids { utf8: false },
             (other, Encoding::Ids) => return Err(format!("{other} has no dictionary ids")),
@@ -121,7 +130,8 @@ impl ColumnDecoder {
         };
         let reader = FieldReader {
             input,
-            field: source,
+            field: wanted.source,
+            tier,
             data_type: column.data_type.clone(),
             expected: form.unwrap_or_else(|| Reason::Expected(column.data_type.clone())),
             rules,
@@ -131,6 +141,11 @@ impl ColumnDecoder {
             validity: Recycled::default(),
         };
         Ok(ColumnDecoder { kind, reader })
+    }
+
+    pub fn bytes_held(&self) -> usize {
+        let FieldReader { values, offsets, validity, .. } = &self.reader;
+        [values, offsets, validity].into_iter().map(Recycled::bytes_held).sum()
     }
 
     /// Reads this field of each row from now on.
@@ -151,42 +166,20 @@ impl ColumnDecoder {
         let int = number::int;
         let read = &mut self.reader;
         match &self.kind {
-            Kind::Int8 => read.fixed::<Int8Type>(
-                framed,
-                scratch,
-                errors,
-                |b, s, e| number::quick_int(b, s, e).and_then(|v| i8::try_from(v).ok()),
-                |text| int(text).and_then(|v| i8::try_from(v).ok()),
-            ),
-            Kind::Int16 => read.fixed::<Int16Type>(
-                framed,
-                scratch,
-                errors,
-                |b, s, e| number::quick_int(b, s, e).and_then(|v| i16::try_from(v).ok()),
-                |text| int(text).and_then(|v| i16::try_from(v).ok()),
-            ),
-            Kind::Int32 => read.fixed::<Int32Type>(
-                framed,
-                scratch,
-                errors,
-                |b, s, e| number::quick_int(b, s, e).and_then(|v| i32::try_from(v).ok()),
-                |text| int(text).and_then(|v| i32::try_from(v).ok()),
-            ),
-            Kind::Int64 => read.fixed::<Int64Type>(framed, scratch, errors, number::quick_int, int),
-            Kind::Float32 => read.fixed::<Float32Type>(
-                framed,
-                scratch,
-                errors,
-                number::quick_float,
-                number::float,
-            ),
-            Kind::Float64 => read.fixed::<Float64Type>(
-                framed,
-                scratch,
-                errors,
-                number::quick_double,
-                number::double,
-            ),
+            Kind::Int8 => read.numbers::<Int8Type>(framed, scratch, errors, 1, |text| {
+                int(text).and_then(|v| i8::try_from(v).ok())
+            }),
+            Kind::Int16 => read.numbers::<Int16Type>(framed, scratch, errors, 1, |text| {
+                int(text).and_then(|v| i16::try_from(v).ok())
+            }),
+            Kind::Int32 => read.numbers::<Int32Type>(framed, scratch, errors, 1, |text| {
+                int(text).and_then(|v| i32::try_from(v).ok())
+            }),
+            Kind::Int64 => read.numbers::<Int64Type>(framed, scratch, errors, 1, int),
+            Kind::Float32 => read.numbers::<Float32Type>(framed, scratch, errors, 1, number::float),
+            Kind::Float64 => {
+                read.numbers::<Float64Type>(framed, scratch, errors, 1, number::double)
+            }
             Kind::Decimal { precision, scale } => read.fixed::<Decimal128Type>(
                 framed,
                 scratch,
@@ -202,11 +195,11 @@ impl ColumnDecoder {
                 |text| reader.date(text),
             ),
             Kind::Timestamp(reader) => match reader.micros_per_unit() {
-                Some(micros) => read.fixed::<TimestampMicrosecondType>(
+                Some(micros) => read.numbers::<TimestampMicrosecondType>(
                     framed,
                     scratch,
                     errors,
-                    |b, s, e| number::quick_int(b, s, e)?.checked_mul(micros),
+                    micros,
                     |text| reader.timestamp(text),
                 ),
                 None => read.fixed::<TimestampMicrosecondType>(
@@ -229,6 +222,29 @@ impl ColumnDecoder {
 }
 
 impl FieldReader {
+    /// A column of numbers, integers times `factor`. `full` reads a field's text.
+    fn numbers<T: ArrowPrimitiveType<Native: Number>>(
+        &mut self,
+        framed: &Framed<'_>,
+        scratch: &mut Scratch,
+        errors: &mut Vec<ValueError>,
+        factor: i64,
+        full: impl Fn(&[u8]) -> Option<T::Native>,
+    ) -> ArrayRef {
+        let rows = framed.rows.starts.len();
+        let mut buffer = self.values.take_as_it_is(rows * size_of::<T::Native>());
+        let values: &mut [T::Native] = buffer.typed_data_mut();
+        scratch.begin();
+        if self.all_rules {
+            scratch.rest.extend(0..rows as u32);
+        } else {
+            let fields = Fields { framed, field: self.field, quote: self.rules.quote };
+            let Scratch { block, rest, .. } = scratch;
+            digits::read(self.tier, fields, factor, block, values, rest);
+        }
+        self.finish::<T>(framed, scratch, errors, buffer, full)
+    }
+
     /// A column of values of a fixed width. `quick` reads the field at `start..end`, where `None` only
     /// means "ask `full`", which reads a field's text.
     fn fixed<T: ArrowPrimitiveType>(
@@ -241,7 +257,7 @@ impl FieldReader {
     ) -> ArrayRef {
         let bytes = framed.bytes;
         let rows = framed.rows.starts.len();
-        let mut buffer = self.values.take_zeroed(rows * size_of::<T::Native>());
+        let mut buffer = self.values.take_as_it_is(rows * size_of::<T::Native>());
         let values: &mut [T::Native] = buffer.typed_data_mut();
         scratch.begin();
         if self.all_rules {
@@ -255,6 +271,22 @@ impl FieldReader {
                 }
             }
         }
+        self.finish::<T>(framed, scratch, errors, buffer, full)
+    }
+
+    /// Reads the rows in `scratch.rest` by `full` and makes the array; a NULL's value is 0.
+    fn finish<T: ArrowPrimitiveType>(
+        &mut self,
+        framed: &Framed<'_>,
+        scratch: &mut Scratch,
+        errors: &mut Vec<ValueError>,
+        mut buffer: MutableBuffer,
+        full: impl Fn(&[u8]) -> Option<T::Native>,
+    ) -> ArrayRef {
+        let values: &mut [T::Native] = buffer.typed_data_mut();
+        for &row in &scratch.rest {
+            values[row as usize] = T::Native::default();
+        }
         self.read_rest(framed, scratch, errors, |row, text| match full(text) {
             Some(value) => {
                 values[row] = value;
@@ -263,7 +295,7 @@ impl FieldReader {
             None => false,
         });
         let values = ScalarBuffer::from(self.values.lend(buffer));
-        let nulls = self.validity.nulls(rows, &scratch.null_rows);
+        let nulls = self.validity.nulls(framed.rows.starts.len(), &scratch.null_rows);
         Arc::new(PrimitiveArray::<T>::new(values, nulls).with_data_type(self.data_type.clone()))
     }
 

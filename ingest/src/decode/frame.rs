@@ -129,6 +129,12 @@ impl Framer {
         self.window = WINDOW;
     }
 
+    pub fn bytes_held(&self) -> usize {
+        let Rows { starts, ends, first, found, .. } = &self.rows;
+        let words: usize = [starts, ends, first, found].into_iter().map(Vec::capacity).sum();
+        self.index.bytes_held() + words * size_of::<u32>()
+    }
+
     /// Number of positions per row, where it is the same for all.
     pub fn stride(&self) -> Option<usize> {
         self.rows.first.is_empty().then_some(self.dialect.fields)
@@ -160,12 +166,23 @@ impl Framer {
                 let limit = self.dialect.max_record_bytes;
                 let unfinished = whole && !at_end && rows < max_rows && left <= limit;
                 let need_more = left == 0 || unfinished;
-                let newlines = memchr_iter(b'\n', &bytes[..consumed]).count() as u64;
+                let newlines = self.newlines(&bytes[..consumed]);
                 return Frame { consumed, need_more, newlines, ascii: self.index.ascii };
             }
             assert!(window < widest, "a record of {window} bytes was neither read nor refused");
             window = (window * 2).min(widest).min(bytes.len());
         }
+    }
+
+    /// Newlines among the bytes consumed.
+    fn newlines(&self, consumed: &[u8]) -> u64 {
+        let rows = self.rows.starts.len();
+        let all_alike = rows > 0 && self.stride().is_some() && !self.index.quotes;
+        if all_alike {
+            // One a row; the last row of the input may have none.
+            return rows as u64 - u64::from(consumed.last() != Some(&b'\n'));
+        }
+        memchr_iter(b'\n', consumed).count() as u64
     }
 
     /// Reads whole rows by the vector index; `None` if the window needs the careful reading.

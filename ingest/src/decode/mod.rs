@@ -8,7 +8,7 @@
 //! handed in ended, which tier ran and which reading took a window show in no answer.
 //!
 //! Not here: what becomes of a bad row (the pipeline's policy), decompression, and vector code for
-//! values: only the structure is found by vectors, values are read eight bytes at a time.
+//! other values than numbers.
 //!
 //! The dialect is SEMANTICS 10. What it leaves open is decided so:
 //! - A field is quoted if it begins with a quote (with `trim`, after blanks). A quote further on in
@@ -25,6 +25,11 @@
 mod buffer;
 mod careful;
 mod column;
+mod digits;
+#[cfg(target_arch = "x86_64")]
+mod digits_avx2;
+#[cfg(target_arch = "x86_64")]
+mod digits_avx512;
 mod field;
 mod frame;
 mod head;
@@ -124,10 +129,7 @@ impl Decoder {
             let rules = field_rules(source, Some(column));
             let input = u16::try_from(i).map_err(|_| "too many columns are read".to_string());
             input
-                .and_then(|input| {
-                    let encoding = wanted.encoding;
-                    ColumnDecoder::new(input, column, wanted.source, encoding, rules, timezone)
-                })
+                .and_then(|input| ColumnDecoder::new(input, column, wanted, rules, timezone, tier))
                 .map_err(|why| Error::BadJob {
                     rendered: format!("column \"{}\": {why}", column.name),
                 })
@@ -145,6 +147,12 @@ impl Decoder {
         })
     }
 
+    /// Bytes of buffers: positions, spans, and the columns' values.
+    pub fn bytes_held(&self) -> usize {
+        let columns: usize = self.columns.iter().map(ColumnDecoder::bytes_held).sum();
+        self.framer.bytes_held() + self.scratch.bytes_held() + columns
+    }
+
     /// Begins another input: a file, a range that starts at a row, a message. Fields are in the order
     /// that its head says, see [`file_head`].
     pub fn begin(&mut self, mapping: &Mapping) {
@@ -154,6 +162,11 @@ impl Decoder {
         for (column, &field) in self.columns.iter_mut().zip(mapping.of_input.iter()) {
             column.set_field(field);
         }
+    }
+
+    /// The next bytes are the rest of a line that was given up: no row before its newline.
+    pub fn begin_inside_line(&mut self) {
+        self.framer.skip_line = true;
     }
 
     /// What was consumed last ends inside a line that was given up: it is no row start that follows.

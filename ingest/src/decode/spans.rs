@@ -36,6 +36,12 @@ impl Framed<'_> {
 /// As the interner has it: ends before it starts.
 pub(super) const MISSING: (u32, u32) = (1, 0);
 
+/// The span without its quotes, if it has any.
+pub(super) fn stripped(bytes: &[u8], (start, end): (u32, u32), quote: Option<u8>) -> (u32, u32) {
+    let quoted = end.saturating_sub(start) >= 2 && Some(bytes[start as usize]) == quote;
+    if quoted { (start + 1, end - 1) } else { (start, end) }
+}
+
 /// Start and end of a field, row by row.
 #[derive(Default)]
 pub(super) struct Spans {
@@ -44,11 +50,15 @@ pub(super) struct Spans {
 }
 
 impl Spans {
+    pub fn bytes_held(&self) -> usize {
+        (self.starts.capacity() + self.ends.capacity()) * size_of::<u32>()
+    }
+
     pub fn take(&mut self, framed: &Framed<'_>, field: usize) {
         self.starts.clear();
         self.ends.clear();
         let rows = framed.rows.starts.len();
-        let Some(stride) = framed.stride else {
+        let Some(stride) = framed.stride.filter(|&stride| field < stride) else {
             for row in 0..rows {
                 let (start, end) = framed.field(row, field);
                 self.starts.push(start);
@@ -56,21 +66,18 @@ impl Spans {
             }
             return;
         };
-        let ends = |field| framed.positions.iter().skip(field).step_by(stride).take(rows);
+        let ends = framed.positions[..rows * stride].chunks_exact(stride);
         match field {
             0 => self.starts.extend_from_slice(&framed.rows.starts),
-            _ => self.starts.extend(ends(field - 1).map(|end| end + 1)),
+            _ => self.starts.extend(ends.clone().map(|ends| ends[field - 1] + 1)),
         }
-        self.ends.extend(ends(field));
+        self.ends.extend(ends.map(|ends| ends[field]));
     }
 
     /// Takes the quotes off quoted fields, escapes left as they are.
     fn strip_quotes(&mut self, bytes: &[u8], quote: u8) {
         for (start, end) in self.starts.iter_mut().zip(&mut self.ends) {
-            if end.saturating_sub(*start) >= 2 && bytes[*start as usize] == quote {
-                *start += 1;
-                *end -= 1;
-            }
+            (*start, *end) = stripped(bytes, (*start, *end), Some(quote));
         }
     }
 

@@ -46,6 +46,10 @@ impl Index {
         &mut self.positions[..self.count]
     }
 
+    pub fn bytes_held(&self) -> usize {
+        self.positions.capacity() * size_of::<u32>()
+    }
+
     pub fn len(&self) -> usize {
         self.count
     }

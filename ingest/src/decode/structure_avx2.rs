@@ -19,8 +19,8 @@ fn compiled(index: &mut Index, bytes: &[u8], marks: Marks) {
     index.scan::<Avx2>(bytes, marks);
 }
 
-/// Only `compiled` names it, and only below that function are its methods inlined.
-struct Avx2;
+/// Only `compiled` and the tier above name it, and only below their functions are its methods inlined.
+pub(super) struct Avx2;
 
 impl Block for Avx2 {
     #[inline(always)]

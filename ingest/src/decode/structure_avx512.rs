@@ -6,6 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::structure::{Block, Index, Marks, Masks};
+use super::structure_avx2::Avx2;
 use super::tier::SimdTier;
 
 /// [`Index::read`] with this tier's instructions.
@@ -52,14 +53,8 @@ impl Block for Avx512 {
 
     #[inline(always)]
     fn prefix_xor(bits: u64) -> u64 {
-        // SAFETY: PCLMULQDQ is there (see `Avx512`); the operation touches registers only.
-        unsafe {
-            let product = _mm_clmulepi64_si128::<0>(
-                _mm_set_epi64x(0, bits as i64),
-                _mm_set1_epi8(-1), // multiplying by all ones is the prefix sum
-            );
-            _mm_cvtsi128_si64(product) as u64
-        }
+        // A processor of this tier has the instructions of the one below.
+        Avx2::prefix_xor(bits)
     }
 
     #[inline(always)]

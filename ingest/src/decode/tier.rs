@@ -1,4 +1,4 @@
-//! Which instructions the structural index may use; picked once, before any byte is read.
+//! Which instructions the structural index and the numbers may use; picked once, before any byte is read.
 
 /// A rung of vector instructions that the decoder has code for.
 ///
@@ -30,6 +30,8 @@ impl SimdTier {
             let avx512 = avx2
                 && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vbmi2");
             match (avx2, avx512) {
                 (_, true) => &[SimdTier::Portable, SimdTier::Avx2, SimdTier::Avx512],

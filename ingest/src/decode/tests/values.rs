@@ -130,7 +130,7 @@ fn number_text(random: &mut Numbers) -> String {
     }
 }
 
-/// Decodes each text as a field of its own row and compares it with what `parse` says.
+/// Decodes each text as a field of its own row, on every tier, and compares it with what `parse` says.
 fn agrees<T>(data_type: DataType, bits: impl Fn(T::Native) -> u64, texts: &[String])
 where
     T: ArrowPrimitiveType,
@@ -143,26 +143,28 @@ where
     let source = source(Format::Csv(csv), schema);
     let bytes: String = texts.iter().map(|text| format!("{text}|\n")).collect();
     let input = &all_values(&source)[..1];
-    let mut decoder = Decoder::new(&source, "UTC", input, SimdTier::detect()).expect("sound");
-    let place = Place::default();
-    let (mut at, mut row) = (0, 0);
-    while at < bytes.len() {
-        let view = &bytes.as_bytes()[at..];
-        let decoded = decoder.decode(view, true, &mut Vec::<Interner>::new(), &place, 4096);
-        let array = decoded.batch.columns[0].as_primitive::<T>();
-        let mut errors = decoded.batch.value_errors.iter().peekable();
-        for i in 0..decoded.batch.rows {
-            let text = &texts[row];
-            let refused = errors.next_if(|error| error.row as usize == i).is_some();
-            let found = (!array.is_null(i)).then(|| array.value(i));
-            let expected: Option<T::Native> = text.parse().ok().filter_out_of_range(text);
-            assert_eq!(found.map(&bits), expected.map(&bits), "{text:?}: {found:?}");
-            assert_eq!(refused, expected.is_none() && !text.is_empty(), "{text:?}");
-            row += 1;
+    for &tier in SimdTier::present() {
+        let mut decoder = Decoder::new(&source, "UTC", input, tier).expect("sound");
+        let place = Place::default();
+        let (mut at, mut row) = (0, 0);
+        while at < bytes.len() {
+            let view = &bytes.as_bytes()[at..];
+            let decoded = decoder.decode(view, true, &mut Vec::<Interner>::new(), &place, 4096);
+            let array = decoded.batch.columns[0].as_primitive::<T>();
+            let mut errors = decoded.batch.value_errors.iter().peekable();
+            for i in 0..decoded.batch.rows {
+                let text = &texts[row];
+                let refused = errors.next_if(|error| error.row as usize == i).is_some();
+                let found = (!array.is_null(i)).then(|| array.value(i));
+                let expected: Option<T::Native> = text.parse().ok().filter_out_of_range(text);
+                assert_eq!(found.map(&bits), expected.map(&bits), "{text:?}: {found:?}");
+                assert_eq!(refused, expected.is_none() && !text.is_empty(), "{text:?}");
+                row += 1;
+            }
+            at += decoded.consumed;
         }
-        at += decoded.consumed;
+        assert_eq!(row, texts.len());
     }
-    assert_eq!(row, texts.len());
 }
 
 /// `str::parse` makes an infinity of a number that is too large: the one thing that we refuse.
