@@ -36,6 +36,12 @@ pub(crate) struct Index {
     reseed_from: usize,
 }
 
+impl Default for Index {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Index {
     pub fn new() -> Self {
         let mut index =
@@ -215,10 +221,12 @@ pub(crate) fn tag_of_u64(key: u64, seed: u64) -> u32 {
     (mix(key ^ seed ^ 0xa076_1d64_78bd_642f, ODD) >> 32) as u32 | 1
 }
 
+/// One multiplication of the two halves, each with its own secret.
 #[inline(always)]
 pub(crate) fn tag_of_u128(key: u128, seed: u64) -> u32 {
-    let low = mix(key as u64 ^ seed ^ 0xa076_1d64_78bd_642f, ODD);
-    (mix(low ^ (key >> 64) as u64, 0xe703_7ed1_a0b4_28db) >> 32) as u32 | 1
+    let low = key as u64 ^ seed ^ 0xa076_1d64_78bd_642f;
+    let high = (key >> 64) as u64 ^ seed.rotate_left(32) ^ 0xe703_7ed1_a0b4_28db;
+    (mix(low, high) >> 32) as u32 | 1
 }
 
 /// For keys that do not fit 16 bytes.

@@ -125,6 +125,26 @@ impl<const N: usize> ExactSum<N> {
         }
     }
 
+    /// Adds the sums of another table's groups `from` to its own groups `to`.
+    pub fn absorb(
+        &mut self,
+        field: &mut Field<'_>,
+        to: &[u32],
+        (other, other_field): (&Self, FieldRef<'_>),
+        from: &[u32],
+    ) {
+        self.base = self.base.or(other.base);
+        if self.base != other.base || !other.spilled.is_empty() {
+            let totals = from.iter().map(|&group| other.total(other_field, group));
+            return self.combine(field, to, totals);
+        }
+        // Bits of one weight: nothing to normalize.
+        let mut windows = field.reborrow();
+        for (&to, &from) in to.iter().zip(from) {
+            self.add(windows.limbs_mut(to), to, other_field.limbs(from));
+        }
+    }
+
     /// Weight of bit 0 of the windows.
     fn exponent(&self) -> i32 {
         self.base.map_or(0, |base| Self::POWER * (base as i32 - BIAS))

@@ -18,11 +18,15 @@ pub fn select(mask: &BooleanArray, out: &mut Vec<u32>) {
         match word {
             0 => {}
             u64::MAX => out.extend(first..first + 64),
-            mut word => {
-                while word != 0 {
-                    out.push(first + word.trailing_zeros());
-                    word &= word - 1;
+            word => {
+                // Every row is written, and overwritten unless it was kept: no branch a row.
+                let mut kept = [0; 64];
+                let mut count = 0;
+                for bit in 0..64 {
+                    kept[count] = first.wrapping_add(bit);
+                    count += (word >> bit & 1) as usize;
                 }
+                out.extend_from_slice(&kept[..count]);
             }
         }
         first = first.wrapping_add(64);

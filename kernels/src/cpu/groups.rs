@@ -3,13 +3,17 @@
 //! A group keeps its number until it is removed; then the number goes to a later group, so that the
 //! states, which lie by number, stay dense.
 
+use super::pages::{Pages, Sparse};
 use crate::index::{Chain, Index, tag_of_u64};
 
 /// Keys looked up together.
 const BLOCK: usize = 64;
 
 pub struct GroupMap {
+    /// Used until the keys turn out to be too sparse for them, then the index until the next clearing.
+    pages: Pages,
     index: Index,
+    in_pages: bool,
     /// By group; what is not live holds the key it had.
     keys: Vec<u64>,
     /// One bit a group.
@@ -25,12 +29,19 @@ impl Default for GroupMap {
 
 impl GroupMap {
     pub fn new() -> Self {
-        GroupMap { index: Index::new(), keys: Vec::new(), live: Vec::new(), free: Vec::new() }
+        GroupMap {
+            pages: Pages::default(),
+            index: Index::new(),
+            in_pages: true,
+            keys: Vec::new(),
+            live: Vec::new(),
+            free: Vec::new(),
+        }
     }
 
     /// Number of live groups.
     pub fn len(&self) -> usize {
-        self.index.len()
+        if self.in_pages { self.pages.len() } else { self.index.len() }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -43,7 +54,8 @@ impl GroupMap {
     }
 
     pub fn bytes_held(&self) -> usize {
-        self.index.bytes_held()
+        self.pages.bytes_held()
+            + self.index.bytes_held()
             + (self.keys.capacity() + self.live.capacity()) * size_of::<u64>()
             + self.free.capacity() * size_of::<u32>()
     }
@@ -65,31 +77,35 @@ impl GroupMap {
         })
     }
 
+    #[inline(always)]
     pub fn find(&self, key: u64) -> Option<u32> {
+        if self.in_pages {
+            return self.pages.find(key);
+        }
         let tag = tag_of_u64(key, self.index.seed());
         self.index.find(tag, |group| self.keys[group as usize] == key)
     }
 
     #[inline(always)]
     pub fn find_or_insert(&mut self, key: u64) -> u32 {
-        let tag = tag_of_u64(key, self.index.seed());
-        let keys = &self.keys;
-        match self.index.find(tag, |group| keys[group as usize] == key) {
+        match self.find(key) {
             Some(group) => group,
-            None => self.add(tag, key),
+            None => self.add(key),
         }
     }
 
     /// Makes room for `groups` in all.
     pub fn reserve(&mut self, groups: usize) {
-        self.index.reserve(groups);
+        if !self.in_pages {
+            self.index.reserve(groups);
+        }
         self.keys.reserve(groups.saturating_sub(self.keys.len()));
     }
 
     /// Appends the group of each key to `out`; new keys get new groups.
     pub fn find_all(&mut self, keys: &[u64], out: &mut Vec<u32>) {
         for block in keys.chunks(BLOCK) {
-            if self.index.is_large() {
+            if !self.in_pages && self.index.is_large() {
                 self.warm_up(block);
             }
             out.extend(block.iter().map(|&key| self.find_or_insert(key)));
@@ -110,8 +126,12 @@ impl GroupMap {
     /// Panics if the group is not live.
     pub fn remove(&mut self, group: u32) {
         assert!(self.is_live(group), "group {group} is not live");
-        let tag = tag_of_u64(self.key(group), self.index.seed());
-        self.index.remove(tag, group);
+        let key = self.key(group);
+        if self.in_pages {
+            self.pages.remove(key);
+        } else {
+            self.index.remove(tag_of_u64(key, self.index.seed()), group);
+        }
         self.live[group as usize / 64] &= !(1 << (group % 64));
         self.free.push(group);
     }
@@ -119,7 +139,9 @@ impl GroupMap {
     /// Forgets all groups. Memory stays for the next ones unless little of it was in use.
     pub fn clear(&mut self) {
         let len = self.keys.len();
+        self.pages.clear();
         self.index.clear();
+        self.in_pages = true;
         self.keys.clear();
         self.keys.shrink_to(len * 2);
         self.live.clear();
@@ -129,19 +151,41 @@ impl GroupMap {
 
     #[cold]
     #[inline(never)]
-    fn add(&mut self, tag: u32, key: u64) -> u32 {
+    fn add(&mut self, key: u64) -> u32 {
         let group = self.free.pop().unwrap_or_else(|| {
             self.keys.push(0);
             self.live.resize(self.keys.len().div_ceil(64), 0);
             u32::try_from(self.keys.len() - 1).expect("the index refuses 2^31 groups")
         });
         self.keys[group as usize] = key;
-        self.live[group as usize / 64] |= 1 << (group % 64);
-        if self.index.insert(tag, group) == Chain::Long {
-            let keys = &self.keys;
-            self.index.reseed(|group, seed| tag_of_u64(keys[group as usize], seed));
+        if self.in_pages
+            && let Err(Sparse) = self.pages.insert(key, group)
+        {
+            self.leave_pages();
         }
+        if !self.in_pages {
+            file(&mut self.index, &self.keys, group);
+        }
+        self.live[group as usize / 64] |= 1 << (group % 64);
         group
+    }
+
+    /// Files the live groups in an index.
+    #[cold]
+    fn leave_pages(&mut self) {
+        let mut index = std::mem::take(&mut self.index);
+        index.reserve(self.len() + 1);
+        self.iter().for_each(|group| file(&mut index, &self.keys, group));
+        self.index = index;
+        self.pages.clear();
+        self.in_pages = false;
+    }
+}
+
+fn file(index: &mut Index, keys: &[u64], group: u32) {
+    let tag = tag_of_u64(keys[group as usize], index.seed());
+    if index.insert(tag, group) == Chain::Long {
+        index.reseed(|group, seed| tag_of_u64(keys[group as usize], seed));
     }
 }
 
@@ -160,12 +204,55 @@ mod tests {
         Clear,
     }
 
+    /// Dense ones, which pages take, pages that grow, and now and then one that ends them.
+    fn key() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            600 => 0u64..300,
+            600 => (0u64..8, 0u64..40).prop_map(|(page, slot)| page << 32 | slot),
+            1 => any::<u64>(),
+        ]
+    }
+
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            6 => prop::collection::vec(0u64..300, 0..80).prop_map(Step::Find),
+            6 => prop::collection::vec(key(), 0..80).prop_map(Step::Find),
             6 => (0usize..300).prop_map(Step::Remove),
             1 => Just(Step::Clear),
         ]
+    }
+
+    #[test]
+    fn dense_keys_stay_in_pages_and_sparse_ones_leave_them() {
+        let mut map = GroupMap::new();
+        let mut groups = vec![];
+        let windows = (0..50u64).flat_map(|window| (0..1000).map(move |id| window << 32 | id));
+        map.find_all(&windows.collect::<Vec<_>>(), &mut groups);
+        assert_eq!(groups, (0..50_000).collect::<Vec<_>>());
+        assert!(map.in_pages);
+        let pages = map.pages.bytes_held();
+        map.find_or_insert(7 << 32 | 1 << 20);
+        assert!(!map.in_pages);
+        assert!(pages < 50_000 * 40, "{pages} bytes: no more than an index takes");
+        map.clear();
+        map.find_or_insert(5);
+        assert!(map.in_pages, "other keys come after a clearing");
+    }
+
+    #[test]
+    fn pages_of_keys_that_go_serve_those_that_come() {
+        let mut map = GroupMap::new();
+        for window in 0..200u64 {
+            let mut groups = vec![];
+            let keys: Vec<u64> = (0..100).map(|id| window << 32 | id).collect();
+            map.find_all(&keys, &mut groups);
+            if window >= 2 {
+                let first = (window - 2) << 32;
+                let gone = (0..100).map(|id| map.find(first | id).expect("it is there"));
+                gone.collect::<Vec<_>>().into_iter().for_each(|group| map.remove(group));
+            }
+        }
+        assert!(map.in_pages);
+        assert_eq!((map.len(), map.capacity()), (200, 300));
     }
 
     proptest! {

@@ -11,6 +11,7 @@ pub mod groups;
 pub mod keys;
 #[cfg(test)]
 mod oracle;
+mod pages;
 pub mod project;
 pub mod split;
 mod total;

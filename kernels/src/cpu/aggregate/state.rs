@@ -130,10 +130,10 @@ impl State {
         match (self, other) {
             (State::Fold(fold), _) => fold.absorb(field, to, other_field, from),
             (State::Sum(sum), State::Sum(other)) => {
-                sum.combine(field, to, from.iter().map(|&group| other.total(other_field, group)));
+                sum.absorb(field, to, (other, other_field), from);
             }
             (State::Squares(sum), State::Squares(other)) => {
-                sum.combine(field, to, from.iter().map(|&group| other.total(other_field, group)));
+                sum.absorb(field, to, (other, other_field), from);
             }
             (State::Text(text), State::Text(other)) => {
                 text.absorb(field, to, (other, other_field), from);
