@@ -31,7 +31,7 @@ impl Writer {
 
     /// Appends one line a row. Errors: a column whose type has no text.
     pub fn rows(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
-        self.each(batch, out, |_| ())
+        self.stretches(batch, |writer, rows| writer.put_together(rows, out))
     }
 
     /// As [`Writer::rows`]; `ended` gets what is written behind each row.
@@ -41,6 +41,26 @@ impl Writer {
         out: &mut Vec<u8>,
         mut ended: impl FnMut(&mut Vec<u8>),
     ) -> Result<(), ArrowError> {
+        self.stretches(batch, |writer, rows| {
+            for row in 0..rows {
+                for (at, cells) in writer.cells.iter().enumerate() {
+                    if at > 0 {
+                        out.push(b',');
+                    }
+                    out.extend_from_slice(cells.get(row));
+                }
+                out.push(b'\n');
+                ended(out);
+            }
+        })
+    }
+
+    /// Formats some rows at a time and has them written.
+    fn stretches(
+        &mut self,
+        batch: &RecordBatch,
+        mut write: impl FnMut(&Writer, usize),
+    ) -> Result<(), ArrowError> {
         let columns =
             batch.columns().iter().map(Column::new::<Csv>).collect::<Result<Vec<_>, _>>()?;
         self.cells.resize_with(columns.len(), Cells::default);
@@ -49,20 +69,32 @@ impl Writer {
             for (column, cells) in columns.iter().zip(&mut self.cells) {
                 column.format::<Csv>(start..end, cells);
             }
-            for row in 0..end - start {
-                for cells in &self.cells {
-                    out.extend_from_slice(cells.get(row));
-                    out.push(b',');
-                }
-                if self.cells.is_empty() {
-                    out.push(b'\n');
-                } else {
-                    *out.last_mut().expect("each field ends with a comma") = b'\n';
-                }
-                ended(out);
-            }
+            write(self, end - start);
         }
         Ok(())
+    }
+
+    /// Appends the lines of formatted rows.
+    fn put_together(&self, rows: usize, out: &mut Vec<u8>) {
+        let Some((last, cells)) = self.cells.split_last() else {
+            return out.extend(std::iter::repeat_n(b'\n', rows));
+        };
+        let texts: usize = self.cells.iter().map(Cells::bytes).sum();
+        let mut at = out.len();
+        let end = at + texts + rows * self.cells.len();
+        out.resize(end + Cells::SPARE, 0);
+        for row in 0..rows {
+            for cells in cells {
+                at = cells.copy(row, out, at);
+                out[at] = b',';
+                at += 1;
+            }
+            at = last.copy(row, out, at);
+            out[at] = b'\n';
+            at += 1;
+        }
+        assert_eq!(at, end, "lines are as long as their texts");
+        out.truncate(end);
     }
 
     pub fn bytes_held(&self) -> usize {

@@ -32,8 +32,10 @@ pub fn double(out: &mut Vec<u8>, value: f64, layout: &Layout) {
     if !value.is_finite() {
         non_finite(out, value);
     } else if layout.form == Form::Python && (size == 0.0 || (1e-4..1e16).contains(&size)) {
-        // The layout that zmij has by itself.
-        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+        if !short(out, value) {
+            // The layout that zmij has by itself.
+            out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+        }
     } else {
         lay_out(out, zmij::Buffer::new().format_finite(value).as_bytes(), layout);
     }
@@ -57,6 +59,44 @@ fn non_finite(out: &mut Vec<u8>, value: f64) {
         "-Infinity"
     };
     out.extend_from_slice(text.as_bytes());
+}
+
+/// Writes a double that a decimal of at most four decimals and fifteen digits names: most measurements.
+///
+/// Two decimals of at most fifteen digits never name one double, so this is the shortest. The integer
+/// and the power of ten are exact, so their quotient is the double that the decimal names.
+fn short(out: &mut Vec<u8>, value: f64) -> bool {
+    let size = value.abs();
+    let scaled = (size * 1e4 + 0.5) as u64;
+    if scaled >= 1_000_000_000_000_000 || scaled as f64 / 1e4 != size {
+        return false;
+    }
+    let (mut whole, fraction) = (scaled / 10_000, (scaled % 10_000) as u32);
+    // Sign, eleven digits, point, four digits; written from the end.
+    let mut text = [b'.'; 17];
+    let digit = |number: u32| b'0' + (number % 10) as u8;
+    text[13..].copy_from_slice(&[1000, 100, 10, 1].map(|unit| digit(fraction / unit)));
+    let zeros = match fraction {
+        _ if !fraction.is_multiple_of(10) => 0,
+        _ if !fraction.is_multiple_of(100) => 1,
+        _ if !fraction.is_multiple_of(1000) => 2,
+        _ => 3,
+    };
+    let mut start = 12;
+    loop {
+        start -= 1;
+        text[start] = digit((whole % 10) as u32);
+        whole /= 10;
+        if whole == 0 {
+            break;
+        }
+    }
+    if value.is_sign_negative() {
+        start -= 1;
+        text[start] = b'-';
+    }
+    out.extend_from_slice(&text[start..text.len() - zeros]);
+    true
 }
 
 /// Takes the digits and the exponent out of a number's text and lays them out anew.

@@ -29,6 +29,11 @@ pub struct Table {
 }
 
 impl Table {
+    /// Bytes of the rows that are kept for printing, about.
+    pub fn bytes_held(&self) -> usize {
+        self.rows.iter().flatten().map(|cell| cell.capacity() + size_of::<String>()).sum()
+    }
+
     pub fn new(num_rows: usize, truncate: Option<usize>, zone: TimeZone) -> Table {
         let truncate = truncate.filter(|&longest| longest > 0);
         Table { num_rows, truncate, zone, rows: Vec::new(), more: false }

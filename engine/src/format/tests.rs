@@ -88,7 +88,9 @@ fn equal_but_for_a_tie(found: &str, expected: &str) -> bool {
 proptest! {
     #[test]
     fn any_double_is_the_shortest_text_in_its_layout(bits in any::<u64>(), scale in -25_i32..25) {
-        for value in [f64::from_bits(bits), (bits >> 12) as f64 * 10_f64.powi(scale)] {
+        let short = [(bits >> 36) as f64 / 1e4, -((bits >> 14) as f64) / 1e5, (bits >> 50) as f64 / 100.0];
+        let long = [f64::from_bits(bits), (bits >> 12) as f64 * 10_f64.powi(scale)];
+        for value in short.into_iter().chain(long) {
             prop_assume!(value.is_finite());
             let check = |layout: &Layout, expected: String| {
                 let found = text(|out| number::double(out, value, layout));
