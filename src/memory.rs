@@ -1,4 +1,4 @@
-//! How the C library's allocator treats what an epoch frees: it is kept for the next one.
+//! How the C library's allocator treats what an epoch frees: it is kept for the next one, and counted.
 //!
 //! Left to itself glibc maps every block above 128 KiB and unmaps it when it is freed, so each epoch
 //! faults its pages in anew and every unmapping interrupts the cores that ingest: 10 % of the CPU
@@ -19,4 +19,17 @@ pub fn keep_what_is_freed() {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES);
         libc::mallopt(libc::M_TRIM_THRESHOLD, TRIMMED_FROM_BYTES);
     }
+}
+
+/// Bytes that were freed and are kept by the C library's allocator.
+#[cfg(target_env = "gnu")]
+pub fn spare_bytes() -> usize {
+    // SAFETY: mallinfo2 has no argument, takes the allocator's own locks and returns plain numbers.
+    unsafe { libc::mallinfo2() }.fordblks
+}
+
+/// Another C library does not tell.
+#[cfg(not(target_env = "gnu"))]
+pub fn spare_bytes() -> usize {
+    0
 }

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pelton_engine::batch::Counters;
 use pelton_engine::epoch::Finished;
 use pelton_engine::job::spec::{JobSpec, SinkKind, SinkOf, SourceKind};
+use pelton_engine::memory::Ledger;
 use pelton_engine::plan::Plan;
 use pelton_engine::progress::{EventTime, Facts, RowsByDevice, SinkFacts, SourceFacts, StateFacts};
+use pelton_hardware::resident;
 use pelton_ingest::runtime::Status;
 use serde_json::Value;
 use twox_hash::XxHash3_128;
@@ -122,13 +124,16 @@ impl Reporter {
     }
 
     /// An epoch was committed.
-    pub fn epoch(&mut self, finished: &Finished, bytes: u64, times: &Times) {
+    pub fn epoch(&mut self, finished: &Finished, bytes: u64, times: &Times, ledger: &Ledger) {
         self.summary.counters.add(&finished.counters);
         self.summary.bytes += bytes;
         self.summary.epochs += 1;
         match self.style {
             Style::Bar => self.draw(0, 0),
-            Style::Json => eprintln!("{}", self.facts(finished, bytes, times).to_json_line()),
+            Style::Json => {
+                let facts = Facts { memory: memory(ledger), ..self.facts(finished, bytes, times) };
+                eprintln!("{}", facts.to_json_line());
+            }
             Style::Off => {}
         }
         self.previous_began = Some(times.began);
@@ -178,6 +183,7 @@ impl Reporter {
                 num_output_rows: finished.rows.num_rows() as u64,
             },
             rows_by_device: RowsByDevice { cpu: rows, gpu: 0 },
+            memory: Vec::new(),
         }
     }
 
@@ -212,6 +218,11 @@ impl Reporter {
         }
         Summary { took: self.began.elapsed(), ..self.summary }
     }
+}
+
+fn memory(ledger: &Ledger) -> Vec<(&'static str, u64)> {
+    let counted = resident::anonymous_bytes().map(|bytes| ("rssAnon", bytes));
+    ledger.pools().chain([("held", ledger.held())]).chain(counted).collect()
 }
 
 /// A name as a UUID: the same name, the same identity.

@@ -18,11 +18,12 @@ use pelton_engine::plan::Plan;
 use pelton_engine::storage::LocalStorage;
 use pelton_engine::trigger::{Clockwork, Decision, Progress};
 use pelton_hardware::placement::spread;
-use pelton_hardware::{Core, Machine};
+use pelton_hardware::{Core, Machine, resident};
 use pelton_ingest::runtime::{Ingest, SourceState, Status};
 
 use crate::interrupt;
 use crate::lock::StateLock;
+use crate::memory;
 use crate::outputs;
 use crate::report::{Reporter, Style, Summary, Times};
 use crate::retry::UntilRoom;
@@ -58,6 +59,8 @@ pub fn run(mut job: JobSpec, plan: Plan, options: &Options) -> Result<Summary> {
     }
     interrupt::listen();
     let from = restored.map(|restored| SourceState(restored.source));
+    let process = resident::anonymous_bytes().unwrap_or(0) as usize;
+    run.process_memory.set(process.saturating_sub(memory::spare_bytes()));
     let late_by = run.epochs.late_by();
     let ingest = Ingest::start(&job, Arc::clone(&run.plan), &machine, from.as_ref(), late_by)?;
     ingest.charge_to(&run.ledger);
@@ -88,8 +91,11 @@ struct Run<'a> {
     /// A part of the running epoch was taken over before its end.
     absorbed: bool,
     ledger: Arc<Ledger>,
+    /// What the process held before the first byte was read.
+    process_memory: Account,
     state_memory: Account,
     output_memory: Account,
+    spare_memory: Account,
 }
 
 impl<'a> Run<'a> {
@@ -129,8 +135,10 @@ impl<'a> Run<'a> {
         let ledger = Ledger::new(job.memory_limit.unwrap_or(u64::MAX));
         let run = Run {
             reporter: Reporter::new(job, &plan, options.style, &attempt, shards),
+            process_memory: ledger.account(Pool::Process),
             state_memory: ledger.account(Pool::State),
             output_memory: ledger.account(Pool::Output),
+            spare_memory: ledger.account(Pool::Spare),
             began: Instant::now(),
             epoch_bytes: 0,
             absorbed: false,
@@ -207,7 +215,10 @@ impl<'a> Run<'a> {
         let (input, _) = self.barrier(ingest, false)?;
         self.absorbed = true;
         let rows = self.epochs.absorb(input, &Threads)?;
-        self.outputs.stage_part(self.epochs.next(), &rows)
+        let letters = self.epochs.take_dead_letters();
+        self.outputs.stage_part(self.epochs.next(), &rows, &letters)?;
+        self.charge();
+        Ok(())
     }
 
     /// What the epoch took in, and whether that was anything: rows, or a file without any.
@@ -246,15 +257,22 @@ impl<'a> Run<'a> {
     fn see_through(&mut self, input: EpochInput, mut times: Times, ingest: &Ingest) -> Result<()> {
         let finished = self.epochs.finish(input, &Threads)?;
         times.mark("addBatch");
-        self.state_memory.set(finished.state.bytes as usize);
-        self.output_memory.set(finished.rows.get_array_memory_size());
+        self.state_memory.set(self.epochs.bytes_held());
+        self.output_memory.set(finished.rows.get_array_memory_size() + self.outputs.bytes_held());
         self.commit(&finished, &mut times)?;
         ingest.committed(&SourceState(finished.source.clone()));
-        self.output_memory.set(0);
         self.absorbed = false;
         let bytes = std::mem::take(&mut self.epoch_bytes);
-        self.reporter.epoch(&finished, bytes, &times);
+        self.charge();
+        self.reporter.epoch(&finished, bytes, &times, &self.ledger);
         Ok(())
+    }
+
+    /// Says in the ledger what is held between two steps.
+    fn charge(&mut self) {
+        self.state_memory.set(self.epochs.bytes_held());
+        self.output_memory.set(self.outputs.bytes_held());
+        self.spare_memory.set(memory::spare_bytes());
     }
 
     /// Seals the output, publishes the manifest, publishes the output.

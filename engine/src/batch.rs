@@ -114,8 +114,17 @@ pub struct DeadLetter {
     pub position: Position,
     pub line: u64,
     /// Column name; `None` where the row as a whole is at fault.
-    pub column: Option<String>,
+    pub column: Option<Arc<str>>,
     pub reason: String,
+}
+
+impl DeadLetter {
+    /// Bytes held, those of the allocator included, about.
+    pub fn bytes_held(&self) -> usize {
+        const ALLOCATION: usize = 16;
+        let texts = self.raw.capacity() + self.reason.capacity();
+        size_of::<DeadLetter>() + texts + 2 * ALLOCATION
+    }
 }
 
 /// Fate of every row: `rows_in = applied + filtered + late + rejected` (SEMANTICS 9).

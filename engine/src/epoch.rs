@@ -158,6 +158,15 @@ impl Epochs {
         self.event_time_max
     }
 
+    /// Bytes of the state, and of what the running epoch holds beside it.
+    pub fn bytes_held(&self) -> usize {
+        let levels: usize = self.levels.iter().map(Level::bytes_held).sum();
+        let delta = self.running.delta.iter().flatten().map(RecordBatch::get_array_memory_size);
+        let delta: usize = delta.sum();
+        let letters = self.running.dead_letters.iter().map(DeadLetter::bytes_held);
+        levels + delta + letters.sum::<usize>()
+    }
+
     pub fn journal(&mut self) -> Option<&mut Journal> {
         self.journal.as_mut()
     }
@@ -225,6 +234,14 @@ impl Epochs {
         self.climb(at + 1, rows, workers)
     }
 
+    /// The dead letters that the running epoch has taken in so far, in their order; they may be staged at
+    /// once, so that a stream of bad rows needs no more memory than a part of an epoch.
+    pub fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
+        let mut letters = std::mem::take(&mut self.running.dead_letters);
+        letters.sort_by_key(|letter| letter.position);
+        letters
+    }
+
     /// Takes in the rest of the epoch and works out its rows.
     ///
     /// Errors: as [`Epochs::absorb`]; `Failed` where too many rows are bad.
@@ -243,9 +260,8 @@ impl Epochs {
                     .map_err(|error| Error::failed(format!("the epoch's rows: {error}")))?;
             }
         }
-        let Running { counters, mut dead_letters, source, delta } =
-            std::mem::take(&mut self.running);
-        dead_letters.sort_by_key(|letter| letter.position);
+        let dead_letters = self.take_dead_letters();
+        let Running { counters, source, delta, .. } = std::mem::take(&mut self.running);
         self.event_time_before = self.event_time_max;
         Ok(Finished {
             epoch: self.next,

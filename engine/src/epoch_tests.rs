@@ -1,9 +1,10 @@
 //! Epochs over a disk that fails: whatever was killed where, the output is that of a quiet run.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::Arc;
 
-use crate::checkpoint::Journal;
+use crate::checkpoint::{Journal, manifest};
 use crate::epoch::{EpochInput, Epochs, Task, Workers};
 use crate::error::Result;
 use crate::job::spec::{FileFormat, OnError, OutputMode};
@@ -174,4 +175,26 @@ fn f56_another_query_is_refused_the_state_of_this_one() {
     Arc::get_mut(&mut other).expect("nobody else has it").fingerprint = "other".into();
     let refused = Journal::open(Arc::new(disks.state.clone()), "job", &other, "2".into());
     assert_eq!(refused.err().map(|error| error.exit_code()), Some(78));
+}
+
+/// A killed process may leave a manifest renamed and not synced. Whoever opens the checkpoints acts on
+/// it, so a power cut afterwards must not take it away.
+#[test]
+fn f54_a_manifest_that_was_read_stays_through_a_power_cut() {
+    let plan = plan(4_000, OutputMode::Append);
+    let disks = Disks::default();
+    process(&disks, &plan, &rows()[..20], 1, 1).expect("nothing fails");
+    let mut names = disks.state.list("").expect("it was opened");
+    names.retain(|name| manifest::epoch_of(name).is_some());
+    let left = MemoryStorage::new();
+    for name in &names {
+        let mut file = left.create("staged").expect("there is none");
+        file.write_all(&disks.state.read(name).expect("it was listed")).expect("there is room");
+        file.sync().expect("nothing fails");
+        left.rename("staged", name).expect("nothing fails");
+    }
+    let journal = Journal::open(Arc::new(left.clone()), "job", &plan, "2".into());
+    assert!(journal.expect("nothing fails").last().is_some());
+    left.crash(Crash::Synced);
+    assert_eq!(left.list("").expect("it was opened"), names);
 }

@@ -18,11 +18,27 @@ pub enum Pool {
     Epoch,
     /// Groups of the shards.
     State,
-    /// Rows on their way to a sink.
+    /// Rows on their way to a sink, and what sinks buffer.
     Output,
+    /// What was freed and is kept for the next epoch.
+    Spare,
 }
 
-const POOLS: [Pool; 5] = [Pool::Process, Pool::Reads, Pool::Epoch, Pool::State, Pool::Output];
+const POOLS: [Pool; 6] =
+    [Pool::Process, Pool::Reads, Pool::Epoch, Pool::State, Pool::Output, Pool::Spare];
+
+impl Pool {
+    pub fn name(self) -> &'static str {
+        match self {
+            Pool::Process => "process",
+            Pool::Reads => "reads",
+            Pool::Epoch => "epoch",
+            Pool::State => "state",
+            Pool::Output => "output",
+            Pool::Spare => "spare",
+        }
+    }
+}
 
 #[derive(Debug)]
 pub struct Ledger {
@@ -53,6 +69,11 @@ impl Ledger {
         self.held[pool as usize].load(Ordering::Relaxed)
     }
 
+    /// Every pool's name and what it holds.
+    pub fn pools(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        POOLS.iter().map(|&pool| (pool.name(), self.held_by(pool)))
+    }
+
     /// The most that was held at once, as far as accounts were up to date.
     pub fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
@@ -61,8 +82,8 @@ impl Ledger {
 
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for pool in POOLS {
-            write!(f, "{pool:?} {} MiB, ", self.held_by(pool) >> 20)?;
+        for (name, held) in self.pools() {
+            write!(f, "{name} {} MiB, ", held >> 20)?;
         }
         write!(f, "of {} MiB", self.limit >> 20)
     }
@@ -110,6 +131,8 @@ mod tests {
         state.set(500);
         reads.set(100);
         assert_eq!((ledger.held(), ledger.held_by(Pool::Reads), ledger.peak()), (600, 100, 800));
+        let named: u64 = ledger.pools().map(|(_, held)| held).sum();
+        assert_eq!(named, 600);
         drop(state);
         assert_eq!(ledger.held(), 100);
     }

@@ -14,11 +14,12 @@ use std::io::ErrorKind;
 
 use arrow::array::RecordBatch;
 
+use crate::batch::DeadLetter;
 use crate::checkpoint::Prepared;
 use crate::epoch::{Epochs, Finished, Restored};
 use crate::error::{Error, Result};
 use crate::job::spec::SinkOf;
-use crate::sink::dead_letter::{dead_letter_schema, dead_letters};
+use crate::sink::dead_letter::dead_letters;
 use crate::sink::{self, Committed, Decides, Marker, Outcome, Sink, Staged};
 
 /// What to do while there is no room.
@@ -68,6 +69,22 @@ pub struct Output {
     pub name: String,
     pub of: SinkOf,
     pub sink: Box<dyn Sink>,
+}
+
+/// Dead letters that become rows together: a stream of them is not held twice (F08).
+const LETTERS_AT_ONCE: usize = 4096;
+
+impl Output {
+    /// Hands over what is its own: rows, or dead letters.
+    fn stage(&mut self, epoch: u64, rows: &RecordBatch, letters: &[DeadLetter]) -> Result<()> {
+        match self.of {
+            SinkOf::Rows => self.sink.stage(epoch, rows),
+            SinkOf::DeadLetters => {
+                let mut some = letters.chunks(LETTERS_AT_ONCE);
+                some.try_for_each(|letters| self.sink.stage(epoch, &dead_letters(letters)))
+            }
+        }
+    }
 }
 
 pub struct Outputs {
@@ -122,18 +139,22 @@ impl Outputs {
         Ok(())
     }
 
-    /// Hands the first rows of an epoch over while it goes on.
+    /// Hands the first rows of an epoch, and its first dead letters, over while it goes on.
     ///
     /// Errors: those of the sinks. A full disk is not waited for here: a sink that lost rows must get
     /// the epoch from its beginning, and nobody holds these rows any more; the job ends, and a
     /// restart reads them again.
-    pub fn stage_part(&mut self, epoch: u64, rows: &RecordBatch) -> Result<()> {
-        if rows.num_rows() == 0 {
+    pub fn stage_part(
+        &mut self,
+        epoch: u64,
+        rows: &RecordBatch,
+        letters: &[DeadLetter],
+    ) -> Result<()> {
+        if rows.num_rows() == 0 && letters.is_empty() {
             return Ok(());
         }
         self.has_parts = true;
-        let takers = self.outputs.iter_mut().filter(|output| output.of == SinkOf::Rows);
-        takers.map(|output| &mut output.sink).try_for_each(|sink| sink.stage(epoch, rows))
+        self.outputs.iter_mut().try_for_each(|output| output.stage(epoch, rows, letters))
     }
 
     /// Hands an epoch's rows to the sinks and makes them durable there, not yet visible; waits where
@@ -154,32 +175,27 @@ impl Outputs {
         finished: &Finished,
         patience: &dyn Patience,
     ) -> Result<Staged> {
-        let has_parts = self.has_parts;
-        let Output { name, of, sink } = &mut self.outputs[at];
-        let letters;
-        let rows = match of {
-            SinkOf::Rows => &finished.rows,
-            SinkOf::DeadLetters => {
-                letters = match finished.dead_letters.is_empty() {
-                    true => RecordBatch::new_empty(dead_letter_schema()),
-                    false => dead_letters(&finished.dead_letters),
-                };
-                &letters
-            }
-        };
-        if has_parts {
+        let Finished { epoch, rows, dead_letters, .. } = finished;
+        let output = &mut self.outputs[at];
+        if self.has_parts {
             // The rows before these cannot be staged again.
-            sink.stage(finished.epoch, rows)?;
-            return sink.seal(finished.epoch);
+            output.stage(*epoch, rows, dead_letters)?;
+            return output.sink.seal(*epoch);
         }
-        patiently(patience, &format!("the output \"{name}\""), || {
-            let sealed = sink.stage(finished.epoch, rows).and_then(|()| sink.seal(finished.epoch));
+        patiently(patience, &format!("the output \"{}\"", output.name), || {
+            let staged = output.stage(*epoch, rows, dead_letters);
+            let sealed = staged.and_then(|()| output.sink.seal(*epoch));
             if sealed.is_err() {
                 // What a full disk keeps from being removed goes with the next attempt.
-                let _ = sink.discard();
+                let _ = output.sink.discard();
             }
             sealed
         })
+    }
+
+    /// Bytes that the sinks buffer.
+    pub fn bytes_held(&self) -> usize {
+        self.outputs.iter().map(|output| output.sink.bytes_held()).sum()
     }
 
     /// The commit point: after it the epoch counts.

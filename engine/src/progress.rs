@@ -1,7 +1,7 @@
 //! What an epoch did, as one line of Spark's `StreamingQueryProgress` JSON.
 //!
-//! The keys are Spark's and in Spark's order, so its readers work; `counters`, `mbPerSecond` and
-//! `rowsByDevice` are ours. Two differ in what they count: `numRowsDroppedByWatermark` counts input
+//! The keys are Spark's and in Spark's order, so its readers work; `counters`, `mbPerSecond`,
+//! `rowsByDevice` and `memory` are ours. Two differ in what they count: `numRowsDroppedByWatermark` counts input
 //! rows (Spark: groups after a partial aggregation), and `batchId` is the epoch. This module reads
 //! no clock: the times are the caller's.
 
@@ -41,6 +41,8 @@ pub struct Facts {
     pub sources: Vec<SourceFacts>,
     pub sink: SinkFacts,
     pub rows_by_device: RowsByDevice,
+    /// Bytes by the ledger's pools, their sum as `held`, and `rssAnon`, what the system counts.
+    pub memory: Vec<(&'static str, u64)>,
 }
 
 /// Microseconds since 1970-01-01T00:00:00Z.
@@ -111,6 +113,7 @@ struct Progress<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     mb_per_second: Option<f64>,
     rows_by_device: RowsByDevice,
+    memory: BTreeMap<&'static str, u64>,
 }
 
 /// Left out where the time is too short to divide by, as Spark does.
@@ -167,6 +170,7 @@ impl Facts {
             counters: CountersJson { rows_in, applied, filtered, late, rejected, late_windows },
             mb_per_second: per_second(self.bytes as f64 / 1e6, Some(self.duration)),
             rows_by_device: self.rows_by_device,
+            memory: self.memory.iter().copied().collect(),
         };
         serde_json::to_string(&progress).expect("progress is plain data")
     }
@@ -248,6 +252,7 @@ mod tests {
             }],
             sink: SinkFacts { description: "console".to_owned(), num_output_rows: 8 },
             rows_by_device: RowsByDevice { cpu: 100, gpu: 0 },
+            memory: vec![("state", 5), ("held", 7)],
         }
     }
 
@@ -267,7 +272,8 @@ mod tests {
             r#""processedRowsPerSecond":200.0}],"#,
             r#""sink":{"description":"console","numOutputRows":8},"#,
             r#""counters":{"rowsIn":100,"applied":90,"filtered":5,"late":3,"rejected":2,"#,
-            r#""lateWindows":1},"mbPerSecond":8.0,"rowsByDevice":{"cpu":100,"gpu":0}}"#,
+            r#""lateWindows":1},"mbPerSecond":8.0,"rowsByDevice":{"cpu":100,"gpu":0},"#,
+            r#""memory":{"held":7,"state":5}}"#,
         );
         assert_eq!(facts().to_json_line(), expected);
     }

@@ -13,6 +13,7 @@ pub mod machine;
 pub mod placement;
 pub mod probe;
 pub mod report;
+pub mod resident;
 mod ring;
 pub mod simd;
 pub mod topology;

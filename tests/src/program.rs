@@ -163,6 +163,14 @@ impl Running {
         format!("stdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr())
     }
 
+    /// Bytes that `/proc` names for the program under `key`, `VmHWM:` or `RssAnon:`; none once it ended.
+    pub fn memory(&self, key: &str) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+        let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kib << 10)
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child can be asked").is_none()
     }

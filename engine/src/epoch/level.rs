@@ -45,6 +45,11 @@ pub(super) struct Fed {
 }
 
 impl Level {
+    pub fn bytes_held(&self) -> usize {
+        self.shards.iter().map(StateStore::bytes_held).sum::<usize>()
+            + self.pipeline.as_ref().map_or(0, Pipeline::bytes_held)
+    }
+
     /// `above`: the lowest level is fed by the cores, the others by the one below them.
     pub fn open(plan: Arc<Plan>, shards: usize, above: bool, on_error: OnError) -> Level {
         let shards = match &plan.shape {

@@ -4,9 +4,10 @@
 //! nothing reads, it is no error.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use pelton_kernels::cpu::filter::truth;
+use pelton_kernels::cpu::filter::{select, truth};
 
 use super::derive::Derived;
 use super::segment::{Failure, Segment};
@@ -16,6 +17,7 @@ use crate::plan::Plan;
 use crate::plan::expr::Compiled;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum Fate {
     Alive,
     /// Dropped by WHERE on other columns than the event time: the watermark never saw it.
@@ -24,6 +26,9 @@ pub(super) enum Fate {
     Rejected,
     Late,
 }
+
+/// Number of fates.
+const FATES: usize = Fate::Late as usize + 1;
 
 impl Fate {
     /// The row counts for the watermark.
@@ -36,6 +41,8 @@ impl Fate {
 pub(super) struct Fates {
     policy: OnError,
     of: Vec<Fate>,
+    /// How many rows met each fate, those that are alive left out.
+    met: [u64; FATES],
     all_alive: bool,
     rejections: Vec<Rejection>,
     /// The rows that are alive, unless a fate changed since they were listed.
@@ -66,6 +73,7 @@ impl Fates {
         Fates {
             policy,
             of: Vec::new(),
+            met: [0; FATES],
             all_alive: true,
             rejections: Vec::new(),
             alive: Vec::new(),
@@ -77,6 +85,7 @@ impl Fates {
     pub(super) fn begin(&mut self, rows: usize) {
         self.of.clear();
         self.of.resize(rows, Fate::Alive);
+        self.met = [0; FATES];
         self.all_alive = true;
         self.rejections.clear();
     }
@@ -89,12 +98,19 @@ impl Fates {
         self.of[row]
     }
 
+    /// Every row that counts for the watermark is alive.
+    pub(super) fn only_alive_are_seen(&self) -> bool {
+        self.met[Fate::Filtered as usize] + self.met[Fate::Late as usize] == 0
+    }
+
     pub(super) fn mark_late(&mut self, row: usize) {
         self.set(row, Fate::Late);
     }
 
+    /// A row that was alive meets its fate.
     fn set(&mut self, row: usize, fate: Fate) {
         self.of[row] = fate;
+        self.met[fate as usize] += 1;
         self.all_alive = false;
         self.is_listed = false;
     }
@@ -114,15 +130,26 @@ impl Fates {
         for (row, reason) in evaluated.errors {
             self.reject_expression(row, reason);
         }
-        let kept = truth(evaluated.values.as_boolean());
-        if kept.count_set_bits() == batch.rows {
+        let mask = evaluated.values.as_boolean();
+        let kept = truth(mask);
+        let count = kept.count_set_bits();
+        if count == batch.rows {
             return;
         }
-        for row in (!&kept).set_indices() {
-            if self.of[row] == Fate::Alive {
-                self.set(row, dropped);
+        if !self.all_alive {
+            for row in (!&kept).set_indices() {
+                if self.of[row] == Fate::Alive {
+                    self.set(row, dropped);
+                }
             }
+            return;
         }
+        (!&kept).set_indices().for_each(|row| self.of[row] = dropped);
+        self.met[dropped as usize] += (batch.rows - count) as u64;
+        self.all_alive = false;
+        self.alive.clear();
+        select(mask, &mut self.alive);
+        self.is_listed = true;
     }
 
     /// A row without event time falls into no window.
@@ -207,18 +234,11 @@ impl Fates {
         let counters = &mut segment.summary.counters;
         counters.rows_in += (batch.rows + batch.row_errors.len()) as u64;
         counters.rejected += batch.row_errors.len() as u64;
-        if self.all_alive {
-            counters.applied += batch.rows as u64;
-        } else {
-            for fate in &self.of {
-                match fate {
-                    Fate::Alive => counters.applied += 1,
-                    Fate::FilteredBelow | Fate::Filtered => counters.filtered += 1,
-                    Fate::Rejected => counters.rejected += 1,
-                    Fate::Late => counters.late += 1,
-                }
-            }
-        }
+        let met = |fate: Fate| self.met[fate as usize];
+        counters.applied += batch.rows as u64 - self.met.iter().sum::<u64>();
+        counters.filtered += met(Fate::FilteredBelow) + met(Fate::Filtered);
+        counters.rejected += met(Fate::Rejected);
+        counters.late += met(Fate::Late);
         if self.rejections.is_empty() && batch.row_errors.is_empty() {
             return;
         }
@@ -230,6 +250,7 @@ impl Fates {
             let first = letters.swap_remove(0);
             segment.failure.get_or_insert(Failure { letter: first });
         } else {
+            segment.letter_bytes += letters.iter().map(DeadLetter::bytes_held).sum::<usize>();
             segment.dead_letters.append(&mut letters);
         }
     }
@@ -247,6 +268,8 @@ impl Fates {
         });
         let mut bad: Vec<BadRow<'_>> = broken.chain(rejected).collect();
         bad.sort_by_key(|row| row.bytes.start);
+        let names: Vec<Arc<str>> =
+            plan.input_names.iter().map(|name| name.as_str().into()).collect();
         let (mut line, mut counted_to) = (batch.place.line, 0usize);
         bad.into_iter()
             .map(|BadRow { bytes, column, found, reason }| {
@@ -263,7 +286,7 @@ impl Fates {
                         minor: batch.place.minor + u64::from(bytes.start),
                     },
                     line,
-                    column: column.map(|c| plan.input_names[usize::from(c)].clone()),
+                    column: column.map(|c| names[usize::from(c)].clone()),
                     reason: reason.describe(found),
                 }
             })

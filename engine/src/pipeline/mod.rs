@@ -36,8 +36,6 @@ pub use segment::{Segment, Summary};
 
 /// A group of a few aggregates, its key and its place in the index: measured on the sensors query.
 const GROUP_BYTES: usize = 160;
-/// A dead letter beside its bytes.
-const LETTER_BYTES: usize = 128;
 
 pub struct Pipeline {
     plan: Arc<Plan>,
@@ -47,8 +45,9 @@ pub struct Pipeline {
     current: Option<Segment>,
     lateness: Lateness,
     epoch: CoreEpoch,
-    /// Of the rows in `epoch`.
+    /// Of the rows and of the dead letters in `epoch`.
     row_bytes: usize,
+    letter_bytes: usize,
     recycled: Vec<GroupTable>,
     fates: Fates,
 }
@@ -105,6 +104,7 @@ impl Pipeline {
             current: None,
             epoch: CoreEpoch::default(),
             row_bytes: 0,
+            letter_bytes: 0,
             recycled: Vec::new(),
             fates: Fates::new(on_error),
             plan,
@@ -244,6 +244,7 @@ impl Pipeline {
         for letter in &mut segment.dead_letters {
             letter.line += lines_before;
         }
+        self.letter_bytes += segment.letter_bytes;
         self.epoch.dead_letters.append(&mut segment.dead_letters);
         let order = segment.order;
         self.row_bytes +=
@@ -270,7 +271,7 @@ impl Pipeline {
     pub fn barrier(&mut self) -> CoreEpoch {
         assert!(self.current.is_none(), "a barrier falls between segments");
         let mut epoch = std::mem::take(&mut self.epoch);
-        self.row_bytes = 0;
+        (self.row_bytes, self.letter_bytes) = (0, 0);
         if let Some(grouping) = &mut self.grouping {
             if !grouping.table.groups().is_empty() {
                 epoch.partial = Some(grouping.table.partial(&grouping.space, None));
@@ -285,8 +286,7 @@ impl Pipeline {
     /// dead letters that wait for its end.
     pub fn epoch_bytes(&self) -> usize {
         let groups = self.grouping.as_ref().map_or(0, |g| g.table.groups().len() * GROUP_BYTES);
-        let letters = self.epoch.dead_letters.iter().map(|letter| letter.raw.len() + LETTER_BYTES);
-        groups + self.row_bytes + letters.sum::<usize>()
+        groups + self.row_bytes + self.letter_bytes
     }
 
     /// Bytes held, spare room included.
@@ -294,7 +294,7 @@ impl Pipeline {
         let groups =
             self.grouping.as_ref().map_or(0, |g| g.table.bytes_held() + g.space.bytes_held());
         let spare: usize = self.recycled.iter().map(GroupTable::bytes_held).sum();
-        groups + spare + self.row_bytes
+        groups + spare + self.row_bytes + self.letter_bytes
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Segment {
     pub(super) table: Option<GroupTable>,
     pub(super) rows: Vec<RecordBatch>,
     pub(super) dead_letters: Vec<DeadLetter>,
+    /// Of them.
+    pub(super) letter_bytes: usize,
     pub(super) failure: Option<Failure>,
 }
 
@@ -55,6 +57,7 @@ impl Segment {
             table,
             rows: Vec::new(),
             dead_letters: Vec::new(),
+            letter_bytes: 0,
             failure: None,
             summary: Summary {
                 event_time_max: None,
@@ -99,11 +102,16 @@ impl Segment {
         }
     }
 
+    /// Bytes that wait for a verdict, groups left out: rows and dead letters.
+    pub fn waiting_bytes(&self) -> usize {
+        let rows: usize = self.rows.iter().map(RecordBatch::get_array_memory_size).sum();
+        rows + self.letter_bytes
+    }
+
     /// Bytes of rows held until the epoch ends.
     pub fn bytes_held(&self) -> usize {
         let rows: usize = self.rows.iter().map(RecordBatch::get_array_memory_size).sum();
-        let letters: usize = self.dead_letters.iter().map(|l| l.raw.len() + 128).sum();
-        rows + letters + self.table.as_ref().map_or(0, GroupTable::bytes_held)
+        rows + self.letter_bytes + self.table.as_ref().map_or(0, GroupTable::bytes_held)
     }
 }
 

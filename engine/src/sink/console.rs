@@ -133,6 +133,13 @@ impl Sink for Console {
     fn commit(&mut self, _checkpoint: &Committed) -> Result<Outcome> {
         Ok(Outcome::Committed)
     }
+
+    fn bytes_held(&self) -> usize {
+        match &self.rows {
+            Rows::Spark(table) | Rows::Dstream(table) => table.bytes_held(),
+            Rows::Json { writer, objects } => writer.bytes_held() + objects.capacity(),
+        }
+    }
 }
 
 #[cfg(test)]

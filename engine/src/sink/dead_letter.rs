@@ -172,6 +172,10 @@ impl Sink for LetterPrinter {
     fn commit(&mut self, _checkpoint: &Committed) -> Result<Outcome> {
         Ok(Outcome::Committed)
     }
+
+    fn bytes_held(&self) -> usize {
+        self.lines.capacity()
+    }
 }
 
 /// `rejected: trades.csv: line 4182, column "price": expected DOUBLE, found "12,5": 1,"12,5",x`.
@@ -207,7 +211,7 @@ mod tests {
             name: "trades.csv".into(),
             position: Position { split: 0, major: 2, minor: 77 },
             line,
-            column: column.map(str::to_owned),
+            column: column.map(Into::into),
             reason: "expected DOUBLE".to_owned(),
         }
     }

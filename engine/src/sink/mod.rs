@@ -108,4 +108,7 @@ pub trait Sink: Send {
     ///
     /// Errors: `StateIo`; the epoch is committed all the same, and the call is to be repeated.
     fn commit(&mut self, checkpoint: &Committed) -> Result<Outcome>;
+
+    /// Bytes that are buffered between two calls, for the ledger.
+    fn bytes_held(&self) -> usize;
 }

@@ -202,6 +202,7 @@ impl Builder<'_> {
                 Format::Text => None,
             },
             place: Place::default(),
+            inside_line: false,
             text: Vec::new(),
         })
     }

@@ -16,11 +16,15 @@ use crate::generate::Suite;
 use crate::ring::{HEADROOM_BYTES, PIECE_BYTES, Ring};
 use crate::source::board::{Dispensed, Known, Outcome, Range, Verdict};
 use crate::source::compressed::{Compression, Inflated};
-use crate::source::files::SourceFile;
+use crate::source::files::{SourceFile, is_line_start};
 use crate::source::window::Pieces;
 
 /// Ranges that a core may hold without a verdict: what is decoded ahead of a slow neighbour.
 const HELD_MAX: usize = 4;
+
+/// A byte order mark may stand before a file's first row. Behind it, what is not preceded by a line
+/// feed is the rest of a line that was given up at the file's end as it was then.
+const BOM_BYTES: u64 = 3;
 
 pub(crate) struct Core {
     pub shared: Arc<Shared>,
@@ -107,7 +111,7 @@ impl Core {
                 if self.held.is_empty() {
                     return Next::Barrier;
                 }
-            } else if self.held.len() < HELD_MAX && !self.worker.is_overcrowded() {
+            } else if self.held.len() < HELD_MAX && !self.is_laden() {
                 match board.dispense(core) {
                     Dispensed::Work(range, known) => {
                         let file = files.get(range.file).cloned();
@@ -133,6 +137,13 @@ impl Core {
             }
             inner = self.shared.wait_inside(inner, None);
         }
+    }
+
+    /// What is held must go before more is taken: the epoch before is still on its way, or a stream of
+    /// bad rows (F08) waits for its verdicts.
+    fn is_laden(&self) -> bool {
+        let waiting: usize = self.held.iter().map(|held| held.segment.waiting_bytes()).sum();
+        self.worker.is_overcrowded() || (waiting > 0 && waiting >= self.worker.epoch_bytes_max)
     }
 
     /// Reads a range and asks the board what it is worth.
@@ -198,7 +209,8 @@ impl Core {
             From::Files(input) => input.bytes_held(),
         };
         let held: usize = self.held.iter().map(|held| held.segment.bytes_held()).sum();
-        (reads + self.worker.text.capacity(), held + self.worker.pipeline.bytes_held())
+        let reads = reads + self.worker.text.capacity() + self.worker.decoder.bytes_held();
+        (reads, held + self.worker.pipeline.bytes_held())
     }
 
     fn read(
@@ -247,10 +259,17 @@ impl FileInput {
             _ => file.open()?,
         };
         self.open = Some((range.file, Arc::clone(&handle)));
+        let inside_line = match known.row_start {
+            Some(start) if start == range.start && start > BOM_BYTES => {
+                !is_line_start(&handle, &file.name, start)?
+            }
+            _ => false,
+        };
         let file_end = range.file_end.expect("the size of a plain file is known");
         let (ring, until) = (&mut *self.ring, range.end);
         let mut pieces =
             Pieces::begin(ring, &mut self.gathered, file, &handle, from, until, file_end)?;
+        worker.inside_line = inside_line;
         worker.read(&mut pieces, range, known, (&file.name, mapping))
     }
 }

@@ -170,9 +170,11 @@ impl Streaming {
         }
         peer.inside_line = self.worker.decoder.is_inside_line();
         (self.epoch_rows, self.epoch_bytes) = (self.epoch_rows + rows, self.epoch_bytes + bytes);
+        // This peer's; what the others hold is charged at the barrier.
+        let reads = peer.bytes_held() + self.worker.decoder.bytes_held();
         let mut inner = self.worker.shared.lock();
         inner.count(self.barriers, rows, bytes, self.worker.is_crowded());
-        inner.charge(0, 0, self.worker.pipeline.bytes_held());
+        inner.charge(0, reads, self.worker.pipeline.bytes_held());
         self.worker.shared.tell_outside();
         drop(inner);
         let in_segment = self.open.insert(self.open.unwrap_or(0) + bytes);
@@ -229,13 +231,19 @@ impl Streaming {
         self.worker.pipeline.keep(segment, 0)
     }
 
+    /// Bytes that wait for their rows' ends, and the decoder's buffers.
+    fn reads_held(&self) -> usize {
+        let peers: usize = self.stream.peers().iter().map(Peer::bytes_held).sum();
+        peers + self.worker.decoder.bytes_held()
+    }
+
     fn barrier(&mut self) -> Result<()> {
         self.close()?;
         let part = self.worker.pipeline.barrier();
         self.barriers += 1;
         (self.epoch_rows, self.epoch_bytes) = (0, 0);
         let ended = self.stream.has_ended();
-        let reads: usize = self.stream.peers().iter().map(Peer::bytes_held).sum();
+        let reads = self.reads_held();
         let mut inner = self.worker.shared.lock();
         inner.charge(0, reads, self.worker.pipeline.bytes_held());
         inner.parts[0] = Some(part);

@@ -39,6 +39,8 @@ pub(crate) struct Worker {
     /// The byte that opens and closes a quoted field, for guesses.
     pub quote: Option<u8>,
     pub place: Place,
+    /// The range that is read next begins inside a line that was given up.
+    pub inside_line: bool,
     /// Generated text on its way to the decoder.
     pub text: Vec<u8>,
 }
@@ -113,6 +115,9 @@ impl Worker {
             (None, None) => EventClock::Guessed,
         };
         self.decoder.begin(mapping);
+        if std::mem::take(&mut self.inside_line) {
+            self.decoder.begin_inside_line();
+        }
         self.pipeline.open(range.order, clock);
         let (major, name) = (range.file as u64, Arc::clone(name));
         self.place = Place { name, split: 0, major, minor: range.start, line: 1 };

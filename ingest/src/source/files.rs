@@ -301,10 +301,14 @@ pub fn file_state(file: &SourceFile, facts: &FileFacts) -> FileState {
 }
 
 fn ends_row(file: &SourceFile, size: u64) -> Result<bool> {
+    is_line_start(&*file.open()?, &file.name, size)
+}
+
+/// A line feed stands before `position`, which is not the first.
+pub fn is_line_start(file: &File, name: &str, position: u64) -> Result<bool> {
     let mut last = [0];
-    file.open()?
-        .read_exact_at(&mut last, size - 1)
-        .map_err(|error| Error::failed(format!("cannot read {}: {error}", file.name)))?;
+    file.read_exact_at(&mut last, position - 1)
+        .map_err(|error| Error::failed(format!("cannot read {name}: {error}")))?;
     Ok(last == *b"\n")
 }
 

@@ -144,6 +144,17 @@ impl Encoder {
         Ok(())
     }
 
+    /// Bytes of rows that no file holds yet.
+    pub fn bytes_held(&self) -> usize {
+        match &self.form {
+            Form::Csv { writer, text, .. } => writer.bytes_held() + text.capacity(),
+            Form::Json { writer, text } => writer.bytes_held() + text.capacity(),
+            Form::Parquet(Some(writer)) => writer.memory_size() + writer.inner().capacity(),
+            Form::Arrow(Some(writer)) => writer.get_ref().capacity(),
+            Form::Parquet(None) | Form::Arrow(None) => 0,
+        }
+    }
+
     pub fn finish(self) -> Result<Written, EncodeError> {
         let mut rest = match self.form {
             Form::Csv { text, .. } | Form::Json { text, .. } => text,

@@ -299,6 +299,13 @@ impl Sink for FileSink {
         self.phase = Phase::Idle;
         Ok(Outcome::Committed)
     }
+
+    fn bytes_held(&self) -> usize {
+        match &self.phase {
+            Phase::Writing { file, .. } => file.encoder.bytes_held(),
+            Phase::Idle | Phase::Sealed { .. } | Phase::Failed => 0,
+        }
+    }
 }
 
 fn not_writable(path: &Path, error: &io::Error) -> Error {

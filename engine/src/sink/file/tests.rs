@@ -493,7 +493,7 @@ fn dead_letters_are_published_with_their_epoch_as_readable_lines() {
         name: "in.csv".into(),
         position: Position { split: 0, major: 0, minor: 12 },
         line: 2,
-        column: Some("price".to_owned()),
+        column: Some("price".into()),
         reason: "expected DOUBLE, found \"x\"".to_owned(),
     };
     sink.stage(5, &dead_letter::dead_letters(&[letter])).unwrap();

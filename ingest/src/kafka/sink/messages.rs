@@ -24,6 +24,12 @@ impl Messages {
         Messages { topic: topic.to_owned(), ..Messages::default() }
     }
 
+    pub fn bytes_held(&self) -> usize {
+        self.keys.capacity()
+            + self.values.capacity()
+            + self.ends.capacity() * size_of::<(Option<usize>, usize)>()
+    }
+
     pub fn clear(&mut self) {
         self.keys.clear();
         self.values.clear();

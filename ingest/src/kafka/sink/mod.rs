@@ -112,6 +112,10 @@ impl Sink for Transactional {
             _ => Ok(Outcome::Committed),
         }
     }
+
+    fn bytes_held(&self) -> usize {
+        self.shared().staged(self.number, &self.spec.topic).bytes_held()
+    }
 }
 
 /// Sends rows before the checkpoint counts them: after a crash some come twice, none is lost.
@@ -204,5 +208,9 @@ impl Sink for AtLeastOnce {
 
     fn commit(&mut self, _checkpoint: &Committed) -> Result<Outcome> {
         Ok(Outcome::Committed)
+    }
+
+    fn bytes_held(&self) -> usize {
+        self.messages.bytes_held()
     }
 }

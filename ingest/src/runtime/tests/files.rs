@@ -219,6 +219,34 @@ fn a_directory_that_grows_is_followed() {
     ingest.stop();
 }
 
+/// The line is refused once, by its first bytes, however often the file ends inside it.
+#[test]
+fn f03_a_row_over_the_limit_that_grows_is_one_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("1.csv");
+    append(&path, "a\n");
+    let mut job = growing(folder.path());
+    job.source.max_record_bytes = 16;
+    let plan = select_all(&job);
+    for cores in [1, 2] {
+        _ = std::fs::remove_file(&path);
+        append(&path, &format!("a\n{}", "x".repeat(40)));
+        let mut ingest =
+            Ingest::start_with(&job, Arc::clone(&plan), &setup(cores, 8, plain()), None).unwrap();
+        let mut taken = Taken::default();
+        take_rows(&mut ingest, 2, &mut taken);
+        append(&path, &"y".repeat(40));
+        // Until the scout has seen it.
+        std::thread::sleep(Duration::from_millis(300));
+        taken.add(ingest.barrier(None).unwrap());
+        append(&path, "z\nb\n");
+        take_rows(&mut ingest, 3, &mut taken);
+        assert_eq!(taken.texts(), ["a", "b"], "{cores} cores");
+        let places: Vec<_> = taken.dead_letters.iter().map(|l| (l.line, l.raw.len())).collect();
+        assert_eq!(places, [(2, 16)], "{cores} cores");
+    }
+}
+
 #[test]
 fn an_epoch_takes_so_many_files() {
     let folder = tempfile::tempdir().unwrap();
