@@ -34,6 +34,66 @@ pub enum Command {
     Bench(Bench),
     /// Show cores, caches, vector instructions, io_uring: what this machine offers and refuses
     Hardware(Hardware),
+    /// Look at the checkpoints of a job, check every byte of them, drop an older one
+    #[command(subcommand)]
+    Checkpoint(Checkpoint),
+    /// Ask the state in a checkpoint with SQL
+    #[command(subcommand)]
+    State(State),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Checkpoint {
+    /// A line a checkpoint: epoch, watermark, files, bytes, whether it is whole
+    List(CheckpointPath),
+    /// What a checkpoint's manifest says, as JSON
+    Show(CheckpointAt),
+    /// Read every file of every checkpoint and compare it with its hash; exit code 74 on a fault
+    Verify(CheckpointPath),
+    /// Remove the checkpoint of an epoch, if it is not the newest
+    Drop(CheckpointDrop),
+}
+
+#[derive(Args, Debug)]
+pub struct CheckpointPath {
+    /// The [checkpoint] path of a job
+    pub path: String,
+}
+
+#[derive(Args, Debug)]
+pub struct CheckpointAt {
+    /// The [checkpoint] path of a job
+    pub path: String,
+    /// Of which epoch [default: the newest]
+    #[arg(long, value_name = "N")]
+    pub epoch: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub struct CheckpointDrop {
+    /// The [checkpoint] path of a job
+    pub path: String,
+    /// Of which epoch
+    #[arg(long, value_name = "N")]
+    pub epoch: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum State {
+    /// The rows of a query over the table `state`: its keys (windows as window_start, window_end)
+    /// and its values
+    Query(StateQuery),
+}
+
+#[derive(Args, Debug)]
+pub struct StateQuery {
+    /// The [checkpoint] path of a job
+    pub path: String,
+    /// As "SELECT * FROM state ORDER BY n DESC LIMIT 10"; without it the columns are told
+    pub sql: Option<String>,
+    /// The state after this epoch [default: the newest]
+    #[arg(long, value_name = "N")]
+    pub epoch: Option<u64>,
 }
 
 /// A job file, and what the command line changes in it.
@@ -48,6 +108,9 @@ pub struct JobFile {
     /// Where the kernels run: auto or cpu (the key `device`)
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
+    /// Go on from the state of a changed query, as far as it fits; `check` tells what becomes of it
+    #[arg(long)]
+    pub accept_state_change: bool,
 }
 
 impl JobFile {
@@ -61,7 +124,10 @@ impl JobFile {
 #[derive(Args, Debug)]
 pub struct Run {
     #[command(flatten)]
-    file: JobFile,
+    pub file: JobFile,
+    /// Begin with the state of another job's checkpoint, the newest or that of an epoch
+    #[arg(long, value_name = "PATH[@EPOCH]", value_parser = checkpoint_at)]
+    pub from_checkpoint: Option<(String, Option<u64>)>,
     /// Read what is there now, in one epoch, and end (trigger = "once")
     #[arg(long)]
     once: bool,
@@ -157,6 +223,16 @@ pub struct Hardware {
     pub json: bool,
 }
 
+/// An `@` that no number follows is part of the path.
+fn checkpoint_at(text: &str) -> Result<(String, Option<u64>), String> {
+    if let Some((path, epoch)) = text.rsplit_once('@')
+        && let Ok(epoch) = epoch.parse()
+    {
+        return Ok((path.into(), Some(epoch)));
+    }
+    Ok((text.into(), None))
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().into(), value.into())),
@@ -194,6 +270,16 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_is_named_by_its_path_and_perhaps_its_epoch() {
+        for (text, path, epoch) in
+            [("a/b", "a/b", None), ("a@12", "a", Some(12)), ("me@home/s", "me@home/s", None)]
+        {
+            let run = run(&["--from-checkpoint", text]);
+            assert_eq!(run.from_checkpoint, Some((path.into(), epoch)), "{text}");
+        }
+    }
+
+    #[test]
     fn a_wrong_command_line_is_a_usage_error() {
         for args in [
             &[][..],
@@ -206,6 +292,8 @@ mod tests {
             &["run", "j.toml", "--threads", "0"],
             &["bench", "sensor"],
             &["bench", "--rows", "0"],
+            &["checkpoint", "drop", "state"],
+            &["state", "query"],
         ] {
             let args: Vec<_> = std::iter::once("pelton").chain(args.iter().copied()).collect();
             let error = Cli::try_parse_from(&args).expect_err("it is wrong");

@@ -11,7 +11,7 @@ use pelton_hardware::{Core, Machine, Placement};
 use crate::cli::{self, Cli, Command};
 use crate::report::Style;
 use crate::run::{self, Options};
-use crate::{bench, demo};
+use crate::{bench, demo, states};
 
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
@@ -21,6 +21,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Demo(args) => demo::run(args.rows, style(None)),
         Command::Bench(args) => bench::run(&args),
         Command::Hardware(args) => hardware(&args),
+        Command::Checkpoint(command) => states::checkpoint(&command),
+        Command::State(cli::State::Query(args)) => states::query(&args),
     }
 }
 
@@ -28,7 +30,12 @@ fn run_job(args: &cli::Run) -> Result<()> {
     let (job, text) = job::read(args.job(), &args.overrides(), &variable)?;
     warn(&text);
     let plan = plan_of(&job, &text)?;
-    let options = Options { style: style(args.progress), threads: args.threads() };
+    let options = Options {
+        style: style(args.progress),
+        threads: args.threads(),
+        accept_state_change: args.file.accept_state_change,
+        from_checkpoint: args.from_checkpoint.clone(),
+    };
     let summary = run::run(job, plan, &options)?;
     if options.style != Style::Off {
         eprintln!("pelton: {summary}");
@@ -38,8 +45,9 @@ fn run_job(args: &cli::Run) -> Result<()> {
 
 fn check(args: &cli::JobFile) -> Result<()> {
     let (job, text) = job::read(&args.job, &args.overrides(), &variable)?;
-    plan_of(&job, &text)?;
+    let plan = plan_of(&job, &text)?;
     warn(&text);
+    states::check_change(&job, &plan, args.accept_state_change)?;
     println!("{}: fine", args.job.display());
     Ok(())
 }

@@ -28,7 +28,7 @@ pub fn run(rows: Option<u64>, style: Style) -> Result<()> {
         .collect();
     let (job, text) = job::from_text(JOB, Path::new("demo.toml"), &overrides)?;
     let plan = plan_of(&job, &text)?;
-    let summary = run::run(job, plan, &Options { style, threads: None })?;
+    let summary = run::run(job, plan, &Options::of(style))?;
     eprintln!(
         "\n{summary}\n\n\
          Next: pelton hardware           what this machine offers\n      \

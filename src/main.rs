@@ -12,6 +12,7 @@ mod outputs;
 mod report;
 mod retry;
 mod run;
+mod states;
 
 use std::process::ExitCode;
 

@@ -31,7 +31,7 @@ pub fn outputs(job: &JobSpec, plan: &Plan, attempt: &str) -> Result<Outputs> {
     }
     let takes_letters = outputs.iter().any(|output| output.of == SinkOf::DeadLetters);
     if !takes_letters && matches!(job.source.on_error, OnError::DeadLetter | OnError::Null) {
-        let checkpoint = job.checkpoint.as_ref().map(|checkpoint| checkpoint.path.as_path());
+        let checkpoint = job.checkpoint.as_ref().map(|checkpoint| &checkpoint.place);
         let sink = default_sink(checkpoint, attempt.to_string(), Box::new(io::stderr()))?;
         let name = DEFAULT_DEAD_LETTERS.to_string();
         outputs.push(Output { name, of: SinkOf::DeadLetters, sink });

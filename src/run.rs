@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pelton_engine::checkpoint::{Compacted, Journal, Terms};
+use pelton_engine::checkpoint::{Compacted, Journal, Terms, bring};
 use pelton_engine::epoch::{EpochInput, Epochs, Finished, Restored, Task, Workers};
 use pelton_engine::error::{Error, Result};
 use pelton_engine::job::spec::{JobSpec, Trigger};
 use pelton_engine::memory::{Account, Ledger, Pool};
 use pelton_engine::outputs::Outputs;
 use pelton_engine::plan::Plan;
-use pelton_engine::storage::LocalStorage;
 use pelton_engine::trigger::{Clockwork, Decision, Progress};
 use pelton_hardware::placement::spread;
 use pelton_hardware::{Core, Machine, resident};
@@ -27,6 +26,7 @@ use crate::memory;
 use crate::outputs;
 use crate::report::{Reporter, Style, Summary, Times};
 use crate::retry::UntilRoom;
+use crate::states;
 
 /// An interrupt is noticed within this time.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -38,6 +38,16 @@ pub struct Options {
     pub style: Style,
     /// Cores to use at most.
     pub threads: Option<usize>,
+    /// Go on from the state of a changed query.
+    pub accept_state_change: bool,
+    /// Begin with another directory's checkpoint, the newest or that of an epoch.
+    pub from_checkpoint: Option<(String, Option<u64>)>,
+}
+
+impl Options {
+    pub fn of(style: Style) -> Options {
+        Options { style, threads: None, accept_state_change: false, from_checkpoint: None }
+    }
 }
 
 /// Runs a job to its end: the end of a bounded input, or the first SIGINT or SIGTERM.
@@ -48,10 +58,8 @@ pub fn run(mut job: JobSpec, plan: Plan, options: &Options) -> Result<Summary> {
     let cores = cores(&job, &machine, options.threads)?;
     job.cores = Some(cores.iter().map(|core| core.cpu).collect());
     job.memory_limit.get_or_insert(machine.memory_default_bytes());
-    let _lock = match &job.checkpoint {
-        Some(checkpoint) => Some(StateLock::take(&checkpoint.path)?),
-        None => None,
-    };
+    let directory = job.checkpoint.as_ref().and_then(|checkpoint| checkpoint.place.directory());
+    let _lock = directory.map(StateLock::take).transpose()?;
     let (mut run, restored) = Run::open(&job, plan, cores.len().div_ceil(CORES_A_SHARD), options)?;
     if restored.as_ref().is_some_and(|restored| restored.ended) {
         eprintln!("pelton: the input of \"{}\" came to its end in an earlier run", job.name);
@@ -107,19 +115,28 @@ impl<'a> Run<'a> {
     ) -> Result<(Run<'a>, Option<Restored>)> {
         let (plan, attempt) = (Arc::new(plan), attempt());
         let mut outputs = outputs::outputs(job, &plan, &attempt)?;
-        let terms = Terms { marker: outputs.marker()?, ..Terms::default() };
         let journal = match &job.checkpoint {
+            None if options.from_checkpoint.is_some() => {
+                return Err(Error::BadJob {
+                    rendered: "--from-checkpoint needs a [checkpoint] path of the job's own".into(),
+                });
+            }
             None => {
                 eprintln!("pelton: no [checkpoint] path: after a crash this job begins anew");
                 None
             }
             Some(checkpoint) => {
-                let path = &checkpoint.path;
-                let storage = LocalStorage::open(path).map_err(|source| Error::StateIo {
-                    what: format!("cannot open the checkpoints in {}", path.display()),
-                    source,
-                })?;
-                let (storage, attempt) = (Arc::new(storage), attempt.clone());
+                let storage = states::open(&checkpoint.place)?;
+                if let Some((from, epoch)) = &options.from_checkpoint {
+                    let epoch = bring(&*states::existing(from)?, *epoch, &*storage)?;
+                    eprintln!("pelton: beginning with epoch {epoch} of {from}");
+                }
+                let terms = Terms {
+                    marker: outputs.marker()?,
+                    accept_change: options.accept_state_change,
+                    compression: checkpoint.compression,
+                };
+                let attempt = attempt.clone();
                 Some(Journal::open_with(storage, &job.name, &plan, attempt, &terms)?)
             }
         };
@@ -261,6 +278,9 @@ impl<'a> Run<'a> {
         self.output_memory.set(finished.rows.get_array_memory_size() + self.outputs.bytes_held());
         self.commit(&finished, &mut times)?;
         ingest.committed(&SourceState(finished.source.clone()));
+        if let Some(oldest) = self.epochs.journal().and_then(|journal| journal.oldest_source()) {
+            ingest.forget_before(&SourceState(oldest.clone()))?;
+        }
         self.absorbed = false;
         let bytes = std::mem::take(&mut self.epoch_bytes);
         self.charge();
@@ -326,7 +346,7 @@ impl<'a> Run<'a> {
 }
 
 /// Side by side on threads of this process; the shards are few and large.
-struct Threads;
+pub struct Threads;
 
 impl Workers for Threads {
     fn run(&self, tasks: Vec<Task<'_>>) {

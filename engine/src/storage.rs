@@ -12,6 +12,7 @@
 
 pub mod local;
 pub mod memory;
+pub mod object;
 
 use std::io::{self, Write};
 
@@ -19,6 +20,7 @@ use twox_hash::XxHash3_64;
 
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
+pub use object::ObjectStorage;
 
 /// Files below one root. A name is a relative path of plain components joined by `/`; a directory
 /// may also be `""`, the root itself.

@@ -11,3 +11,4 @@ pub mod kafka;
 mod ring;
 pub mod runtime;
 mod source;
+pub mod wal;

@@ -11,6 +11,7 @@ pub mod kafka;
 pub mod output;
 pub mod program;
 pub mod proxy;
+pub mod python;
 
 use std::io::Write as _;
 

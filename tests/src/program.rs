@@ -5,7 +5,7 @@
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -85,8 +85,19 @@ pub fn pelton(args: &[&str]) -> Ended {
 }
 
 /// Starts a command with no standard input; what it prints is collected as it comes.
-pub fn start(mut command: Command) -> Running {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+pub fn start(command: Command) -> Running {
+    started(command, Stdio::null())
+}
+
+/// As [`start`], with a pipe as its standard input.
+pub fn start_fed(command: Command) -> (Running, ChildStdin) {
+    let mut running = started(command, Stdio::piped());
+    let stdin = running.child.stdin.take().expect("piped");
+    (running, stdin)
+}
+
+fn started(mut command: Command, stdin: Stdio) -> Running {
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let stdout = collect::<ChildStdout>(child.stdout.take().expect("piped"));
     let stderr = collect::<ChildStderr>(child.stderr.take().expect("piped"));

@@ -154,7 +154,7 @@ mode = "append"
 }
 
 #[test]
-fn a_socket_with_a_checkpoint_is_refused() {
+fn a_socket_with_a_checkpoint_in_a_bucket_is_refused() {
     let job = Job::new(
         r#"name = "words"
 
@@ -167,11 +167,11 @@ format = "text"
 sql = "SELECT value FROM lines"
 
 [checkpoint]
-path = "state"
+path = "s3://bucket/words"
 "#,
     );
     job.write("rows.csv", "");
-    refused(&job, &["job.toml:12:", "socket", "path"]);
+    refused(&job, &["job.toml:12:", "write-ahead log", "directory on this machine"]);
 }
 
 /// F55

@@ -4,6 +4,7 @@
 //! is JSON on one line, then the XXH3-128 of that line in hex: a torn or rotten manifest is seen.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
@@ -113,6 +114,18 @@ pub enum Unusable {
     Newer { format: u32 },
     /// Whole, but of another epoch than its name says.
     Foreign { epoch: u64 },
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unusable::Damaged => f.write_str("its hash does not fit its text"),
+            Unusable::Newer { format } => {
+                write!(f, "it has format {format}, this version reads formats up to {FORMAT}")
+            }
+            Unusable::Foreign { epoch } => write!(f, "it is of epoch {epoch}"),
+        }
+    }
 }
 
 impl Manifest {

@@ -8,6 +8,7 @@
 //! Where to read on: `recovery` decides what a run goes on from, `fence` which of two runs may
 //! publish, `change` what a changed job does to its state, `table` how the state is read.
 
+mod bring;
 pub mod change;
 mod compaction;
 mod fence;
@@ -15,6 +16,7 @@ mod files;
 pub mod inspect;
 mod ipc;
 pub mod manifest;
+pub mod query;
 pub mod recovery;
 pub mod table;
 #[cfg(test)]
@@ -31,6 +33,7 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::sink::{Committed, Marker, Staged};
 use crate::storage::{Storage, write_new};
+pub use bring::bring;
 pub use compaction::{Compacted, Compaction};
 use files::{Heading, read_state, write_state};
 pub use ipc::Compression;

@@ -11,10 +11,12 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use pelton_kernels::cpu::aggregate::{AggregateFunction, AggregateSpec, Call, partial_schema};
+use pelton_kernels::expr::ExprKind;
 use serde::{Deserialize, Serialize};
 
 use crate::columns::plain_column;
 use crate::error::{Error, Result};
+use crate::plan::expr::Compiled;
 use crate::plan::{Plan, SessionKey, identity};
 use crate::state::{Closing, StateSpec, StateStore};
 
@@ -80,10 +82,11 @@ impl StateTable {
             Closing::At { column } => (None, Some(column)),
             Closing::Never => (plan.window().map(|window| (window.key, window.size_us)), None),
         };
-        let value = |call: Call| {
+        let names = value_names(plan, spec.keys.len(), &spec.calls);
+        let value = |(call, name): (Call, String)| {
             let named = FUNCTIONS.iter().find(|(_, function)| *function == call.spec.function);
             Value {
-                name: call.spec.name,
+                name,
                 function: named.expect("the table has every function").0.to_owned(),
                 argument: call.argument,
                 filter: call.filter,
@@ -96,7 +99,7 @@ impl StateTable {
             window,
             event_time_key,
             session: spec.session.map(|session| (session.start, session.end)),
-            values: spec.calls.into_iter().map(value).collect(),
+            values: spec.calls.into_iter().zip(names).map(value).collect(),
             columns: columns(plan),
         })
     }
@@ -172,6 +175,24 @@ impl StateTable {
             .and_then(|columns| RecordBatch::try_new_with_options(schema, columns, &options))
             .map_err(|error| Error::failed(format!("the state as a table: {error}")))
     }
+}
+
+/// What the aggregates are called: as the query does where it selects one as it is.
+fn value_names(plan: &Plan, keys: usize, calls: &[Call]) -> Vec<String> {
+    let selected = |column: usize| {
+        let is_it = |output: &Compiled| match output {
+            Compiled::Kernel(expr) => expr.kind == ExprKind::Column(column),
+            Compiled::DataFusion { .. } => false,
+        };
+        let at = plan.output.columns.iter().position(is_it)?;
+        Some(plan.output.schema.field(at).name().clone())
+    };
+    let texts = identity::aggregate_texts(plan);
+    let name = |(at, call): (usize, &Call)| {
+        let text = texts.get(at).cloned().unwrap_or_else(|| call.spec.name.clone());
+        if texts.is_empty() { text } else { selected(keys + at).unwrap_or(text) }
+    };
+    calls.iter().enumerate().map(name).collect()
 }
 
 fn shifted(starts: &ArrayRef, by_us: i64) -> ArrayRef {

@@ -2,12 +2,14 @@
 
 use super::paths;
 use super::reader::{Choice, Reader, Refused, Section};
-use super::spec::{CheckpointSpec, EpochLimits, OutputMode, QuerySpec, Trigger};
+use super::spec::{CheckpointSpec, EpochLimits, OutputMode, Place, QuerySpec, Trigger};
 use super::tree::Value;
 use super::unit::{self, Fault};
+use crate::checkpoint::Compression;
 
 pub const QUERY_KEYS: &[&str] = &["sql", "mode", "trigger"];
-pub const CHECKPOINT_KEYS: &[&str] = &["path", "interval", "max_epoch_bytes", "max_rows_per_epoch"];
+pub const CHECKPOINT_KEYS: &[&str] =
+    &["path", "interval", "max_epoch_bytes", "max_rows_per_epoch", "compression"];
 
 const QUERY_FORM: &str = "write [query] and below it sql = \"SELECT … FROM …\"";
 
@@ -98,9 +100,30 @@ pub fn checkpoint<'a>(
         max_bytes: r.size(&section, "max_epoch_bytes").unwrap_or(default.max_bytes),
         max_rows: r.count(&section, "max_rows_per_epoch", 1),
     };
-    let spec = section.has("path").then(|| {
-        paths::path(r, &section, "path", "write path = \"state/my-job\", a directory")
-            .map(|path| CheckpointSpec { path })
-    });
+    let compressions = [
+        ("lz4", Choice::Is(Compression::Lz4)),
+        ("zstd", Choice::Is(Compression::Zstd)),
+        ("none", Choice::Is(Compression::None)),
+    ];
+    let compression = r.choice(&section, "compression", &compressions).unwrap_or_default();
+    let spec = section
+        .has("path")
+        .then(|| place(r, &section).map(|place| CheckpointSpec { place, compression }));
     (Some(section), spec.flatten(), limits)
+}
+
+/// A directory, or a bucket and perhaps a prefix in it.
+fn place(r: &mut Reader, section: &Section) -> Option<Place> {
+    let text = r.text(section, "path")?;
+    let Some(rest) = text.value.strip_prefix("s3://") else {
+        let fix = "write path = \"state/my-job\", a directory";
+        return paths::path(r, section, "path", fix).map(Place::Directory);
+    };
+    let mut parts = rest.trim_end_matches('/').split('/');
+    if parts.any(|part| part.is_empty() || part == "." || part == "..") {
+        let fault = Fault::all(&text.value, "no bucket", "write path = \"s3://bucket/prefix\"");
+        r.inside(text, fault);
+        return None;
+    }
+    Some(Place::Bucket(text.value.trim_end_matches('/').to_owned()))
 }

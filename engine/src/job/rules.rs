@@ -19,7 +19,7 @@ pub struct Parts<'p, 'a> {
 }
 
 pub fn check(r: &mut Reader, parts: &Parts) {
-    write_ahead_log(r, parts);
+    log_needs_a_disk(r, parts);
     interval_trigger(r, parts);
     endless_input(r, parts);
     file_sinks_append(r, parts);
@@ -30,23 +30,21 @@ pub fn check(r: &mut Reader, parts: &Parts) {
     dead_letters(r, parts);
 }
 
-/// A connection cannot be read again: a checkpoint would promise what a crash breaks.
-fn write_ahead_log(r: &mut Reader, parts: &Parts) {
-    let (Some((_, source)), Some(_), Some(table)) =
+/// What a stream brings is kept in a log, and an object store has no files that grow.
+fn log_needs_a_disk(r: &mut Reader, parts: &Parts) {
+    let (Some((_, source)), Some(checkpoint), Some(table)) =
         (parts.source, parts.checkpoint, parts.checkpoint_table)
     else {
         return;
     };
-    let name = match source.kind {
-        SourceKind::Socket { .. } => "a socket",
-        SourceKind::Stdin => "stdin",
-        _ => return,
-    };
-    r.find(
-        table.place("path"),
-        format!("{name} cannot be read a second time, and the write-ahead log that would keep its rows is not in this version"),
-        "remove `path`: the job runs, and a crash loses its state",
-    );
+    let is_stream = matches!(source.kind, SourceKind::Socket { .. } | SourceKind::Stdin);
+    if is_stream && checkpoint.place.directory().is_none() {
+        r.find(
+            table.place("path"),
+            "rows of a socket or of stdin go through a write-ahead log, which a bucket cannot hold",
+            "write path = \"state/my-job\", a directory on this machine",
+        );
+    }
 }
 
 fn interval_trigger(r: &mut Reader, parts: &Parts) {
@@ -168,7 +166,7 @@ fn directories(r: &mut Reader, parts: &Parts) {
         SourceKind::File { path, .. } => Some(listed(path)),
         _ => None,
     });
-    let state = parts.checkpoint.map(|checkpoint| normal(&checkpoint.path));
+    let state = parts.checkpoint.and_then(|checkpoint| checkpoint.place.directory()).map(normal);
     let mut taken = Vec::new();
     for sink in parts.sinks {
         let SinkKind::File { path, .. } = &sink.spec.kind else { continue };

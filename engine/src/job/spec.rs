@@ -2,12 +2,13 @@
 //!
 //! No key is ignored: what is not here was refused by the reader.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow::datatypes::DataType;
 
 use super::map::TextMap;
+use crate::checkpoint::Compression;
 
 #[derive(Clone, Debug)]
 pub struct JobSpec {
@@ -367,7 +368,26 @@ pub enum FileFormat {
 
 #[derive(Clone, Debug)]
 pub struct CheckpointSpec {
-    pub path: PathBuf,
+    pub place: Place,
+    /// Of state files.
+    pub compression: Compression,
+}
+
+/// Where checkpoints are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    Directory(PathBuf),
+    /// `s3://bucket/prefix`.
+    Bucket(String),
+}
+
+impl Place {
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Place::Directory(path) => Some(path),
+            Place::Bucket(_) => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

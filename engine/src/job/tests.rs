@@ -302,10 +302,20 @@ fn query_sinks_and_checkpoint_are_read_as_they_are_written() {
     );
     check(
         "rest",
-        "[checkpoint]\npath = \"/state\"\ninterval = \"2s\"\nmax_epoch_bytes = \"64MiB\"\nmax_rows_per_epoch = 1000",
+        "[checkpoint]\npath = \"/state\"\ninterval = \"2s\"\nmax_epoch_bytes = \"64MiB\"\nmax_rows_per_epoch = 1000\ncompression = \"zstd\"",
         |job| format!("{:?} {:?}", job.checkpoint, job.epoch),
-        "Some(CheckpointSpec { path: \"/state\" }) \
+        "Some(CheckpointSpec { place: Directory(\"/state\"), compression: Zstd }) \
          EpochLimits { interval: 2s, max_bytes: 67108864, max_rows: Some(1000) }",
+    );
+}
+
+#[test]
+fn a_checkpoint_may_lie_in_a_bucket() {
+    check(
+        "rest",
+        "[checkpoint]\npath = \"s3://bucket/a/b/\"",
+        |job| format!("{:?}", job.checkpoint.as_ref().map(|c| &c.place)),
+        "Some(Bucket(\"s3://bucket/a/b\"))",
     );
 }
 

@@ -100,3 +100,10 @@ pub fn argument_texts(plan: &Plan) -> Vec<String> {
     let names = row_names(plan);
     groups.arguments.iter().map(|argument| text(argument, &names)).collect()
 }
+
+/// A plan's aggregates in words, in their order.
+pub fn aggregate_texts(plan: &Plan) -> Vec<String> {
+    let Shape::Groups(groups) = &plan.shape else { return Vec::new() };
+    let names = row_names(plan);
+    groups.aggregates.iter().map(|aggregate| aggregate_text(aggregate, groups, &names)).collect()
+}

@@ -4,7 +4,6 @@
 //! output is. Without one: standard error, the first few of an epoch and a count of the rest.
 
 use std::io::{ErrorKind, Write};
-use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
@@ -15,7 +14,8 @@ use super::{Committed, Decides, Outcome, Restored, Sink, Staged};
 use crate::batch::DeadLetter;
 use crate::error::{Error, Result};
 use crate::format;
-use crate::job::spec::FileFormat;
+use crate::job::spec::{FileFormat, Place};
+use crate::storage::ObjectStorage;
 
 /// Letters of one epoch that standard error shows.
 const SHOWN: u64 = 10;
@@ -93,13 +93,22 @@ pub fn readable(letters: &RecordBatch) -> RecordBatch {
 
 /// The sink of dead letters for a job that names none. `attempt`: as of [`FileSink::at`].
 pub fn default_sink(
-    checkpoint: Option<&Path>,
+    checkpoint: Option<&Place>,
     attempt: String,
     stderr: Box<dyn Write + Send>,
 ) -> Result<Box<dyn Sink>> {
+    const DIRECTORY: &str = "dead_letters";
     Ok(match checkpoint {
-        Some(path) => {
-            Box::new(FileSink::at(&path.join("dead_letters"), FileFormat::Json, attempt)?)
+        Some(Place::Directory(path)) => {
+            Box::new(FileSink::at(&path.join(DIRECTORY), FileFormat::Json, attempt)?)
+        }
+        Some(Place::Bucket(url)) => {
+            let opened = ObjectStorage::open(&format!("{url}/{DIRECTORY}"));
+            let storage = opened.map_err(|source| Error::StateIo {
+                what: format!("cannot open {url}/{DIRECTORY}"),
+                source,
+            })?;
+            Box::new(FileSink::new(Arc::new(storage), FileFormat::Json, attempt))
         }
         None => Box::new(LetterPrinter::new(stderr)),
     })

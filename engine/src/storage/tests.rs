@@ -57,9 +57,12 @@ fn check_contract(storage: &dyn Storage) {
 #[test]
 fn both_storages_keep_the_contract() {
     check_contract(&MemoryStorage::new());
+    check_publish(&MemoryStorage::new());
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("made/by/open");
     check_contract(&LocalStorage::open(&root).unwrap());
+    check_publish(&LocalStorage::open(&root).unwrap());
+    assert_eq!(std::fs::read_dir(&root).unwrap().count(), 3, "no staging name is left");
     assert_eq!(std::fs::read(root.join("x/y/d")).unwrap(), b"five");
 }
 
@@ -128,4 +131,61 @@ fn f50_a_full_disk_says_so_and_takes_bytes_again_once_there_is_room() {
     assert_eq!(storage.list("").unwrap(), [""; 0]);
     storage.set_capacity(Some(5));
     write_durably(&storage, "file", b"12345").unwrap();
+}
+
+/// In memory: the door to a real server is tried end to end, in `tests/tests/bucket.rs`.
+#[test]
+fn objects_are_files_and_a_name_is_published_once() {
+    let store = std::sync::Arc::new(object_store::memory::InMemory::new());
+    let storage = ObjectStorage::new(store.clone(), "/pre/fix/", "memory").unwrap();
+    assert_eq!(storage.list("").unwrap(), [""; 0]);
+    write_new(&storage, "b", b"one").unwrap();
+    write_new(&storage, "dir/c", b"two").unwrap();
+    assert_eq!(storage.list("").unwrap(), ["b"]);
+    assert_eq!(storage.list("dir").unwrap(), ["c"]);
+    assert_eq!(storage.below("dir").unwrap().read("c").unwrap(), b"two");
+    assert_eq!(storage.create("b").err().unwrap().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(storage.read("none").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(storage.remove("none").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(storage.rename("none", "a").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(storage.read("../a").unwrap_err().kind(), ErrorKind::InvalidInput);
+    check_publish(&storage);
+    storage.rename("dir/c", "a").unwrap();
+    storage.remove("b").unwrap();
+    assert_eq!(storage.list("").unwrap(), ["a", "published"]);
+    let whole = ObjectStorage::new(store, "", "memory").unwrap();
+    assert_eq!(whole.read("pre/fix/a").unwrap(), b"two");
+}
+
+fn check_publish(storage: &dyn Storage) {
+    storage.publish("published", b"first").unwrap();
+    storage.publish("published", b"first").unwrap();
+    assert_eq!(
+        storage.publish("published", b"other").unwrap_err().kind(),
+        ErrorKind::AlreadyExists
+    );
+    assert_eq!(storage.read("published").unwrap(), b"first");
+}
+
+#[test]
+fn f47_f48_a_name_is_published_once_whole_and_for_good_whatever_was_killed() {
+    for left in [Crash::Synced, Crash::Names, Crash::Everything] {
+        for operations in 0..12 {
+            let storage = MemoryStorage::new();
+            storage.fail_from(operations, EIO);
+            let done = storage.publish("file", b"bytes").is_ok();
+            storage.crash(left);
+            let found = storage.read("file").ok();
+            assert!(found.is_none() || found.as_deref() == Some(b"bytes"), "{left:?} {operations}");
+            assert!(!done || found.is_some(), "{left:?} {operations}: reported durable, but lost");
+            // Another process asks for the name.
+            let other = storage.publish("file", b"other");
+            assert_eq!(other.is_err(), found.is_some(), "{left:?} {operations}");
+            storage.crash(Crash::Synced);
+            let expected = if found.is_some() { b"bytes" } else { b"other" };
+            if found.is_none() || other.is_ok() {
+                assert_eq!(storage.read("file").unwrap(), expected);
+            }
+        }
+    }
 }

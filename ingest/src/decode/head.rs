@@ -22,6 +22,15 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// Number of fields, and the field of each column of the plan's input.
+    pub fn to_parts(&self) -> (usize, Vec<usize>) {
+        (self.fields, self.of_input.to_vec())
+    }
+
+    pub fn from_parts((fields, of_input): (usize, Vec<usize>)) -> Mapping {
+        Mapping { fields, of_input: of_input.into() }
+    }
+
     /// Fields in the order of the schema.
     pub(super) fn of_schema(source: &SourceSpec, input: &[InputColumn]) -> Mapping {
         let fields = source.schema.len();

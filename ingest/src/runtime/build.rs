@@ -13,23 +13,28 @@ use pelton_engine::job::spec::{
 };
 use pelton_engine::pipeline::Pipeline;
 use pelton_engine::plan::Plan;
+use pelton_engine::storage::LocalStorage;
 
 use super::core::{Core, FileInput, From};
 use super::scout::Scout;
 use super::shared::{Inner, Shared, Signal};
-use super::streaming::Streaming;
+use super::streaming::{Begin, Streaming};
 use super::worker::Worker;
 use super::{Ingest, Kind, Setup, say};
 use crate::decode::{Decoder, Mapping, SimdTier, file_head};
 use crate::generate::Suite;
 use crate::source::board::{Board, Extent, FileFacts, Limits, Mode};
 use crate::source::files::{Change, Discovery};
+use crate::source::inlet::Inlet;
 use crate::source::state::State;
 use crate::source::stream::{Stream, Waker};
+use crate::wal::Log;
 
 /// Bounds of what a core holds of an epoch before it is taken over.
 const EPOCH_BYTES_MIN: u64 = 1 << 20;
 const EPOCH_BYTES_MAX: u64 = 12 << 20;
+/// Of the write-ahead log, below the checkpoint's.
+const LOG_DIRECTORY: &str = "wal";
 /// A work unit of generated rows, about 3 MB of text.
 const RANGE_ROWS: u64 = 64 << 10;
 
@@ -147,12 +152,25 @@ impl Builder<'_> {
     }
 
     pub(super) fn stream(self, from: Option<State>) -> Result<Ingest> {
-        let event_time_max = match from {
-            None => None,
-            Some(State::Stream { event_time_max }) => event_time_max,
+        let (event_time_max, place) = match from {
+            None => (None, None),
+            Some(State::Stream { event_time_max, log }) => (event_time_max, log),
             Some(_) => return Err(other_source("a stream")),
         };
-        let (stream, wake) = Stream::open(&self.job.source.kind)?;
+        let place = place.unwrap_or_default();
+        let checkpoint = self.job.checkpoint.as_ref();
+        let directory = checkpoint.and_then(|checkpoint| checkpoint.place.directory());
+        let log = directory.map(|directory| {
+            let path = directory.join(LOG_DIRECTORY);
+            let disk = LocalStorage::open(&path).map_err(|source| Error::StateIo {
+                what: format!("cannot open the write-ahead log in {}", path.display()),
+                source,
+            })?;
+            Log::open(Arc::new(disk), place.low)
+        });
+        let log = log.transpose()?;
+        let came = log.as_ref().map_or(0, |(_, replay)| replay.peers()).max(place.next_peer);
+        let (stream, wake) = Stream::open(&self.job.source.kind, came)?;
         let address = stream.address();
         // Standard input has an end, so a run that takes what is there waits for that.
         let frozen = self.is_frozen() && !stream.is_bounded();
@@ -160,9 +178,10 @@ impl Builder<'_> {
         let shared = Arc::new(Shared::new(1, inner));
         let worker = self.worker(&shared, 0)?;
         let source = (self.job.source.clone(), self.plan.input.clone());
-        let limits = self.limits();
-        let clocks = (event_time_max, self.setup.late_by);
-        let run = Streaming::new(worker, stream, source, limits, frozen, clocks);
+        let inlet = Inlet::new(stream, log, &place)?;
+        let (calls, limits, late_by) = (place.calls, self.limits(), self.setup.late_by);
+        let begin = Begin { event_time_max, late_by, calls, frozen, limits };
+        let run = Streaming::new(worker, inlet, source, begin);
         let thread = start_thread(&shared, "core 0", self.setup.cpus[0], move || run.run())?;
         Ok(self.ingest(shared, vec![thread], Kind::Stream, vec![wake], address))
     }

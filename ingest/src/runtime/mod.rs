@@ -237,6 +237,19 @@ impl Ingest {
         _ = commits.try_send(Ask::Commit { offsets: offsets.collect() });
     }
 
+    /// Checkpoints are kept from this place on: a write-ahead log needs nothing before it.
+    ///
+    /// Errors: as of [`Ingest::start`] for a place that is not this source's.
+    pub fn forget_before(&self, oldest: &SourceState) -> Result<()> {
+        if !matches!(self.kind, Kind::Stream) {
+            return Ok(());
+        }
+        if let State::Stream { log: Some(log), .. } = State::from_json(oldest)? {
+            self.shared.lock().log_needed_from = log.low;
+        }
+        Ok(())
+    }
+
     /// Where the source listens, if it does.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
@@ -278,7 +291,7 @@ impl Kind {
                 next_row: cut.files[0].position,
                 event_time_max,
             },
-            Kind::Stream => State::Stream { event_time_max },
+            Kind::Stream => State::Stream { event_time_max, log: inner.stream_log.clone() },
             Kind::Kafka { .. } => inner.splits.as_ref().expect("a Kafka source has splits").state(),
         }
     }

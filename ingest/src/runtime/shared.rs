@@ -14,6 +14,7 @@ use pelton_engine::pipeline::CoreEpoch;
 use super::direct::Splits;
 use crate::source::board::{Board, Cut};
 use crate::source::files::SourceFile;
+use crate::source::state::LogState;
 
 /// How far the running epoch has come, and whether the source has more.
 #[derive(Debug, Default)]
@@ -78,6 +79,10 @@ pub(crate) struct Inner {
     pub late_by: Option<i64>,
     /// Partitions of a Kafka source.
     pub splits: Option<Splits>,
+    /// And where in its write-ahead log.
+    pub stream_log: Option<LogState>,
+    /// Position in that log before which nothing is needed any more.
+    pub log_needed_from: u64,
     pub stop: bool,
     /// Barriers that are over: the number of the running epoch.
     collected: u64,

@@ -14,14 +14,15 @@ use pelton_engine::pipeline::EventClock;
 use super::worker::{BATCH_ROWS_MAX, Worker};
 use crate::decode::file_head;
 use crate::source::board::{Cut, Limits};
-use crate::source::stream::{Peer, Stream};
+use crate::source::inlet::Inlet;
+use crate::source::stream::Peer;
 
 /// A segment is kept at least so often: only then `on_error = "fail"` stops the job.
 const SEGMENT_BYTES: u64 = 4 << 20;
 
 pub(crate) struct Streaming {
     worker: Worker,
-    stream: Stream,
+    inlet: Inlet,
     source: SourceSpec,
     input: Vec<InputColumn>,
     limits: Limits,
@@ -42,18 +43,28 @@ pub(crate) struct Streaming {
     current: Option<u64>,
 }
 
+/// Where a stream begins and how far its epochs go.
+pub(crate) struct Begin {
+    pub event_time_max: Option<i64>,
+    /// The watermark by which all its rows are late, where one is.
+    pub late_by: Option<i64>,
+    /// Calls of the decoder in the runs before.
+    pub calls: u64,
+    pub frozen: bool,
+    pub limits: Limits,
+}
+
 impl Streaming {
     pub fn new(
         worker: Worker,
-        stream: Stream,
+        inlet: Inlet,
         (source, input): (SourceSpec, Vec<InputColumn>),
-        limits: Limits,
-        frozen: bool,
-        (event_time_max, late_by): (Option<i64>, Option<i64>),
+        begin: Begin,
     ) -> Streaming {
+        let Begin { event_time_max, late_by, calls, frozen, limits } = begin;
         Streaming {
             worker,
-            stream,
+            inlet,
             source,
             input,
             limits,
@@ -62,7 +73,7 @@ impl Streaming {
             late_by,
             barriers: 0,
             segments: 0,
-            calls: 0,
+            calls,
             open: None,
             epoch_rows: 0,
             epoch_bytes: 0,
@@ -89,12 +100,12 @@ impl Streaming {
             }
             if self.is_full() {
                 self.tell(false, true);
-                self.stream.wait(None, false)?;
+                self.inlet.wait(None, false)?;
                 continue;
             }
             // Look first without waiting: only if nothing is there the source is caught up.
             let timeout = if idle { None } else { Some(Duration::ZERO) };
-            let any = self.stream.wait(timeout, true)? || self.has_decodable();
+            let any = self.inlet.wait(timeout, true)? || self.has_decodable();
             idle = !any;
             if any {
                 self.tell(false, false);
@@ -109,7 +120,7 @@ impl Streaming {
     /// Tells outside how things stand.
     fn tell(&self, caught_up: bool, full: bool) {
         let mut inner = self.worker.shared.lock();
-        let ended = caught_up && (self.stream.has_ended() || self.frozen);
+        let ended = caught_up && (self.inlet.stream.has_ended() || self.frozen);
         if full && self.barriers == inner.barriers {
             inner.set_full(true);
         }
@@ -123,23 +134,21 @@ impl Streaming {
     }
 
     fn has_decodable(&self) -> bool {
-        self.stream.peers().iter().any(|peer| peer.decodable)
+        self.inlet.stream.peers().iter().any(|peer| peer.decodable)
     }
 
     /// Reads every peer that is ready, once, and takes the whole rows.
     fn read(&mut self) -> Result<()> {
-        let mut peers = std::mem::take(self.stream.peers_mut());
+        self.inlet.take_in()?;
+        let mut peers = std::mem::take(self.inlet.stream.peers_mut());
         for peer in &mut peers {
-            if peer.ready && !peer.ended {
-                peer.fill();
-            }
             let too_long = peer.bytes().len() > self.source.max_record_bytes;
             if (peer.decodable || too_long) && !self.is_full() {
                 self.decode(peer)?;
             }
         }
-        *self.stream.peers_mut() = peers;
-        self.stream.dismiss();
+        *self.inlet.stream.peers_mut() = peers;
+        self.inlet.stream.dismiss();
         Ok(())
     }
 
@@ -233,8 +242,7 @@ impl Streaming {
 
     /// Bytes that wait for their rows' ends, and the decoder's buffers.
     fn reads_held(&self) -> usize {
-        let peers: usize = self.stream.peers().iter().map(Peer::bytes_held).sum();
-        peers + self.worker.decoder.bytes_held()
+        self.inlet.bytes_held() + self.worker.decoder.bytes_held()
     }
 
     fn barrier(&mut self) -> Result<()> {
@@ -242,15 +250,18 @@ impl Streaming {
         let part = self.worker.pipeline.barrier();
         self.barriers += 1;
         (self.epoch_rows, self.epoch_bytes) = (0, 0);
-        let ended = self.stream.has_ended();
-        let reads = self.reads_held();
+        let ended = self.inlet.stream.has_ended() && self.inlet.is_current();
+        let (place, reads) = (self.inlet.place(self.calls), self.reads_held());
         let mut inner = self.worker.shared.lock();
         inner.charge(0, reads, self.worker.pipeline.bytes_held());
         inner.parts[0] = Some(part);
         self.late_by = inner.late_by;
         let event_time_max = self.event_time_max;
         inner.stream_cut = Some(Cut { files: Vec::new(), event_time_max, ended });
+        inner.stream_log = place;
+        let needed_from = inner.log_needed_from;
         self.worker.shared.notify(inner);
+        self.inlet.trim(needed_from);
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! Where a source stands, as a checkpoint's manifest stores it.
 //!
 //! Invariant: what is in here names every byte that was read, so that a restored job reads the rest
-//! and nothing twice. A socket and standard input cannot be read again; their state says only that.
+//! and nothing twice. A socket and standard input cannot be read again; their place is one in the
+//! write-ahead log, where there is one.
 
 use std::io;
 
@@ -30,6 +31,8 @@ pub enum State {
     },
     Stream {
         event_time_max: Option<i64>,
+        #[serde(default)]
+        log: Option<LogState>,
     },
     Kafka {
         /// In the order in which they were found: a split's number is its place here.
@@ -51,6 +54,36 @@ pub struct SplitState {
     /// Leader's epoch of the records before it, -1 where none was read.
     pub leader_epoch: i32,
     pub event_time_max: Option<i64>,
+}
+
+/// A stream's place in its write-ahead log.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogState {
+    /// Position of the first record that is needed.
+    pub low: u64,
+    /// Records from here on are new; of those before, the bytes that a peer has left.
+    pub position: u64,
+    /// Number that the next peer gets.
+    pub next_peer: u64,
+    /// Calls of the decoder so far: the order of rows.
+    pub calls: u64,
+    pub peers: Vec<PeerState>,
+}
+
+/// A peer that was not read to its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerState {
+    pub number: u64,
+    pub name: String,
+    /// Bytes of it that were taken.
+    pub offset: u64,
+    /// Line of the next one.
+    pub line: u64,
+    pub inside_line: bool,
+    /// How its fields are ordered, once its head was read: as of `Mapping::to_parts`.
+    pub mapping: Option<(usize, Vec<usize>)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

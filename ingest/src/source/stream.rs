@@ -5,8 +5,10 @@
 //! in [`Stream::wait`], which ends early when a [`Waker`] says so.
 //!
 //! Invariant: the bytes of a peer stay in its buffer until whole rows were taken from its front; a
-//! peer's end makes its last row whole. It lacks a write-ahead log: after a crash rows are lost.
+//! peer's end makes its last row whole. Only bytes that were received are seen: at once without a
+//! write-ahead log, else after its fsync (see [`super::inlet`]).
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -54,11 +56,24 @@ enum Entrance {
 pub struct Peer {
     pub number: u64,
     pub name: Arc<str>,
-    file: File,
+    /// None: it is read from the write-ahead log.
+    file: Option<File>,
     bytes: Vec<u8>,
     start: usize,
+    /// End of the bytes that were received.
+    received: usize,
+    /// Bytes of it that were consumed.
+    pub offset: u64,
+    /// Its end was read, and may not be received yet.
+    closing: bool,
     /// Nothing more will come.
     pub ended: bool,
+    /// Its connection ended with the process that read it: what it left is no whole row.
+    pub orphaned: bool,
+    /// The log knows that it has come.
+    pub logged: bool,
+    /// Positions of records in the log that hold bytes of it not yet consumed, and where these end.
+    pub records: VecDeque<(u64, u64)>,
     /// A read would return at once.
     pub ready: bool,
     /// How its fields are ordered, once its head was read.
@@ -98,16 +113,17 @@ impl Waker {
 }
 
 impl Stream {
-    /// Connects, listens, or takes standard input.
+    /// Connects, listens, or takes standard input. `came`: peers that have come in runs before.
     ///
     /// Errors: `Unavailable` with what to do.
-    pub fn open(kind: &SourceKind) -> Result<(Stream, Waker)> {
+    pub fn open(kind: &SourceKind, came: u64) -> Result<(Stream, Waker)> {
         match kind {
             SourceKind::Socket { address, listen: false } => {
                 let peer =
                     connect(address).map_err(|error| unreachable_address(address, &error))?;
                 let again = None;
-                let mut stream = Stream::new(Entrance::Client { address: address.clone(), again })?;
+                let mut stream =
+                    Stream::new(Entrance::Client { address: address.clone(), again }, came)?;
                 stream.welcome(peer, address);
                 Ok(stream.with_waker())
             }
@@ -121,7 +137,7 @@ impl Stream {
                     fix: "set `address` to a free port of this machine, such as \"127.0.0.1:9999\""
                         .into(),
                 })?;
-                let stream = Stream::new(Entrance::Listener(listener))?;
+                let stream = Stream::new(Entrance::Listener(listener), came)?;
                 if let Some(address) = stream.address() {
                     say(&format!("listening on {address}"));
                 }
@@ -133,7 +149,7 @@ impl Stream {
                     what: format!("cannot read standard input: {error}"),
                     fix: "redirect something into it".into(),
                 })?;
-                Ok(Stream::of_file(File::from(stdin), "stdin")?.with_waker())
+                Ok(Stream::of_file(File::from(stdin), "stdin", came)?.with_waker())
             }
             SourceKind::File { .. } | SourceKind::Generate { .. } | SourceKind::Kafka(_) => {
                 unreachable!("these are read by ranges")
@@ -142,16 +158,16 @@ impl Stream {
     }
 
     /// A bounded stream: the bytes of a file descriptor.
-    fn of_file(file: File, name: &str) -> Result<Stream> {
-        let mut stream = Stream::new(Entrance::Stdin)?;
+    fn of_file(file: File, name: &str, came: u64) -> Result<Stream> {
+        let mut stream = Stream::new(Entrance::Stdin, came)?;
         stream.add(file, name.into());
         Ok(stream)
     }
 
-    fn new(entrance: Entrance) -> Result<Stream> {
+    fn new(entrance: Entrance, numbered: u64) -> Result<Stream> {
         let (waker, woken) = Waker::new()?;
         let (peers, ready) = (Vec::new(), Vec::new());
-        Ok(Stream { entrance, peers, woken, waker, ready, numbered: 0 })
+        Ok(Stream { entrance, peers, woken, waker, ready, numbered })
     }
 
     fn with_waker(self) -> (Stream, Waker) {
@@ -197,7 +213,8 @@ impl Stream {
         }
         let first_peer = descriptors.len();
         if reading {
-            descriptors.extend(self.peers.iter().map(|peer| peer.file.as_fd()));
+            let files = self.peers.iter().filter_map(|peer| peer.file.as_ref());
+            descriptors.extend(files.map(|file| file.as_fd()));
         }
         poll::readable(&descriptors, timeout, &mut self.ready)
             .map_err(|error| Error::failed(format!("cannot wait for input: {error}")))?;
@@ -205,7 +222,8 @@ impl Stream {
         if self.ready[0] {
             while self.woken.read(&mut [0; 64]).is_ok_and(|bytes| bytes > 0) {}
         }
-        for (peer, ready) in self.peers.iter_mut().zip(&self.ready[first_peer..]) {
+        let reading = self.peers.iter_mut().filter(|peer| peer.file.is_some());
+        for (peer, ready) in reading.zip(&self.ready[first_peer..]) {
             peer.ready = *ready;
         }
         let mut any = self.ready[first_peer..].contains(&true);
@@ -258,27 +276,30 @@ impl Stream {
     }
 
     fn add(&mut self, file: File, name: Arc<str>) {
-        self.peers.push(Peer {
-            number: self.numbered,
-            name,
-            file,
-            bytes: Vec::new(),
-            start: 0,
-            ended: false,
-            ready: false,
-            mapping: None,
-            line: 1,
-            inside_line: false,
-            decodable: false,
-        });
+        self.peers.push(Peer { file: Some(file), ..Peer::new(self.numbered, name) });
         self.numbered += 1;
+    }
+
+    /// Number that the next peer gets.
+    pub fn numbered(&self) -> u64 {
+        self.numbered
     }
 
     /// Forgets peers that have ended and are read to their end.
     pub fn dismiss(&mut self) {
-        let before = self.peers.len();
-        self.peers.retain(|peer| !peer.ended || peer.decodable);
-        if self.peers.len() == before {
+        let connected = |peers: &[Peer]| peers.iter().filter(|peer| peer.file.is_some()).count();
+        let before = connected(&self.peers);
+        for orphan in self.peers.iter().filter(|peer| peer.orphaned && !peer.decodable) {
+            if !orphan.bytes().is_empty() {
+                let (name, bytes) = (&orphan.name, orphan.bytes().len());
+                say(&format!(
+                    "{bytes} bytes of a row that {name} had not finished are given up: its connection \
+                     ended with the process before this one"
+                ));
+            }
+        }
+        self.peers.retain(|peer| !(peer.ended || peer.orphaned) || peer.decodable);
+        if connected(&self.peers) == before {
             return;
         }
         let Entrance::Client { address, again } = &mut self.entrance else { return };
@@ -288,9 +309,32 @@ impl Stream {
 }
 
 impl Peer {
-    /// Unread bytes.
+    /// One that has no connection.
+    pub fn new(number: u64, name: Arc<str>) -> Peer {
+        Peer {
+            number,
+            name,
+            file: None,
+            bytes: Vec::new(),
+            start: 0,
+            received: 0,
+            offset: 0,
+            closing: false,
+            ended: false,
+            orphaned: false,
+            logged: false,
+            records: VecDeque::new(),
+            ready: false,
+            mapping: None,
+            line: 1,
+            inside_line: false,
+            decodable: false,
+        }
+    }
+
+    /// Bytes that were received and not consumed.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes[self.start..]
+        &self.bytes[self.start..self.received]
     }
 
     pub fn bytes_held(&self) -> usize {
@@ -299,39 +343,80 @@ impl Peer {
 
     pub fn consume(&mut self, bytes: usize) {
         self.start += bytes;
+        self.offset += bytes as u64;
+        while self.records.front().is_some_and(|&(_, end)| end <= self.offset) {
+            self.records.pop_front();
+        }
         if self.start == self.bytes.len() {
             self.bytes.clear();
-            self.start = 0;
+            (self.start, self.received) = (0, 0);
             self.bytes.shrink_to(BUFFER_KEPT_BYTES);
         }
     }
 
-    /// Reads what is there, up to [`READ_BYTES`]. A lost connection is an end; it is told.
-    pub fn fill(&mut self) {
+    /// Reads what is there, up to [`READ_BYTES`]; none of it counts before [`Peer::receive`]. A lost
+    /// connection is an end; it is told. Returns the bytes and their offset.
+    pub fn fill(&mut self) -> (u64, &[u8]) {
         self.ready = false;
         if self.start > self.bytes.len() / 2 {
             self.bytes.drain(..self.start);
+            self.received -= self.start;
             self.start = 0;
         }
         let before = self.bytes.len();
+        let offset = self.offset + (before - self.start) as u64;
+        let Some(file) = &mut self.file else { return (offset, &[]) };
         self.bytes.resize(before + READ_BYTES, 0);
         let read = loop {
-            match self.file.read(&mut self.bytes[before..]) {
+            match file.read(&mut self.bytes[before..]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => break other,
             }
         };
         self.bytes.truncate(before + *read.as_ref().unwrap_or(&0));
         match read {
-            Ok(0) => (self.ended, self.decodable) = (true, true),
-            // Without a line feed there is no new whole row.
-            Ok(_) => self.decodable |= memchr::memchr(b'\n', &self.bytes[before..]).is_some(),
+            Ok(0) => self.closing = true,
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 say(&format!("lost {}: {error}", self.name));
-                (self.ended, self.decodable) = (true, true);
+                self.closing = true;
             }
         }
+        (offset, &self.bytes[before..])
+    }
+
+    /// It was read from the log of a run before this one.
+    pub fn is_of_log(&self) -> bool {
+        self.file.is_none()
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// What was read counts as received from here on.
+    pub fn receive(&mut self) {
+        // Without a line feed there is no new whole row.
+        self.decodable |= memchr::memchr(b'\n', &self.bytes[self.received..]).is_some();
+        self.received = self.bytes.len();
+        if self.closing {
+            (self.ended, self.decodable) = (true, true);
+        }
+    }
+
+    /// Bytes that the log holds, from `offset` on; those that were consumed are passed over.
+    pub fn read_back(&mut self, offset: u64, bytes: &[u8]) {
+        let there = self.offset + (self.bytes.len() - self.start) as u64;
+        let known = there.saturating_sub(offset).min(bytes.len() as u64);
+        self.bytes.extend_from_slice(&bytes[known as usize..]);
+        self.receive();
+    }
+
+    /// The log holds its end.
+    pub fn close_back(&mut self) {
+        self.closing = true;
+        self.receive();
     }
 }
 

@@ -13,6 +13,7 @@ use twox_hash::XxHash3_128;
 
 use super::*;
 use crate::batch::{DeadLetter, Position};
+use crate::job::spec::Place;
 use crate::storage::MemoryStorage;
 use crate::storage::memory::Crash;
 
@@ -484,9 +485,12 @@ fn rows_come_back_from_each_format() {
 #[test]
 fn dead_letters_are_published_with_their_epoch_as_readable_lines() {
     let dir = tempfile::tempdir().unwrap();
-    let mut sink =
-        dead_letter::default_sink(Some(dir.path()), "run".to_owned(), Box::new(std::io::sink()))
-            .unwrap();
+    let mut sink = dead_letter::default_sink(
+        Some(&Place::Directory(dir.path().into())),
+        "run".to_owned(),
+        Box::new(std::io::sink()),
+    )
+    .unwrap();
     sink.open(None).unwrap();
     let letter = DeadLetter {
         raw: b"1,x".to_vec(),
