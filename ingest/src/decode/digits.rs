@@ -199,7 +199,7 @@ fn out_of(count: u64, most: u64) -> u64 {
     count.wrapping_sub(1) & !(most - 1)
 }
 
-/// `-?[0-9]+` of up to eight characters: value and doubt.
+/// `-?[0-9]+` of up to eight characters, all that its block holds: value and doubt.
 #[inline(always)]
 fn short_int(word: u64, length: u64) -> (i64, u64) {
     let keep = keep(length);
@@ -209,7 +209,7 @@ fn short_int(word: u64, length: u64) -> (i64, u64) {
     let digits = if negative { digits & !first } else { digits };
     let count = length.wrapping_sub(u64::from(negative));
     let value = eight_digits(digits) as i64;
-    let doubt = other_than_digits(digits) | out_of(length, 8) | out_of(count, 8);
+    let doubt = other_than_digits(digits) | out_of(count, 8);
     (if negative { -value } else { value }, doubt)
 }
 
@@ -297,7 +297,7 @@ fn short_fraction(word: u64, length: u64) -> Quotient {
         digits: double_of(eight_digits(digits)),
         power: double_of(eight_digits(power)),
         sign: u64::from(negative) << 63,
-        doubt: other_than_digits(digits) | out_of(length, 8) | out_of(count, 8),
+        doubt: other_than_digits(digits) | out_of(count, 8),
     }
 }
 

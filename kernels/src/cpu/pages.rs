@@ -6,7 +6,7 @@
 //! [`crate::index::Index`].
 
 /// Slots that few keys may cost.
-const SLOTS_MIN: usize = if cfg!(test) { 64 } else { 1 << 14 };
+const SLOTS_MIN: usize = if cfg!(test) { 1 << 10 } else { 1 << 14 };
 /// Slots a key may cost: what it costs an index, in bytes.
 const SLOTS_A_KEY: usize = 8;
 
