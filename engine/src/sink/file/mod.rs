@@ -86,7 +86,11 @@ impl FileSink {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => drop(other?),
         }
-        self.storage.remove(&probe)
+        match self.storage.remove(&probe) {
+            // Where a file appears whole or not at all, an unfinished one was never there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     /// Opens the staging file of an epoch under a name that no file has.
