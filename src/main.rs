@@ -4,6 +4,7 @@ mod bench;
 mod cli;
 mod commands;
 mod demo;
+mod failpoint;
 mod interrupt;
 mod kafka_bench;
 mod lock;
@@ -21,7 +22,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     memory::keep_what_is_freed();
     let cli = cli::Cli::parse();
-    match commands::run(cli) {
+    match failpoint::listen().and_then(|()| commands::run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if error.exit_code() != 0 {

@@ -20,13 +20,17 @@ impl Patience for UntilRoom {
             return false;
         }
         if first {
-            eprintln!("pelton: paused, {error}; {what} goes on when there is room");
+            let until = match error {
+                Error::StateIo { .. } => "when there is room",
+                _ => "when it answers",
+            };
+            eprintln!("pelton: paused, {error}; {what} goes on {until}");
         }
         std::thread::sleep(EVERY);
         true
     }
 
     fn over(&self, what: &str) {
-        eprintln!("pelton: there is room again, {what} goes on");
+        eprintln!("pelton: {what} goes on");
     }
 }

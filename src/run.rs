@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pelton_engine::checkpoint::{Compacted, Journal, Terms, bring};
+use pelton_engine::checkpoint::{Compacted, DELTAS_MAX, Journal, Terms, bring};
 use pelton_engine::epoch::{EpochInput, Epochs, Finished, Restored, Task, Workers};
 use pelton_engine::error::{Error, Result};
+use pelton_engine::failpoint;
 use pelton_engine::job::spec::{JobSpec, Trigger};
 use pelton_engine::memory::{Account, Ledger, Pool};
 use pelton_engine::outputs::Outputs;
@@ -259,6 +260,7 @@ impl<'a> Run<'a> {
         let mut times = Times::begin();
         let (input, _) = self.barrier(ingest, true)?;
         times.mark("barrier");
+        failpoint::reach("barrier");
         self.see_through(input, times, ingest)
     }
 
@@ -285,6 +287,7 @@ impl<'a> Run<'a> {
         let bytes = std::mem::take(&mut self.epoch_bytes);
         self.charge();
         self.reporter.epoch(&finished, bytes, &times, &self.ledger);
+        failpoint::reach("idle");
         Ok(())
     }
 
@@ -297,15 +300,9 @@ impl<'a> Run<'a> {
 
     /// Seals the output, publishes the manifest, publishes the output.
     fn commit(&mut self, finished: &Finished, times: &mut Times) -> Result<()> {
-        let staged = self.outputs.stage(finished, &UntilRoom)?;
-        times.mark("stage");
         self.adopt_base()?;
-        let committed = self.outputs.decide(&mut self.epochs, finished, staged, &UntilRoom)?;
-        times.mark("walCommit");
-        self.outputs.publish(&committed, &UntilRoom)?;
-        if let Some(journal) = self.epochs.journal() {
-            journal.collect_garbage();
-        }
+        let mark = |step| times.mark(step);
+        self.outputs.commit(&mut self.epochs, finished, &UntilRoom, mark)?;
         self.begin_compaction();
         times.mark("commitOffsets");
         Ok(())
@@ -335,7 +332,9 @@ impl<'a> Run<'a> {
             return;
         }
         let plan = Arc::clone(&self.plan);
-        let Some(work) = self.epochs.journal().and_then(|j| j.compaction(&plan)) else { return };
+        let Some(work) = self.epochs.journal().and_then(|j| j.compaction(&plan, DELTAS_MAX)) else {
+            return;
+        };
         let (sender, receiver) = sync_channel(1);
         std::thread::spawn(move || {
             // Nobody listens any more once the run has ended.

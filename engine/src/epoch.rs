@@ -338,3 +338,11 @@ impl Epochs {
         self.levels.iter().find_map(|level| level.plan.evicting(watermark))
     }
 }
+
+#[cfg(test)]
+impl Epochs {
+    /// The state of the lowest level as it would leave in complete mode.
+    pub(crate) fn table(&self) -> Result<RecordBatch> {
+        self.levels[0].table()
+    }
+}

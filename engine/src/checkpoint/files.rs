@@ -7,6 +7,7 @@ use arrow::array::RecordBatch;
 use super::ipc::{self, Compression};
 use super::manifest::{StateFile, StateKind, hash_text};
 use crate::error::{Error, Result};
+use crate::seeded::{self, Bug};
 use crate::storage::{Storage, write_new};
 
 /// What a state file is, beside its rows.
@@ -42,7 +43,8 @@ pub fn verify_state(storage: &dyn Storage, file: &StateFile) -> Result<()> {
 
 fn read_whole(storage: &dyn Storage, file: &StateFile) -> Result<Vec<u8>> {
     let bytes = storage.read(&file.name).map_err(|source| cannot_restore(storage, file, source))?;
-    if bytes.len() as u64 == file.length && hash_text(&bytes) == file.xxh3 {
+    let is_whole = bytes.len() as u64 == file.length && hash_text(&bytes) == file.xxh3;
+    if is_whole || seeded::is(Bug::HashIgnored) {
         return Ok(bytes);
     }
     let what = format!(

@@ -9,6 +9,8 @@ use super::files::{read_state, verify_state};
 use super::manifest::{self, Kept, Manifest, Unusable, identity};
 use super::recovery::Lying;
 use crate::error::{Error, Result};
+use crate::failpoint;
+use crate::seeded::{self, Bug};
 use crate::state::StateStore;
 use crate::storage::Storage;
 
@@ -124,7 +126,9 @@ pub(super) fn collect(
         let whole = storage.read(&name).ok().and_then(|bytes| read(&bytes, epoch).ok());
         // What a damaged one names nobody knows.
         let Some(whole) = whole else { return };
-        needed.extend(whole.manifest.files.into_iter().map(|file| file.name));
+        if !seeded::is(Bug::NeededCollected) {
+            needed.extend(whole.manifest.files.into_iter().map(|file| file.name));
+        }
         needed.push(name);
     }
     let is_done = |name: &String| {
@@ -137,6 +141,7 @@ pub(super) fn collect(
     for name in names.iter().filter(|name| is_done(name)) {
         // Tried again after the next epoch.
         let _ = storage.remove(name);
+        failpoint::reach("gc");
     }
 }
 

@@ -240,9 +240,12 @@ fn f52_a_base_in_the_making_is_not_collected_and_stands_for_its_deltas() {
     while work.is_none() {
         run.epoch().expect("nothing fails");
         assert!(run.epochs.next() < 100, "a base is due after 64 deltas");
-        work = run.epochs.journal().expect("it has one").compaction(&plan);
+        work = run.epochs.journal().expect("it has one").compaction(&plan, DELTAS_MAX);
     }
-    assert!(run.epochs.journal().expect("it has one").compaction(&plan).is_none(), "one at a time");
+    assert!(
+        run.epochs.journal().expect("it has one").compaction(&plan, DELTAS_MAX).is_none(),
+        "one at a time"
+    );
     let base = work.expect("it is due").run().expect("nothing fails");
     // It ended while an epoch was on its way, whose collection of garbage comes first.
     run.epoch().expect("nothing fails");

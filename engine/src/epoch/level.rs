@@ -14,6 +14,7 @@ use super::{StateFacts, Task, Workers};
 use crate::batch::{Counters, DeadLetter, InputBatch, Place};
 use crate::columns::plain_column;
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::format::json;
 use crate::job::spec::{OnError, OutputMode};
 use crate::pipeline::{CoreEpoch, EventClock, Pipeline};
@@ -79,6 +80,16 @@ impl Level {
             }
         }
         self.settle(watermark)
+    }
+
+    /// The state as it would leave in complete mode.
+    #[cfg(test)]
+    pub fn table(&self) -> Result<RecordBatch> {
+        let Shape::Groups(groups) = &self.plan.shape else {
+            return Ok(RecordBatch::new_empty(Arc::new(Schema::empty())));
+        };
+        let columns = self.shards.iter().map(|shard| shard.rows(&shard.all()));
+        in_order(groups, &columns.collect::<Result<Vec<_>>>()?)
     }
 
     /// Forgets all state.
@@ -187,6 +198,7 @@ impl Level {
         on_shards(&mut self.shards, inputs, workers, |shard, input| {
             input.iter().try_for_each(|partial| shard.merge(partial))
         })?;
+        failpoint::reach("merge");
         Ok(())
     }
 

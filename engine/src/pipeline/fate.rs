@@ -15,6 +15,7 @@ use crate::batch::{DeadLetter, InputBatch, Position, Reason};
 use crate::job::spec::OnError;
 use crate::plan::Plan;
 use crate::plan::expr::Compiled;
+use crate::seeded::{self, Bug};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -239,6 +240,10 @@ impl Fates {
         counters.filtered += met(Fate::FilteredBelow) + met(Fate::Filtered);
         counters.rejected += met(Fate::Rejected);
         counters.late += met(Fate::Late);
+        if seeded::is(Bug::LateUncounted) {
+            counters.rows_in -= met(Fate::Late);
+            counters.late -= met(Fate::Late);
+        }
         if self.rejections.is_empty() && batch.row_errors.is_empty() {
             return;
         }

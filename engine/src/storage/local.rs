@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{LogFile, LogStorage, StagedFile, Storage, check_dir, check_name, publish_by_link};
+use crate::failpoint;
 
 /// The files below one directory.
 #[derive(Clone, Debug)]
@@ -38,26 +39,31 @@ impl LocalStorage {
 
 impl Storage for LocalStorage {
     fn create(&self, name: &str) -> io::Result<Box<dyn StagedFile>> {
+        failpoint::reach("disk");
         let file = OpenOptions::new().write(true).create_new(true).open(self.file(name)?)?;
         Ok(Box::new(LocalFile(file)))
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        failpoint::reach("disk");
         fs::read(self.file(name)?)
     }
 
     fn publish(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         // link(2) refuses a name that is taken, rename(2) does not.
         publish_by_link(self, (name, bytes), |staged, name| {
+            failpoint::reach("disk");
             fs::hard_link(self.file(staged)?, self.file(name)?)
         })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        failpoint::reach("disk");
         fs::rename(self.file(from)?, self.file(to)?)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        failpoint::reach("disk");
         fs::remove_file(self.file(name)?)
     }
 
@@ -82,6 +88,7 @@ impl Storage for LocalStorage {
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        failpoint::reach("disk");
         File::open(self.dir(dir)?)?.sync_all()
     }
 
@@ -118,6 +125,7 @@ struct LocalFile(File);
 
 impl Write for LocalFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        failpoint::reach("disk");
         self.0.write(bytes)
     }
 
@@ -128,6 +136,7 @@ impl Write for LocalFile {
 
 impl StagedFile for LocalFile {
     fn sync(self: Box<Self>) -> io::Result<()> {
+        failpoint::reach("disk");
         self.0.sync_all()
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use memchr::memchr2_iter;
 use pelton_engine::batch::Place;
 use pelton_engine::error::Result;
+use pelton_engine::failpoint;
 use pelton_engine::pipeline::{EventClock, InternerSet, Pipeline, Segment};
 use pelton_kernels::interner::Interner;
 
@@ -75,6 +76,7 @@ impl Worker {
             rows: (decoded.batch.rows + decoded.batch.row_errors.len()) as u64,
             need_more: decoded.need_more,
         };
+        failpoint::reach("decode");
         let newlines = decoded.newlines;
         if step.rows > 0 {
             self.pipeline.push(&decoded.batch);
@@ -93,6 +95,7 @@ impl Worker {
         known: Known,
         (name, mapping): (&Arc<str>, &Mapping),
     ) -> Result<(Segment, Outcome)> {
+        failpoint::reach("fetch");
         let row_start = match known.row_start {
             Some(start) => Some(start),
             None => self.guess(input, range)?,
