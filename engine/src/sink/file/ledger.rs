@@ -152,7 +152,7 @@ pub fn mark_name(epoch: u64) -> String {
 }
 
 /// The epoch in the name of an output file or of an epoch's JSON file.
-fn epoch_of(name: &str) -> Option<u64> {
+pub fn epoch_of(name: &str) -> Option<u64> {
     let rest = name.strip_prefix("epoch-")?;
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     rest[..digits].parse().ok()

@@ -25,6 +25,7 @@ use arrow::array::RecordBatch;
 use super::dead_letter;
 use super::{Committed, Decides, Outcome, Restored, Sink, Staged};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::job::spec::FileFormat;
 use crate::storage::{LocalStorage, Storage, write_durably};
 use encode::{EncodeError, Encoder};
@@ -40,6 +41,8 @@ pub struct FileSink {
     attempt: String,
     /// Files that this run has staged.
     staged: u64,
+    /// Files that other runs staged for epochs that were not committed when this one began.
+    leftovers: Vec<String>,
     phase: Phase,
     /// The newest epoch of which this directory has files.
     last: Option<Mark>,
@@ -74,7 +77,15 @@ impl FileSink {
     }
 
     pub fn new(storage: Arc<dyn Storage>, format: FileFormat, attempt: String) -> FileSink {
-        FileSink { storage, format, attempt, staged: 0, phase: Phase::Idle, last: None }
+        FileSink {
+            storage,
+            format,
+            attempt,
+            staged: 0,
+            leftovers: Vec::new(),
+            phase: Phase::Idle,
+            last: None,
+        }
     }
 
     /// Finds out early that nothing can be written here.
@@ -155,18 +166,33 @@ impl FileSink {
                 other => other?,
             }
         }
+        failpoint::reach("publish");
         self.storage.sync_dir("")?;
         let bytes = ledger::to_bytes(mark, &sealed.files);
         write_durably(&*self.storage, &ledger::mark_name(mark.epoch), &bytes)
     }
 
-    /// Removes what runs before this one staged and did not publish.
-    fn collect_leftovers(&self) -> io::Result<()> {
+    /// Removes what runs before this one staged up to the checkpoint's epoch. What they staged beyond
+    /// it may belong to a run that is taken for dead and is not, or to a damaged checkpoint that was
+    /// passed over: only a commit of this run says that nobody needs it.
+    fn look_for_leftovers(&mut self, restored: Option<&Restored>) -> io::Result<()> {
+        let restored = restored.map(|restored| restored.checkpoint.epoch);
         let names = self.storage.list(STAGING)?;
-        for name in &names {
-            self.forget(&format!("{STAGING}/{name}"));
+        let names = names.iter().map(|name| (ledger::epoch_of(name), format!("{STAGING}/{name}")));
+        let (done, open): (Vec<_>, Vec<_>) = names.partition(|(epoch, _)| *epoch <= restored);
+        self.leftovers = done.into_iter().map(|(_, name)| name).collect();
+        self.remove_leftovers();
+        self.leftovers = open.into_iter().map(|(_, name)| name).collect();
+        Ok(())
+    }
+
+    /// One that cannot be removed is found again by the next `open`.
+    fn remove_leftovers(&mut self) {
+        let names = std::mem::take(&mut self.leftovers);
+        names.iter().for_each(|name| self.forget(name));
+        if !names.is_empty() {
+            let _ = self.storage.sync_dir(STAGING);
         }
-        if names.is_empty() { Ok(()) } else { self.storage.sync_dir(STAGING) }
     }
 
     fn recover(&mut self, restored: Option<&Restored>) -> Result<()> {
@@ -238,7 +264,7 @@ impl Sink for FileSink {
         self.prepare()
             .map_err(|error| not_writable(Path::new(&self.storage.location()), &error))?;
         self.recover(restored)?;
-        self.collect_leftovers().map_err(|source| self.cannot_stage(source))?;
+        self.look_for_leftovers(restored).map_err(|source| self.cannot_stage(source))?;
         Ok(self.last.as_ref().map(Mark::committed))
     }
 
@@ -279,7 +305,9 @@ impl Sink for FileSink {
 
     fn discard(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Idle | Phase::Failed => {}
+            Phase::Idle => {}
+            // Room is what staging fails for: give back all there is.
+            Phase::Failed => self.remove_leftovers(),
             Phase::Writing { file, .. } => self.forget(&file.name),
             Phase::Sealed { sealed, .. } => {
                 sealed.files.iter().for_each(|file| self.forget(&file.staged));
@@ -301,6 +329,7 @@ impl Sink for FileSink {
             self.last = Some(mark);
         }
         self.phase = Phase::Idle;
+        self.remove_leftovers();
         Ok(Outcome::Committed)
     }
 
