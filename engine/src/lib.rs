@@ -18,6 +18,8 @@ pub mod pipeline;
 pub mod plan;
 pub mod progress;
 pub mod seeded;
+#[cfg(test)]
+mod simulation;
 pub mod sink;
 pub mod state;
 pub mod storage;

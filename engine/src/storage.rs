@@ -92,7 +92,7 @@ pub fn write_new(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<
 
 /// [`Storage::publish`] by a file of its own and `link`, which gives that file a second name unless
 /// a file bears it.
-fn publish_by_link(
+pub(crate) fn publish_by_link(
     storage: &dyn Storage,
     (name, bytes): (&str, &[u8]),
     link: impl FnOnce(&str, &str) -> io::Result<()>,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, Float64Array, Int32Array, RecordBatch, TimestampMicrosecondArray,
-    UInt32Array,
+    ArrayRef, AsArray, Float64Array, Int32Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit, TimestampMicrosecondType};
 use pelton_kernels::cpu::aggregate::{AggregateFunction, AggregateSpec};
@@ -18,17 +18,17 @@ use crate::job::spec::LateRule;
 use crate::plan::{Aggregate, GroupKey, Output, Watermark, WindowKey};
 use crate::state::StateStore;
 
-const TIME: usize = 0;
-const DEVICE: usize = 1;
-const STATUS: usize = 2;
-const VALUE: usize = 3;
-const SIZE_US: i64 = 10_000;
+pub(crate) const TIME: usize = 0;
+pub(crate) const DEVICE: usize = 1;
+pub(crate) const STATUS: usize = 2;
+pub(crate) const VALUE: usize = 3;
+pub(crate) const SIZE_US: i64 = 10_000;
 
-fn column(index: usize, data_type: DataType) -> Expr {
+pub(crate) fn column(index: usize, data_type: DataType) -> Expr {
     Expr { kind: ExprKind::Column(index), data_type }
 }
 
-fn timestamp() -> DataType {
+pub(crate) fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
@@ -154,18 +154,27 @@ pub(crate) fn push(pipeline: &mut Pipeline, rows: &[Row], first: u64) {
     let good = |row: &Row, column: usize| row.bad != column;
     let times = kept.iter().map(|(_, row)| row.time.filter(|_| good(row, TIME)));
     let times = times.collect::<TimestampMicrosecondArray>().with_timezone("UTC");
-    let mut interners = pipeline.interners();
-    let interner = interners.get(DEVICE);
-    let ids = kept.iter().map(|(_, row)| match good(row, DEVICE) {
-        true => interner.intern(&[b'a' + row.device]),
-        false => 0,
-    });
-    let ids = UInt32Array::from_iter_values(ids);
+    let name = |row: &Row| char::from(b'a' + row.device).to_string();
+    let devices: ArrayRef = match pipeline.plan().input[DEVICE].encoding {
+        Encoding::Ids => {
+            let mut interners = pipeline.interners();
+            let interner = interners.get(DEVICE);
+            let ids = kept.iter().map(|(_, row)| match good(row, DEVICE) {
+                true => interner.intern(name(row).as_bytes()),
+                false => 0,
+            });
+            Arc::new(UInt32Array::from_iter_values(ids))
+        }
+        Encoding::Values => {
+            let names = kept.iter().map(|(_, row)| good(row, DEVICE).then(|| name(row)));
+            Arc::new(names.collect::<StringArray>())
+        }
+    };
     let status = kept.iter().map(|(_, row)| row.status.filter(|_| good(row, STATUS)));
     let values = kept.iter().map(|(_, row)| good(row, VALUE).then(|| f64::from(row.value) / 8.0));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(times),
-        Arc::new(ids),
+        devices,
         Arc::new(status.collect::<Int32Array>()),
         Arc::new(values.collect::<Float64Array>()),
     ];

@@ -21,6 +21,9 @@ pub enum Crash {
     Names,
     /// Everything: the process was killed, the machine went on.
     Everything,
+    /// Of what was not synced, what this seed picks: a name is the old or the new one, a file has
+    /// any part of its new bytes, perhaps as zeros. A renamed file keeps one of its names.
+    Torn(u64),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -94,6 +97,12 @@ impl MemoryStorage {
         self.disk().capacity = capacity;
     }
 
+    /// Leaves room for so many more bytes than all files hold now.
+    pub fn set_room(&self, room: usize) {
+        let mut disk = self.disk();
+        disk.capacity = Some(disk.held() + room);
+    }
+
     /// The machine or the process ends and comes back with this much of its files.
     pub fn crash(&self, left: Crash) {
         let mut disk = self.disk();
@@ -102,10 +111,10 @@ impl MemoryStorage {
         if left == Crash::Everything {
             return;
         }
-        if left == Crash::Synced {
-            disk.live = disk.durable.clone();
-        } else {
-            disk.durable = disk.live.clone();
+        match left {
+            Crash::Torn(seed) => return disk.tear(&mut Pick(seed)),
+            Crash::Synced => disk.live = disk.durable.clone(),
+            _ => disk.durable = disk.live.clone(),
         }
         let kept: BTreeSet<u64> = disk.live.values().copied().collect();
         disk.files.retain(|file, _| kept.contains(file));
@@ -142,6 +151,19 @@ impl MemoryStorage {
         Ok(MemoryFile { disk: Arc::clone(&self.disk), file, life: disk.life })
     }
 
+    /// Gives a file a second name. Errors: `AlreadyExists`.
+    pub(crate) fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        check_name(to)?;
+        let mut disk = self.disk();
+        disk.operate()?;
+        let file = disk.find(from)?;
+        if disk.live.contains_key(to) {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
+        disk.live.insert(to.to_owned(), file);
+        Ok(())
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().expect("no holder of this lock panics")
     }
@@ -169,8 +191,55 @@ impl Disk {
         if dir.is_empty() || self.dirs.contains(dir) { Ok(()) } else { Err(missing(dir)) }
     }
 
+    /// Keeps a part of what was not synced.
+    fn tear(&mut self, pick: &mut Pick) {
+        let Disk { live, durable, files, .. } = self;
+        let names: BTreeSet<String> = live.keys().chain(durable.keys()).cloned().collect();
+        let mut left = BTreeMap::new();
+        for name in &names {
+            let image = if pick.below(2) == 0 { &*live } else { &*durable };
+            if let Some(file) = image.get(name) {
+                left.insert(name.clone(), *file);
+            }
+        }
+        // A rename is one step of the journal: the file is under its old or its new name.
+        for (name, file) in live.iter() {
+            let was_durable = durable.values().any(|other| other == file);
+            if was_durable && !left.values().any(|other| other == file) {
+                left.insert(name.clone(), *file);
+            }
+        }
+        *live = left;
+        let kept: BTreeSet<u64> = live.values().copied().collect();
+        files.retain(|file, _| kept.contains(file));
+        for Content { live, synced } in files.values_mut() {
+            let whole = live.len();
+            let cut =
+                synced.len() + pick.below(whole.saturating_sub(synced.len()) as u64 + 1) as usize;
+            live.truncate(cut.min(whole));
+            if pick.below(4) == 0 {
+                live.resize(whole, 0);
+            }
+            synced.clone_from(live);
+        }
+        *durable = live.clone();
+    }
+
     fn held(&self) -> usize {
         self.live.values().map(|file| self.files[file].live.len()).sum()
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood, 2014).
+struct Pick(u64);
+
+impl Pick {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
     }
 }
 
@@ -192,17 +261,7 @@ impl Storage for MemoryStorage {
     }
 
     fn publish(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        publish_by_link(self, (name, bytes), |staged, name| {
-            check_name(name)?;
-            let mut disk = self.disk();
-            disk.operate()?;
-            let file = disk.find(staged)?;
-            if disk.live.contains_key(name) {
-                return Err(io::Error::from(io::ErrorKind::AlreadyExists));
-            }
-            disk.live.insert(name.to_owned(), file);
-            Ok(())
-        })
+        publish_by_link(self, (name, bytes), |staged, name| self.link(staged, name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
