@@ -12,7 +12,7 @@ pub mod exact;
 pub mod oracle;
 pub mod output;
 mod peers;
-mod record;
+pub mod record;
 mod suite;
 
 use std::io::Write;

@@ -204,7 +204,7 @@ fn double(value: Option<f64>) -> String {
 }
 
 /// `2024-05-01T12:00:00Z` for milliseconds since 1970, which here are whole seconds.
-fn instant(time_ms: i64) -> String {
+pub fn instant(time_ms: i64) -> String {
     let seconds = time_ms / 1000;
     assert!(seconds >= 0 && seconds * 1000 == time_ms, "a window starts at a whole second");
     let (mut day, second) = (seconds / 86_400, seconds % 86_400);

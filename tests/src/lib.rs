@@ -8,6 +8,7 @@ pub mod cases;
 pub mod data;
 pub mod jobs;
 pub mod kafka;
+pub mod kills;
 pub mod output;
 pub mod program;
 pub mod proxy;

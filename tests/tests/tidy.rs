@@ -28,6 +28,7 @@ const UNSAFE_FILES: &[&str] = &[
     "ingest/tests/core_allocations.rs",      // an allocator that counts
     "ingest/tests/decode_allocations.rs",    // an allocator that counts
     "kernels/tests/memory.rs",               // an allocator that counts
+    "src/failpoint.rs",                      // kill(2)
     "src/interrupt.rs",                      // a signal handler
     "src/memory.rs",                         // mallopt(3)
     "tests/src/program.rs",                  // kill(2)
