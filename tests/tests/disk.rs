@@ -33,21 +33,29 @@ impl Drop for Tmpfs<'_> {
     }
 }
 
-/// F50: the disk of the output is full: one clear line, a pause, and it goes on by itself.
-#[test]
-fn a_full_disk_pauses_the_job_until_there_is_room() {
+/// The job's output, or its checkpoints, lie on a disk that is nearly full: one clear line, a pause,
+/// and it goes on by itself. Killed while it waits, it goes on from its last checkpoint.
+///
+/// `room`: KiB that are left, too few for a whole run.
+fn a_full_disk_is_waited_for(test: &str, path: &str, room: usize, killed: bool) {
     let (text, _) = Sensors::new(1, 400_000).make();
     let answer = oracle::sensors(text.as_bytes(), DELAY_MS);
-    let toml = jobs::Sensors { max_epoch_bytes: "4MiB", ..Default::default() }.toml();
-    let job = Job::new(&toml.replace("path = \"out\"", "path = \"disk/out\""));
+    let toml = jobs::Sensors { max_epoch_bytes: "2MiB", ..Default::default() }.toml();
+    let there = format!("path = \"disk/{path}\"");
+    let job = Job::new(&toml.replace(&format!("path = \"{path}\""), &there));
     job.write("data.csv", &text);
-    let disk = job.path("disk");
-    // The result takes about 500 KiB; the ballast leaves too little for it.
+    let (disk, out) = (
+        job.path("disk"),
+        match path {
+            "out" => job.path("disk/out"),
+            _ => job.path("out"),
+        },
+    );
     let Some(_mounted) = Tmpfs::mount(&disk, "2m") else {
-        return skip("a_full_disk_pauses_the_job_until_there_is_room", "no right to mount a tmpfs");
+        return skip(test, "no right to mount a tmpfs");
     };
     let ballast = disk.join("ballast");
-    std::fs::write(&ballast, vec![b'x'; (2 << 20) - 128 * 1024]).expect("the ballast fits");
+    std::fs::write(&ballast, vec![b'x'; (2048 - room) * 1024]).expect("the ballast fits");
 
     let mut running = job.start();
     running.wait_until("a word about the full disk", |running| running.stderr().contains("room"));
@@ -55,9 +63,74 @@ fn a_full_disk_pauses_the_job_until_there_is_room() {
     assert!(running.is_running(), "it waits");
     let said = running.stderr().lines().filter(|line| line.contains("paused")).count();
     assert_eq!(said, 1, "it says so once:\n{}", running.stderr());
-    std::fs::remove_file(&ballast).expect("the ballast is ours");
-    running.end().expect_code(0);
-    assert_eq!(output::rows(&disk.join("out"), SENSORS_HEADER), answer.lines());
+    if killed {
+        running.kill();
+        std::fs::remove_file(&ballast).expect("the ballast is ours");
+        job.run().expect_code(0);
+    } else {
+        std::fs::remove_file(&ballast).expect("the ballast is ours");
+        running.end().expect_code(0);
+    }
+    assert_eq!(output::rows(&out, SENSORS_HEADER), answer.lines());
+}
+
+#[test]
+fn f50_a_full_disk_of_the_output_pauses_the_job_until_there_is_room() {
+    let test = "f50_a_full_disk_of_the_output_pauses_the_job_until_there_is_room";
+    // The result takes about 500 KiB.
+    a_full_disk_is_waited_for(test, "out", 128, false);
+}
+
+#[test]
+fn f50_a_full_disk_of_the_checkpoints_pauses_the_job_until_there_is_room() {
+    let test = "f50_a_full_disk_of_the_checkpoints_pauses_the_job_until_there_is_room";
+    // A checkpoint takes some 40 KiB.
+    a_full_disk_is_waited_for(test, "state", 40, false);
+}
+
+#[test]
+fn f50_killed_at_a_full_disk_the_last_checkpoint_is_valid() {
+    let test = "f50_killed_at_a_full_disk_the_last_checkpoint_is_valid";
+    a_full_disk_is_waited_for(test, "state", 40, true);
+}
+
+/// F49: the k-th fsync of a run fails with EIO. The process stops with exit code 74 (or waits for
+/// nothing and ends well, where it was one that may fail), and the next start loses nothing.
+#[test]
+fn f49_an_fsync_that_fails_stops_the_job_and_loses_nothing() {
+    const TEST: &str = "f49_an_fsync_that_fails_stops_the_job_and_loses_nothing";
+    let injects = Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=1", "true"])
+        .output();
+    if !injects.is_ok_and(|output| output.status.success()) {
+        return skip(TEST, "no strace, or no right to trace a process");
+    }
+    let (text, _) = Sensors::new(1, 60_000).make();
+    let answer = oracle::sensors(text.as_bytes(), DELAY_MS);
+    let mut stopped = 0;
+    for when in [1, 2, 3, 5, 8, 13, 21] {
+        let toml = jobs::Sensors { max_epoch_bytes: "1MiB", ..Default::default() }.toml();
+        let job = Job::new(&toml);
+        job.write("data.csv", &text);
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e"]);
+        strace.arg(format!("inject=fsync:error=EIO:when={when}"));
+        strace.arg(program::binary()).args(["run", "job.toml"]).current_dir(job.dir());
+        let ended = program::start(strace).end();
+        match ended.status.code() {
+            // While it opens its directories the reason is that they cannot be written.
+            Some(69 | 74) => {
+                stopped += 1;
+                assert!(ended.stderr.contains("nput/output error"), "fsync {when}: {ended:?}");
+            }
+            Some(0) => {}
+            _ => panic!("fsync {when}: {ended:?}"),
+        }
+        job.run().expect_code(0);
+        let found = output::rows(&job.path("out"), SENSORS_HEADER);
+        assert_eq!(found, answer.lines(), "fsync {when}");
+    }
+    assert!(stopped >= 5, "only {stopped} of the failures were noticed");
 }
 
 /// The job's command as a user without rights; `None` where this process cannot become one.
