@@ -196,5 +196,7 @@ fn f54_a_manifest_that_was_read_stays_through_a_power_cut() {
     let journal = Journal::open(Arc::new(left.clone()), "job", &plan, "2".into());
     assert!(journal.expect("nothing fails").last().is_some());
     left.crash(Crash::Synced);
-    assert_eq!(left.list("").expect("it was opened"), names);
+    let mut there = left.list("").expect("it was opened");
+    there.retain(|name| manifest::epoch_of(name).is_some());
+    assert_eq!(there, names);
 }
