@@ -41,6 +41,32 @@ impl Expr {
         columns
     }
 
+    /// The same tree over columns of other numbers.
+    pub fn map_columns(&self, to: &mut impl FnMut(usize, &DataType) -> usize) -> Expr {
+        let mut of = |operand: &Expr| Box::new(operand.map_columns(to));
+        let kind = match &self.kind {
+            ExprKind::Column(column) => ExprKind::Column(to(*column, &self.data_type)),
+            ExprKind::Literal(literal) => ExprKind::Literal(literal.clone()),
+            ExprKind::Not(e) => ExprKind::Not(of(e)),
+            ExprKind::IsNull(e) => ExprKind::IsNull(of(e)),
+            ExprKind::IsNotNull(e) => ExprKind::IsNotNull(of(e)),
+            ExprKind::And(a, b) => ExprKind::And(of(a), of(b)),
+            ExprKind::Or(a, b) => ExprKind::Or(of(a), of(b)),
+            ExprKind::Compare(op, a, b) => ExprKind::Compare(*op, of(a), of(b)),
+            ExprKind::Arithmetic(op, a, b) => ExprKind::Arithmetic(*op, of(a), of(b)),
+            ExprKind::Negate(e) => ExprKind::Negate(of(e)),
+            ExprKind::Cast(e) => ExprKind::Cast(of(e)),
+            ExprKind::Case { branches, otherwise } => ExprKind::Case {
+                branches: branches.iter().map(|(when, then)| (*of(when), *of(then))).collect(),
+                otherwise: otherwise.as_ref().map(|otherwise| of(otherwise)),
+            },
+            &ExprKind::WindowStart { ref time, size_us, offset_us } => {
+                ExprKind::WindowStart { time: of(time), size_us, offset_us }
+            }
+        };
+        Expr { kind, data_type: self.data_type.clone() }
+    }
+
     /// Calls `see` for this expression and all those within it, the outer first.
     pub fn visit(&self, see: &mut impl FnMut(&Expr)) {
         see(self);

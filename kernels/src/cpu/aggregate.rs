@@ -9,10 +9,11 @@
 mod arena;
 mod error;
 mod exact;
-mod fold;
-mod layout;
+pub(crate) mod fold;
+pub(crate) mod layout;
+mod load;
 mod pick;
-mod state;
+pub(crate) mod state;
 mod table;
 mod text;
 mod values;
@@ -21,6 +22,7 @@ use arrow::datatypes::DataType;
 
 pub use error::AggregateError;
 pub use layout::{is_supported, partial_schema};
+pub(crate) use load::Loaded;
 pub use table::GroupTable;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

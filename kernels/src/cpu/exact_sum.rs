@@ -13,7 +13,7 @@
 
 use hashbrown::HashMap;
 
-use super::big::Big;
+use super::big::{Big, extension};
 use super::total::{
     Specials, Total, bit_length, checked_add, normalize_small, shift_left, total_of,
 };
@@ -272,6 +272,21 @@ impl<const N: usize> ExactSum<N> {
         let base = step_down((least.max(lowest)).div_euclid(Self::POWER) + BIAS);
         Some(base.clamp(1, 0x7ff - WINDOW as i32) as u32)
     }
+}
+
+/// A sum that a device kept: a window of 64-bit limbs above the biased exponent `base`, and the
+/// values that fell outside of it.
+pub(crate) fn device_total<const N: usize>(window: &[u64], base: u32, outside: &[u64]) -> Total<N> {
+    let exponent = ExactSum::<N>::POWER * (base as i32 - BIAS);
+    if outside.is_empty() && window[N..].iter().all(|&limb| limb == extension(&window[..N])) {
+        let (small, exponent) = normalize_small(*window.first_chunk().expect("N limbs"), exponent);
+        return Total { small, exponent, extra: None };
+    }
+    let mut alone = ExactSum::<N>::new();
+    outside.iter().for_each(|&bits| alone.add_outside(0, bits));
+    let mut spill = alone.spilled.remove(&0).unwrap_or_default();
+    spill.rest.add(window, exponent);
+    total_of(&spill.rest, spill.specials)
 }
 
 impl ExactSum<2> {

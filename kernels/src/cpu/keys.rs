@@ -103,6 +103,13 @@ impl KeySpace {
         }
     }
 
+    /// The ids of a text column that comes as values, for who sends ids elsewhere.
+    pub fn ids(&mut self, column: usize, values: &ArrayRef) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(values.len());
+        text_ids(self.interner_mut(column), values, Rows::All(values.len()), &mut ids);
+        ids
+    }
+
     /// Appends the packed key of each row to `out`.
     ///
     /// Shapes: `inputs` has one entry a key column, each of full length; without key columns every

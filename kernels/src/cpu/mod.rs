@@ -3,9 +3,9 @@
 pub mod aggregate;
 mod big;
 mod bits;
-mod column;
+pub(crate) mod column;
 mod dense;
-mod exact_sum;
+pub(crate) mod exact_sum;
 pub mod filter;
 pub mod groups;
 pub mod keys;

@@ -12,7 +12,7 @@ mod compare;
 mod decimal;
 mod logic;
 #[cfg(test)]
-mod oracle_tests;
+pub(crate) mod oracle_tests;
 #[cfg(test)]
 mod tests;
 mod value;

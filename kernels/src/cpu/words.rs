@@ -90,7 +90,12 @@ impl Field<'_> {
     }
 }
 
-impl FieldRef<'_> {
+impl<'a> FieldRef<'a> {
+    /// States that lie one behind the other, `stride` words each.
+    pub fn of(words: &'a [u64], stride: usize) -> Self {
+        FieldRef { words, stride, offset: 0 }
+    }
+
     /// The state without its first words.
     pub fn skip(self, words: usize) -> Self {
         FieldRef { offset: self.offset + words, ..self }

@@ -8,7 +8,7 @@ const NONE: u64 = u64::MAX;
 const DEAD_MIN: usize = if cfg!(test) { 16 } else { 64 * 1024 };
 
 #[derive(Default)]
-pub(super) struct Arena {
+pub(crate) struct Arena {
     bytes: Vec<u8>,
     /// Bytes that no value uses any more.
     dead: usize,

@@ -20,7 +20,7 @@ use crate::cpu::column::{
 use crate::cpu::words::{Field, FieldRef};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Operation {
+pub(crate) enum Operation {
     Sum,
     Least,
     Greatest,
@@ -31,7 +31,7 @@ pub(super) enum Operation {
 
 /// Words that a state takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Width {
+pub(crate) enum Width {
     Word,
     /// An `i128`.
     Pair,
@@ -39,7 +39,7 @@ pub(super) enum Width {
     Triple,
 }
 
-pub(super) struct Fold {
+pub(crate) struct Fold {
     pub operation: Operation,
     pub width: Width,
     /// In a partial.

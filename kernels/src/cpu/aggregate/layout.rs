@@ -18,7 +18,7 @@ use crate::cpu::column::Class;
 use crate::cpu::exact_sum::ExactSum;
 use crate::cpu::keys::partial_key_field;
 
-pub(super) struct Layout {
+pub(crate) struct Layout {
     pub filters: Vec<Filtered>,
     pub readings: Vec<Reading>,
     /// What the words of a group hold before its first row.
@@ -26,7 +26,7 @@ pub(super) struct Layout {
 }
 
 /// What is kept about the rows that pass one filter.
-pub(super) struct Filtered {
+pub(crate) struct Filtered {
     /// Index of the argument that is the filter; none lets all rows pass.
     pub filter: Option<usize>,
     /// Offset of the number of rows.
@@ -34,7 +34,7 @@ pub(super) struct Filtered {
     pub inputs: Vec<Input>,
 }
 
-pub(super) struct Input {
+pub(crate) struct Input {
     pub argument: usize,
     pub data_type: DataType,
     /// Offset of the number of NULLs.
@@ -44,14 +44,14 @@ pub(super) struct Input {
     pub extremes: Option<[usize; 2]>,
 }
 
-pub(super) struct Placed {
+pub(crate) struct Placed {
     kind: Kind,
     pub offset: usize,
     pub state: State,
 }
 
 /// How an aggregate is read: the places of its states.
-pub(super) struct Reading {
+pub(crate) struct Reading {
     pub spec: AggregateSpec,
     pub filter: usize,
     pub input: Option<usize>,

@@ -21,7 +21,7 @@ use crate::cpu::words::{Field, FieldRef};
 /// Where the value's words begin.
 const VALUE: usize = 3;
 
-pub(super) struct Pick {
+pub(crate) struct Pick {
     pub last: bool,
     pub ignore_nulls: bool,
     pub data_type: DataType,

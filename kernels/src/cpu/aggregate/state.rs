@@ -14,7 +14,7 @@ use crate::cpu::column::{BytesColumn, Class, Rows, widen_decimals, widen_floats,
 use crate::cpu::exact_sum::ExactSum;
 use crate::cpu::words::{Field, FieldRef};
 
-pub(super) enum State {
+pub(crate) enum State {
     Fold(Fold),
     Sum(ExactSum<2>),
     /// Sum of squares, always beside a [`State::Sum`].
@@ -24,7 +24,7 @@ pub(super) enum State {
 }
 
 /// The values of the rows a state sees, in one of the forms that kernels are written for.
-pub(super) enum Values<'a> {
+pub(crate) enum Values<'a> {
     Ints(&'a [i64]),
     Floats(&'a [f64]),
     Decimals(&'a [i128]),
@@ -33,7 +33,7 @@ pub(super) enum Values<'a> {
 
 /// Room for values that must be converted or gathered, kept from batch to batch.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     ints: Vec<i64>,
     floats: Vec<f64>,
     decimals: Vec<i128>,

@@ -21,7 +21,7 @@ use crate::cpu::words::{FieldRef, Words};
 
 pub struct GroupTable {
     groups: GroupMap,
-    words: Words,
+    pub(super) words: Words,
     pub(super) layout: Layout,
     schema: SchemaRef,
     key_fields: Vec<Field>,
@@ -148,6 +148,15 @@ impl GroupTable {
                 );
             }
         }
+    }
+
+    /// The groups of distinct keys, made if missing.
+    pub(super) fn find_groups(&mut self, keys: &[u64]) -> Vec<u32> {
+        let mut groups = Vec::with_capacity(keys.len());
+        self.groups.reserve(keys.len());
+        self.groups.find_all(keys, &mut groups);
+        self.words.grow(self.groups.capacity());
+        groups
     }
 
     /// Takes in the groups of another table of the same calls and the same key space.

@@ -7,7 +7,7 @@ use super::arena::Arena;
 use crate::cpu::column::{BytesColumn, narrow_bytes};
 use crate::cpu::words::{Field, FieldRef};
 
-pub(super) struct TextExtreme {
+pub(crate) struct TextExtreme {
     pub greatest: bool,
     pub data_type: DataType,
     pub arena: Arena,

@@ -18,10 +18,10 @@ use crate::expr::{ArithmeticOp, CompareOp, Expr, ExprKind, Literal, can_cast};
 use crate::oracle::{self, Scalar};
 
 /// SplitMix64: Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", 2014.
-struct Random(u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,15 +29,15 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    fn one_in(&mut self, n: usize) -> bool {
+    pub(crate) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+    pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())].clone()
     }
 
@@ -80,7 +80,7 @@ impl Random {
     }
 }
 
-fn types() -> Vec<DataType> {
+pub(crate) fn types() -> Vec<DataType> {
     let us = TimeUnit::Microsecond;
     vec![
         DataType::Boolean,
@@ -101,7 +101,7 @@ fn types() -> Vec<DataType> {
 }
 
 /// One column of each type; values under NULLs are as any others.
-fn column(random: &mut Random, data_type: &DataType, rows: usize) -> ArrayRef {
+pub(crate) fn column(random: &mut Random, data_type: &DataType, rows: usize) -> ArrayRef {
     let nulls = match random.below(3) {
         0 => None,
         1 => Some(NullBuffer::from((0..rows).map(|_| !random.one_in(6)).collect::<Vec<_>>())),
@@ -163,7 +163,7 @@ fn literal(random: &mut Random, data_type: &DataType) -> Expr {
 }
 
 /// A tree of at most `depth` operations over one column of each type.
-fn grow(random: &mut Random, to: &DataType, depth: usize) -> Expr {
+pub(crate) fn grow(random: &mut Random, to: &DataType, depth: usize) -> Expr {
     let types = types();
     if depth == 0 || random.one_in(8) {
         let column = types.iter().position(|t| t == to).expect("one of the types");

@@ -1,0 +1,331 @@
+//! An open device: buffers within a budget, submissions, read-backs, and the signs that it is gone.
+//!
+//! Invariant: no call panics on a device that is lost or refuses; after a loss every call is an error.
+//! wgpu reports a loss by a callback at the next poll and errors to a handler; both only raise a flag
+//! here, and each method looks at it before it hands anything out. A wait has a timeout.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::adapter::{self, Adapter, Kind, Tier};
+use super::error::{GpuError, Result};
+use super::faults::{Fault, Faults};
+
+/// A dispatch of ours is done in milliseconds; drivers give a hung one up after 2 to 10 s themselves.
+/// Software Vulkan on a crowded machine is what needs so long.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// Of the memory that a driver offers; nobody but the driver knows what is really free.
+const BUDGET_DEFAULT: u64 = 1 << 30;
+
+/// Which adapter to open, and as what.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Choice {
+    /// None: the first discrete one, else the first that is no software, else software.
+    pub index: Option<usize>,
+    /// None: the best that it has.
+    pub tier: Option<Tier>,
+    /// Bytes of buffers at most.
+    pub budget_bytes: Option<u64>,
+}
+
+pub struct Device {
+    raw: wgpu::Device,
+    queue: wgpu::Queue,
+    adapter: Adapter,
+    tier: Tier,
+    trouble: Arc<Mutex<Option<GpuError>>>,
+    budget: Arc<Budget>,
+    pub faults: Faults,
+}
+
+#[derive(Debug)]
+struct Budget {
+    max: u64,
+    used: AtomicU64,
+}
+
+/// A buffer and its charge, given back when it is dropped.
+pub(crate) struct Buffer {
+    pub raw: wgpu::Buffer,
+    budget: Arc<Budget>,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.raw.size(), Relaxed);
+    }
+}
+
+impl Device {
+    /// Opens an adapter.
+    ///
+    /// Errors: `NoAdapter` where there is none of this kind, or it lacks the tier.
+    pub fn open(choice: Choice) -> Result<Device> {
+        let instance = adapter::instance();
+        let raw = adapter::raw_adapters(&instance);
+        let known: Vec<_> =
+            raw.iter().enumerate().map(|(i, raw)| adapter::describe(i, raw)).collect();
+        let index = choose(&known, choice.index)?;
+        let adapter = known[index].clone();
+        let best = adapter.tier.clone().map_err(GpuError::NoAdapter)?;
+        let tier = choice.tier.unwrap_or(best);
+        if tier == Tier::Native && best != Tier::Native {
+            return Err(GpuError::NoAdapter(format!("{} lacks 64-bit atomics", adapter.name)));
+        }
+        let (required_features, required_limits) = match tier {
+            Tier::Native => (adapter::native_features(), raw[index].limits()),
+            Tier::Portable => (wgpu::Features::empty(), wgpu::Limits::default()),
+        };
+        let request = raw[index].request_device(&wgpu::DeviceDescriptor {
+            label: Some("pelton"),
+            required_features,
+            required_limits,
+            ..wgpu::DeviceDescriptor::default()
+        });
+        let (raw, queue) =
+            adapter::block_on(request).map_err(|error| GpuError::NoAdapter(error.to_string()))?;
+        let trouble = Arc::new(Mutex::new(None));
+        watch(&raw, &trouble);
+        let max = choice.budget_bytes.unwrap_or(BUDGET_DEFAULT);
+        let budget = Arc::new(Budget { max, used: AtomicU64::new(0) });
+        Ok(Device { raw, queue, adapter, tier, trouble, budget, faults: Faults::default() })
+    }
+
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// Bytes of all buffers now.
+    pub fn bytes_held(&self) -> u64 {
+        self.budget.used.load(Relaxed)
+    }
+
+    pub fn is_software(&self) -> bool {
+        self.adapter.kind == Kind::Software
+    }
+
+    /// The first trouble there was, if any: the device is not to be used any more.
+    pub fn check(&self) -> Result<()> {
+        match &*self.trouble.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(()),
+            Some(error) => Err(error.clone()),
+        }
+    }
+
+    /// Destroys the device, as a driver's reset would.
+    pub fn destroy(&self) {
+        self.raw.destroy();
+        // The callback comes with the next poll.
+        let _ = self.raw.poll(wgpu::PollType::Poll);
+    }
+
+    /// A buffer of zeros. Sizes are rounded up to 16 bytes.
+    ///
+    /// Errors: `OutOfMemory` beyond the budget, or beyond what one binding may hold.
+    pub(crate) fn buffer(&self, bytes: u64, usage: wgpu::BufferUsages) -> Result<Buffer> {
+        self.check()?;
+        let size = bytes.max(16).next_multiple_of(16);
+        let limits = self.raw.limits();
+        let storage = usage.contains(wgpu::BufferUsages::STORAGE);
+        let most = match storage {
+            true => limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            false => limits.max_buffer_size,
+        };
+        let used = self.budget.used.fetch_add(size, Relaxed);
+        let left = self.budget.max.saturating_sub(used);
+        if size > left || size > most || self.faults.fires(Fault::OutOfMemory) {
+            self.budget.used.fetch_sub(size, Relaxed);
+            return Err(GpuError::OutOfMemory { asked: size, left: left.min(most) });
+        }
+        let descriptor =
+            wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+        let scope = self.raw.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let raw = self.raw.create_buffer(&descriptor);
+        let refused = adapter::block_on(scope.pop());
+        let buffer = Buffer { raw, budget: Arc::clone(&self.budget) };
+        match refused {
+            Some(_) => Err(GpuError::OutOfMemory { asked: size, left }),
+            None => self.check().map(|()| buffer),
+        }
+    }
+
+    /// Compiles an entry point of a shader.
+    ///
+    /// Errors: `Refused` with the compiler's reason.
+    pub(crate) fn pipeline(&self, shader: &str, entry: &str) -> Result<wgpu::ComputePipeline> {
+        self.check()?;
+        if self.faults.fires(Fault::Pipeline) {
+            return Err(GpuError::Refused(format!("pipeline {entry}: by request of a test")));
+        }
+        let scope = self.raw.push_error_scope(wgpu::ErrorFilter::Validation);
+        let inner = self.raw.push_error_scope(wgpu::ErrorFilter::Internal);
+        let module = self.raw.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(entry),
+            source: wgpu::ShaderSource::Wgsl(shader.into()),
+        });
+        let pipeline = self.raw.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(entry),
+            layout: None,
+            module: &module,
+            entry_point: Some(entry),
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            cache: None,
+        });
+        let refused = adapter::block_on(inner.pop());
+        let refused = adapter::block_on(scope.pop()).or(refused);
+        match refused {
+            Some(error) => Err(GpuError::Refused(format!("pipeline {entry}: {error}"))),
+            None => self.check().map(|()| pipeline),
+        }
+    }
+
+    /// Binds buffers to a pipeline's first group, each at its binding.
+    pub(crate) fn bind(
+        &self,
+        pipeline: &wgpu::ComputePipeline,
+        buffers: &[(u32, &Buffer)],
+    ) -> wgpu::BindGroup {
+        let entries = buffers.iter().map(|(binding, buffer)| wgpu::BindGroupEntry {
+            binding: *binding,
+            resource: buffer.raw.as_entire_binding(),
+        });
+        self.raw.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &entries.collect::<Vec<_>>(),
+        })
+    }
+
+    pub(crate) fn encoder(&self) -> wgpu::CommandEncoder {
+        self.raw.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    }
+
+    pub(crate) fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<wgpu::SubmissionIndex> {
+        if self.faults.fires(Fault::Lost) {
+            self.destroy();
+        }
+        self.check()?;
+        let index = self.queue.submit([encoder.finish()]);
+        self.check().map(|()| index)
+    }
+
+    /// Waits for a submission, and for the mappings that were asked for before.
+    pub(crate) fn wait(&self, index: &wgpu::SubmissionIndex, what: &'static str) -> Result<()> {
+        let wait = wgpu::PollType::Wait {
+            submission_index: Some(index.clone()),
+            timeout: Some(ANSWER_MAX),
+        };
+        if self.faults.fires(Fault::Hung) {
+            return Err(self.fail(GpuError::Hung { what }));
+        }
+        let answer = self.raw.poll(wait);
+        self.check()?;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(wgpu::PollError::Timeout) => Err(self.fail(GpuError::Hung { what })),
+            Err(error) => Err(self.fail(GpuError::Lost(format!("{what}: {error}")))),
+        }
+    }
+
+    /// Remembers a trouble; the first one stays.
+    fn fail(&self, error: GpuError) -> GpuError {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.get_or_insert(error).clone()
+    }
+
+    /// Copies `bytes` into a buffer that can be mapped for writing and is not in use.
+    pub(crate) fn write_mapped(&self, buffer: &Buffer, words: &[u32]) -> Result<()> {
+        let bytes: &[u8] = bytemuck::cast_slice(words);
+        let slice = buffer.raw.slice(..bytes.len() as u64);
+        self.map(slice, wgpu::MapMode::Write, "map a staging buffer")?;
+        let view = slice.get_mapped_range_mut();
+        view.map_err(|error| self.fail(GpuError::Lost(error.to_string())))?.copy_from_slice(bytes);
+        buffer.raw.unmap();
+        Ok(())
+    }
+
+    /// The first words of a buffer that can be mapped for reading, whose writer was waited for.
+    pub(crate) fn read_mapped(&self, buffer: &Buffer, words: usize) -> Result<Vec<u32>> {
+        let slice = buffer.raw.slice(..(words.max(1) * 4) as u64);
+        self.map(slice, wgpu::MapMode::Read, "map a read-back")?;
+        let view = slice.get_mapped_range();
+        let view = view.map_err(|error| self.fail(GpuError::Lost(error.to_string())))?;
+        let mut read = vec![0; words];
+        bytemuck::cast_slice_mut(&mut read).copy_from_slice(&view[..words * 4]);
+        drop(view);
+        buffer.raw.unmap();
+        if self.faults.fires(Fault::Zero) {
+            read.fill(0);
+        }
+        self.check().map(|()| read)
+    }
+
+    fn map(
+        &self,
+        slice: wgpu::BufferSlice<'_>,
+        mode: wgpu::MapMode,
+        what: &'static str,
+    ) -> Result<()> {
+        let (tell, told) = channel();
+        slice.map_async(mode, move |result| {
+            // Nobody listens any more where the wait ended before.
+            let _ = tell.send(result);
+        });
+        // A buffer that no submission uses is mapped by any poll; waiting is for one that is in use.
+        let _ = self.raw.poll(wgpu::PollType::Poll);
+        let mut result = told.try_recv().ok();
+        if result.is_none() {
+            let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(ANSWER_MAX) };
+            let _ = self.raw.poll(wait);
+            self.check()?;
+            // Another thread's poll may have taken the answer up, and be about to tell it.
+            result = told.recv_timeout(ANSWER_MAX).ok();
+        }
+        self.check()?;
+        match result {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(self.fail(GpuError::Lost(format!("{what}: {error}")))),
+            None => Err(self.fail(GpuError::Hung { what })),
+        }
+    }
+}
+
+/// Lets a loss and errors that no scope catches raise the flag.
+fn watch(raw: &wgpu::Device, trouble: &Arc<Mutex<Option<GpuError>>>) {
+    let raise = |trouble: &Mutex<Option<GpuError>>, error: GpuError| {
+        trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    };
+    let flag = Arc::clone(trouble);
+    raw.set_device_lost_callback(move |reason, message| {
+        raise(&flag, GpuError::Lost(format!("{message} ({reason:?})")));
+    });
+    let flag = Arc::clone(trouble);
+    raw.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        raise(&flag, GpuError::Refused(error.to_string()));
+    }));
+}
+
+fn choose(known: &[Adapter], index: Option<usize>) -> Result<usize> {
+    if let Some(index) = index {
+        let there = known.len();
+        return known.get(index).map(|_| index).ok_or_else(|| {
+            GpuError::NoAdapter(format!("there is no adapter {index}: Vulkan shows {there}"))
+        });
+    }
+    let rank = |adapter: &&Adapter| match adapter.kind {
+        _ if adapter.tier.is_err() => 4,
+        Kind::Discrete => 0,
+        Kind::Integrated => 1,
+        Kind::Virtual | Kind::Unknown => 2,
+        Kind::Software => 3,
+    };
+    let best = known.iter().min_by_key(rank);
+    best.map(|adapter| adapter.index)
+        .ok_or_else(|| GpuError::NoAdapter("Vulkan shows no adapter".to_owned()))
+}

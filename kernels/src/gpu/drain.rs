@@ -1,0 +1,290 @@
+//! A device's table as groups of the CPU's: read back, checked, taken in.
+//!
+//! Invariant: a table is taken in whole or not at all. Before that the device's count of rows must be
+//! the host's, the groups' keys must be keys, and no counter may exceed the rows.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::DataType;
+use hashbrown::HashMap;
+
+use super::aggregate::{CONTROL_WORDS, EXCEPTION_WORDS, Table};
+use super::error::{GpuError, Result};
+use super::faults::Fault;
+use super::form::Form;
+use super::project::{ANSWER, Projector};
+use super::query::Slot;
+use super::states::OnDevice;
+use crate::cpu::aggregate::{GroupTable, Loaded};
+use crate::cpu::column::{Rows, narrow_decimals, narrow_floats, narrow_ints};
+use crate::cpu::exact_sum::device_total;
+use crate::cpu::keys::{KeyInput, KeySpace};
+
+/// What the device held, in host memory.
+struct Drained {
+    groups: usize,
+    keys: Vec<u32>,
+    units: Vec<u64>,
+    extremes: Vec<u32>,
+    /// Doubles outside of their sum's window, by group and sum.
+    exceptions: HashMap<(u32, u32), Vec<u64>>,
+}
+
+impl Table {
+    /// Moves all groups into `into`, whose keys `space` has packed, and forgets them here.
+    ///
+    /// Errors: `Untrusted` where what came back cannot be; then `into` is untouched.
+    /// Cost: waits for all that is in flight; the bytes of the groups come back.
+    pub fn drain(
+        &mut self,
+        into: &mut GroupTable,
+        space: &mut KeySpace,
+        projector: &mut Projector,
+    ) -> Result<()> {
+        self.settle(projector)?;
+        if self.rows_sent == 0 {
+            return Ok(());
+        }
+        let drained = self.read()?;
+        let columns = self.load(&drained)?;
+        let keys = self.pack_keys(&drained, space)?;
+        into.load(&keys, columns);
+        self.choose_bases(&drained);
+        self.forget()
+    }
+
+    fn read(&self) -> Result<Drained> {
+        let program = Arc::clone(&self.program);
+        let device = &program.device;
+        let Some(room) = &self.room else {
+            return Err(GpuError::Untrusted("rows were sent to no table".to_owned()));
+        };
+        let control = self.copy(&[(&room.control, CONTROL_WORDS)])?;
+        let (groups, exceptions) = (control[0] as usize, control[1] as usize);
+        if control[2] != self.rows_sent as u32 || groups == 0 || groups > room.groups as usize {
+            let (took, sent) = (control[2], self.rows_sent);
+            let told = format!("it took {took} rows of {sent} into {groups} groups");
+            return Err(GpuError::Untrusted(told));
+        }
+        if exceptions > room.exceptions {
+            return Err(GpuError::Untrusted(format!("{exceptions} exceptions in too little room")));
+        }
+        let (key_words, states) = (program.records.key_words, &program.states);
+        let sizes = [groups * key_words, 2 * groups * states.units, groups * states.extreme_words];
+        let whole = self.copy(&[
+            (&room.keys, sizes[0]),
+            (&room.sums, sizes[1]),
+            (&room.extremes, sizes[2]),
+            (&room.control, CONTROL_WORDS + EXCEPTION_WORDS * exceptions),
+        ])?;
+        let (keys, rest) = whole.split_at(sizes[0]);
+        let (sums, rest) = rest.split_at(sizes[1]);
+        let (extremes, control_again) = rest.split_at(sizes[2]);
+        if control_again[..4] != control[..4] {
+            return Err(GpuError::Untrusted("it gives two answers to one question".to_owned()));
+        }
+        let mut units: Vec<u64> = sums
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|[low, high]| u64::from(*high) << 32 | u64::from(*low))
+            .collect();
+        let mut outside: HashMap<(u32, u32), Vec<u64>> = HashMap::new();
+        for exception in control_again[CONTROL_WORDS..].as_chunks::<EXCEPTION_WORDS>().0 {
+            let &[group, state, low, high] = exception;
+            outside.entry((group, state)).or_default().push(u64::from(high) << 32 | u64::from(low));
+        }
+        let (keys, mut extremes) = (keys.to_vec(), extremes.to_vec());
+        if device.faults.fires(Fault::BitFlip) {
+            // In no count: that would be noticed.
+            match extremes.first_mut() {
+                Some(word) => *word ^= 1,
+                None => units.iter_mut().rev().take(1).for_each(|unit| *unit ^= 1 << 40),
+            }
+        }
+        Ok(Drained { groups, keys, units, extremes, exceptions: outside })
+    }
+
+    /// The first words of some buffers, one behind the other.
+    fn copy(&self, parts: &[(&super::device::Buffer, usize)]) -> Result<Vec<u32>> {
+        let device = &self.program.device;
+        let words = parts.iter().map(|(_, words)| words).sum::<usize>();
+        let answer = device.buffer(4 * words as u64, ANSWER)?;
+        let mut encoder = device.encoder();
+        let mut at = 0;
+        for (buffer, words) in parts.iter().filter(|(_, words)| *words > 0) {
+            let bytes = 4 * *words as u64;
+            encoder.copy_buffer_to_buffer(&buffer.raw, 0, &answer.raw, at, bytes);
+            at += bytes;
+        }
+        let index = device.submit(encoder)?;
+        device.wait(&index, "drain")?;
+        device.read_mapped(&answer, words)
+    }
+
+    /// The states in the order of the CPU's layout.
+    fn load(&self, drained: &Drained) -> Result<Vec<Loaded>> {
+        let states = &self.program.states;
+        let unit = |at: usize| {
+            (0..drained.groups).map(move |group| drained.units[group * states.units + at])
+        };
+        let counts = |at: usize| {
+            let counts: Vec<u64> = unit(at).collect();
+            match counts.iter().find(|&&count| count > self.rows_sent) {
+                Some(count) => Err(GpuError::Untrusted(format!("a group counts {count} rows"))),
+                None => Ok(Loaded::Words(counts)),
+            }
+        };
+        let mut columns = Vec::new();
+        for filtered in &states.filters {
+            if filtered.filter.is_none() && unit(filtered.rows).sum::<u64>() != self.rows_sent {
+                let told = format!("its groups do not add up to {} rows", self.rows_sent);
+                return Err(GpuError::Untrusted(told));
+            }
+            columns.push(counts(filtered.rows)?);
+            for input in &filtered.inputs {
+                columns.push(counts(input.nulls)?);
+                for state in &input.states {
+                    columns.push(self.load_state(drained, state));
+                }
+            }
+        }
+        Ok(columns)
+    }
+
+    fn load_state(&self, drained: &Drained, state: &OnDevice) -> Loaded {
+        let stride = self.program.states.units;
+        let groups = 0..drained.groups;
+        let units = |group: usize, at: usize, count: usize| {
+            let from = group * stride + at;
+            &drained.units[from..from + count]
+        };
+        match *state {
+            OnDevice::Sum { at, units: count } => {
+                Loaded::Words(groups.flat_map(|group| units(group, at, count)).copied().collect())
+            }
+            OnDevice::And { at } => {
+                Loaded::Words(groups.map(|group| !units(group, at, 1)[0]).collect())
+            }
+            OnDevice::Or { at } | OnDevice::Xor { at } => {
+                Loaded::Words(groups.map(|group| units(group, at, 1)[0]).collect())
+            }
+            OnDevice::Extreme { at, copy, words, greatest } => {
+                let neutral: &[u64] = match (words, greatest) {
+                    (2, false) => &[i64::MAX as u64],
+                    (2, true) => &[i64::MIN as u64],
+                    (_, false) => &[u64::MAX, i64::MAX as u64],
+                    (_, true) => &[0, i64::MIN as u64],
+                };
+                let mut loaded = Vec::with_capacity(drained.groups * words / 2);
+                for group in groups {
+                    if units(group, at, 1)[0] == 0 {
+                        loaded.extend(neutral);
+                        continue;
+                    }
+                    let from = group * self.program.states.extreme_words + copy;
+                    let value = drained.extremes[from..from + words].as_chunks::<2>().0;
+                    loaded.extend(
+                        value.iter().map(|[low, high]| u64::from(*high) << 32 | u64::from(*low)),
+                    );
+                }
+                Loaded::Words(loaded)
+            }
+            OnDevice::Exact { at, number } => {
+                let outside = |group: usize| {
+                    let key = (group as u32, number as u32);
+                    drained.exceptions.get(&key).map_or(&[][..], |values| values)
+                };
+                let base = self.bases[number];
+                if self.program.states.exact[number].is_square {
+                    let total = |g| device_total::<4>(units(g, at, 5), base, outside(g));
+                    Loaded::Squares(groups.map(total).collect())
+                } else {
+                    let total = |g| device_total::<2>(units(g, at, 3), base, outside(g));
+                    Loaded::Sums(groups.map(total).collect())
+                }
+            }
+        }
+    }
+
+    fn pack_keys(&self, drained: &Drained, space: &mut KeySpace) -> Result<Vec<u64>> {
+        let records = &self.program.records;
+        let types: Vec<DataType> = space.types().cloned().collect();
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(types.len());
+        for (place, (slot, data_type)) in records.keys.iter().zip(&types).enumerate() {
+            columns.push(key_column(drained, records.key_words, place, *slot, data_type)?);
+        }
+        let ids = columns.iter().map(|column| column.as_any().downcast_ref::<UInt32Array>());
+        let inputs: Vec<KeyInput<'_>> = columns
+            .iter()
+            .zip(ids)
+            .map(|(column, ids)| match ids {
+                Some(ids) => KeyInput::Ids(ids.values()),
+                None => KeyInput::Values(column),
+            })
+            .collect();
+        for (place, input) in inputs.iter().enumerate() {
+            let KeyInput::Ids(ids) = input else { continue };
+            let known = space.interner_mut(place).len();
+            if let Some(id) = ids.iter().find(|&&id| id as usize >= known) {
+                return Err(GpuError::Untrusted(format!("it has a text of id {id} of {known}")));
+            }
+        }
+        let mut keys = Vec::with_capacity(drained.groups);
+        space.encode(&inputs, Rows::All(drained.groups), &mut keys);
+        Ok(keys)
+    }
+
+    /// Moves the windows of sums that many values fell outside of to where those are.
+    fn choose_bases(&mut self, drained: &Drained) {
+        for number in 0..self.bases.len() {
+            let mut exponents: Vec<u32> = drained
+                .exceptions
+                .iter()
+                .filter(|((_, of), _)| *of as usize == number)
+                .flat_map(|(_, values)| values)
+                .map(|bits| (bits >> 52 & 0x7ff) as u32)
+                .filter(|exponent| (1..0x7ff).contains(exponent))
+                .collect();
+            if exponents.len() as u64 * 16 < self.rows_sent {
+                continue;
+            }
+            let middle = exponents.len() / 2;
+            let (_, median, _) = exponents.select_nth_unstable(middle);
+            self.bases[number] = median.saturating_sub(32).clamp(1, super::aggregate::BASE_MAX);
+        }
+    }
+}
+
+/// The ids of a text key as a `UInt32Array`, or the values of another one.
+fn key_column(
+    drained: &Drained,
+    key_words: usize,
+    place: usize,
+    slot: Slot,
+    data_type: &DataType,
+) -> Result<ArrayRef> {
+    let groups = || drained.keys.chunks_exact(key_words);
+    let low = || groups().map(|key| key[slot.at]);
+    let long = || groups().map(|key| u64::from(key[slot.at + 1]) << 32 | u64::from(key[slot.at]));
+    let nulls = NullBuffer::from_iter(groups().map(|key| key[0] >> place & 1 == 1));
+    let nulls = Some(nulls).filter(|nulls| nulls.null_count() > 0);
+    Ok(match slot.form {
+        Form::Id => Arc::new(UInt32Array::from_iter_values(low())),
+        Form::Bool | Form::Int(_) => {
+            narrow_ints(data_type, low().map(|word| i64::from(word as i32)).collect(), nulls)
+        }
+        Form::Long => narrow_ints(data_type, long().map(|word| word as i64).collect(), nulls),
+        Form::Single | Form::Double => {
+            narrow_floats(data_type, long().map(f64::from_bits).collect(), nulls)
+        }
+        Form::Wide => {
+            let word = |key: &[u32], i: usize| u128::from(key[slot.at + i]) << (32 * i);
+            let value = |key: &[u32]| (0..4).fold(0, |sum, i| sum | word(key, i)) as i128;
+            narrow_decimals(data_type, groups().map(value).collect(), nulls)
+        }
+        Form::Opaque => return Err(GpuError::Untrusted("a key without words".to_owned())),
+    })
+}

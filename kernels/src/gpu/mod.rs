@@ -1,0 +1,37 @@
+//! Kernels for a GPU: one operation a file, with the names of its twin in `cpu/`.
+//!
+//! Invariant: for all that [`Query::refusals`] lets pass, the answer is the CPU's, bit for bit, on
+//! every device and in both tiers; what fails is an error, never a wrong or a missing row.
+//! WGSL is in `kernels/shaders`; `emit` generates what depends on the query. No file, clock or thread
+//! is used here. It lacks text, `first` and `last`, and decimals that need more than 128 bits.
+//!
+//! The way of a batch: `upload` packs its columns, `project` computes each row's fate, key and
+//! arguments, `aggregate` folds the rows that count into the resident groups, `drain` hands those to
+//! the CPU's table.
+
+mod adapter;
+pub mod aggregate;
+mod device;
+mod drain;
+mod emit;
+mod error;
+mod faults;
+mod form;
+mod program;
+pub mod project;
+mod query;
+mod states;
+mod support;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+pub use adapter::{Adapter, Kind, Tier, adapters};
+pub use aggregate::{Selected, Table};
+pub use device::{Choice, Device};
+pub use error::{GpuError, Result};
+pub use faults::{Fault, Faults};
+pub use program::Program;
+pub use project::{Batch, Fate, Projector, ROWS_MAX};
+pub use query::{Input, Query, Refusal};
+pub use support::refusal;

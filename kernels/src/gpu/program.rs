@@ -1,0 +1,230 @@
+//! The shaders of a query, compiled for a device.
+//!
+//! Invariant: equal queries give equal text, so a driver's cache can know it. `project.wgsl` is all
+//! generated; of `aggregate.wgsl` only the fold of a row into its group is.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use super::adapter::Tier;
+use super::device::{Buffer, Device};
+use super::emit::{Emitter, and, not};
+use super::error::{GpuError, Result};
+use super::query::{Query, Records};
+use super::states::States;
+use crate::cpu::aggregate::layout::Layout;
+use crate::cpu::column::Class;
+
+/// Rows of a workgroup.
+pub(super) const LANES: u32 = 64;
+
+const WORDS: &str = include_str!("../../shaders/words.wgsl");
+const NATIVE: &str = include_str!("../../shaders/native.wgsl");
+const PORTABLE: &str = include_str!("../../shaders/portable.wgsl");
+const FLOAT: &str = include_str!("../../shaders/float.wgsl");
+const DECIMAL: &str = include_str!("../../shaders/decimal.wgsl");
+const SUMS_NATIVE: &str = include_str!("../../shaders/sums_native.wgsl");
+const SUMS_PORTABLE: &str = include_str!("../../shaders/sums_portable.wgsl");
+const AGGREGATE: &str = include_str!("../../shaders/aggregate.wgsl");
+
+/// A query's pipelines; cores share one.
+pub struct Program {
+    pub(super) device: Arc<Device>,
+    pub(super) query: Query,
+    pub(super) records: Records,
+    pub(super) states: States,
+    pub(super) project: wgpu::ComputePipeline,
+    /// None where rows are only projected.
+    folding: Option<Folding>,
+}
+
+/// The pipelines of `aggregate.wgsl`.
+pub(super) struct Folding {
+    pub find: wgpu::ComputePipeline,
+    pub update: wgpu::ComputePipeline,
+    /// None where no least or greatest value is asked for.
+    pub persist: Option<wgpu::ComputePipeline>,
+    pub rehash: wgpu::ComputePipeline,
+}
+
+impl Program {
+    /// Compiles a query.
+    ///
+    /// Errors: `Refused` with the first node that has no kernel, or with the driver's reason.
+    pub fn new(device: &Arc<Device>, query: Query) -> Result<Program> {
+        let mut program = Program::projection(device, query)?;
+        let Program { query, records, states, .. } = &program;
+        let shader = aggregate_shader(query, records, states, device.tier());
+        let persist = states.extreme_words > 0;
+        program.folding = Some(Folding {
+            find: device.pipeline(&shader, "find")?,
+            update: device.pipeline(&shader, "update")?,
+            persist: persist.then(|| device.pipeline(&shader, "persist")).transpose()?,
+            rehash: device.pipeline(&shader, "rehash")?,
+        });
+        Ok(program)
+    }
+
+    /// Compiles a query whose rows are not aggregated.
+    ///
+    /// Errors: as [`Program::new`].
+    pub fn projection(device: &Arc<Device>, query: Query) -> Result<Program> {
+        if let Some(refusal) = query.refusals().first() {
+            return Err(GpuError::Refused(format!("{}: {}", refusal.node, refusal.reason)));
+        }
+        let records = Records::of(&query);
+        let states = States::new(&Layout::new(&query.calls));
+        let project =
+            device.pipeline(&project_shader(&query, &records, device.tier()), "project")?;
+        let device = Arc::clone(device);
+        Ok(Program { device, query, records, states, project, folding: None })
+    }
+
+    /// Panics for a program that only projects.
+    pub(super) fn folding(&self) -> &Folding {
+        self.folding.as_ref().expect("a table is made for a program that aggregates")
+    }
+
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    pub fn query(&self) -> &Query {
+        &self.query
+    }
+}
+
+/// Runs a pipeline over so many invocations.
+pub(super) fn dispatch(
+    pass: &mut wgpu::ComputePass<'_>,
+    pipeline: &wgpu::ComputePipeline,
+    group: &wgpu::BindGroup,
+    invocations: u32,
+) {
+    // At most 65,535 workgroups in one dimension.
+    let groups = invocations.div_ceil(LANES).max(1);
+    let rows = groups.div_ceil(65_535);
+    pass.set_pipeline(pipeline);
+    pass.set_bind_group(0, group, &[]);
+    pass.dispatch_workgroups(groups.div_ceil(rows), rows, 1);
+}
+
+/// What every shader has in front.
+pub(super) fn prelude(tier: Tier) -> String {
+    let divide = if tier == Tier::Native { NATIVE } else { PORTABLE };
+    [WORDS, divide, FLOAT, DECIMAL].concat()
+}
+
+/// `project`: each row's fate, key and arguments.
+///
+/// The first word of the answer is the batch's number. A fate's lowest two bits are the number of the filter that dropped the row, 0 for none; above them
+/// stands the number of the expression at which it stopped, filters, keys and arguments counted from
+/// 1 on, 0 for none.
+fn project_shader(query: &Query, records: &Records, tier: Tier) -> String {
+    let mut emitter = Emitter::new(&query.inputs);
+    emitter.body.push_str("  var fate = 0u;\n");
+    let mut number = 0;
+    for (place, filter) in query.filters.iter().enumerate() {
+        number += 1;
+        let value = emitter.evaluate(filter);
+        let (drops, stage) = (not(&and(&value.ok, &value.v)), place + 1);
+        let stops = format!("select({stage}u, {}u, {})", stage | number << 2, value.failed);
+        writeln!(emitter.body, "  if (fate == 0u && {drops}) {{ fate = {stops}; }}")
+            .expect("a String takes all text");
+    }
+    let mut stores = String::new();
+    let mut store = |at: usize, value: &str| {
+        writeln!(stores, "  records[record + {at}u] = {value};").expect("a String takes all text");
+    };
+    for (expressions, slots, mask_at) in
+        [(&query.keys, &records.keys, 0), (&query.arguments, &records.arguments, records.key_words)]
+    {
+        let mut mask = vec!["0u".to_owned()];
+        for (place, (expr, slot)) in expressions.iter().zip(slots).enumerate() {
+            number += 1;
+            let value = emitter.evaluate(expr);
+            let is_key = mask_at == 0;
+            let words = match is_key {
+                true => slot.form.as_key(&value.v),
+                false => slot.form.as_argument(&value.v),
+            };
+            for (word, text) in words.iter().enumerate() {
+                store(slot.at + word, &format!("select(0u, {text}, {})", value.ok));
+            }
+            mask.push(format!("(u32({}) << {place}u)", value.ok));
+            let (failed, stop) = (&value.failed, number << 2);
+            if failed != "false" {
+                writeln!(emitter.body, "  if (fate == 0u && {failed}) {{ fate = {stop}u; }}")
+                    .expect("a String takes all text");
+            }
+        }
+        store(mask_at, &mask.join(" | "));
+    }
+    let columns = query.inputs.len().max(1);
+    let (words, body) = (records.words, emitter.body);
+    format!(
+        "{}\n\
+         struct Params {{ rows: u32, batch: u32, b: u32, c: u32, columns: array<vec4<u32>, {columns}> }}\n\
+         @group(0) @binding(0) var<uniform> params: Params;\n\
+         @group(0) @binding(1) var<storage, read> input: array<u32>;\n\
+         @group(0) @binding(2) var<storage, read_write> records: array<u32>;\n\
+         @group(0) @binding(3) var<storage, read_write> fates: array<u32>;\n\
+         fn is_valid(at: u32, row: u32) -> bool {{\n  \
+         return at == 0xffffffffu || ((input[at + (row >> 5u)] >> (row & 31u)) & 1u) != 0u;\n}}\n\
+         @compute @workgroup_size({LANES})\n\
+         fn project(@builtin(global_invocation_id) id: vec3<u32>) {{\n  let row = id.x;\n  \
+         if (row >= params.rows) {{ return; }}\n  let first = input[params.columns[0].x];\n{body}  \
+         let record = row * {words}u;\n{stores}  fates[row + 1u] = fate;\n  \
+         if (row == 0u) {{ fates[0] = params.batch; }}\n}}\n",
+        prelude(tier)
+    )
+}
+
+fn aggregate_shader(query: &Query, records: &Records, states: &States, tier: Tier) -> String {
+    let classes: Vec<_> = query.arguments.iter().map(|e| Class::of(&e.data_type)).collect();
+    let sums = if tier == Tier::Native { SUMS_NATIVE } else { SUMS_PORTABLE };
+    let (keys, record, exact) = (records.key_words, records.words, states.exact.len().max(1));
+    format!(
+        "{}\n{sums}\n{AGGREGATE}\n\
+         const KEY_WORDS = {keys}u;\nconst RECORD_WORDS = {record}u;\nconst SUM_COUNT = {exact}u;\n{}",
+        prelude(tier),
+        states.shader(records, &classes)
+    )
+}
+
+/// The buffers of a table in the order of their bindings, `params` and `records` first.
+pub(super) struct TableBuffers<'a> {
+    pub params: &'a Buffer,
+    pub records: &'a Buffer,
+    pub places: &'a Buffer,
+    pub bits: &'a Buffer,
+    pub slots: &'a Buffer,
+    pub keys: &'a Buffer,
+    pub sums: &'a Buffer,
+    pub extremes: &'a Buffer,
+    pub control: &'a Buffer,
+}
+
+impl TableBuffers<'_> {
+    /// Binds those that a pipeline uses.
+    pub fn bind(
+        &self,
+        device: &Device,
+        pipeline: &wgpu::ComputePipeline,
+        used: &[u32],
+    ) -> wgpu::BindGroup {
+        let all = [
+            self.params,
+            self.records,
+            self.places,
+            self.bits,
+            self.slots,
+            self.keys,
+            self.sums,
+            self.extremes,
+            self.control,
+        ];
+        let used = used.iter().map(|&binding| (binding, all[binding as usize]));
+        device.bind(pipeline, &used.collect::<Vec<_>>())
+    }
+}

@@ -1,0 +1,207 @@
+//! Filter and projection: rows to their fates, keys and arguments. Twin of `cpu::project` and
+//! `cpu::filter`, for all expressions of a query at once.
+//!
+//! Invariant: what comes back is a function of the row alone. The record of a row stays on the device
+//! until [`super::aggregate::Table`] has taken it in; its fate comes back at once, as it decides what
+//! the watermark sees.
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+
+use super::device::Buffer;
+use super::error::{GpuError, Result};
+use super::program::{Program, dispatch};
+use super::upload::{pack, params_words};
+
+/// Rows of a batch at most; more are cut into several.
+pub const ROWS_MAX: usize = 32 << 10;
+
+/// Records of a batch's rows, on the device.
+pub struct Batch {
+    pub(super) records: Buffer,
+    pub(super) rows: usize,
+}
+
+impl Batch {
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+}
+
+/// What became of a row on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fate(u32);
+
+impl Fate {
+    /// The filter that dropped it, from 0 on.
+    pub fn dropped_by(self) -> Option<usize> {
+        (self.0 & 3).checked_sub(1).map(|filter| filter as usize)
+    }
+
+    /// The expression that it stopped at: filters, then keys, then arguments, from 0 on.
+    pub fn stopped_at(self) -> Option<usize> {
+        (self.0 >> 2).checked_sub(1).map(|expr| expr as usize)
+    }
+
+    pub fn passes(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// The buffers through which batches of one core go up, and their fates come back.
+pub struct Projector {
+    program: Arc<Program>,
+    words: Vec<u32>,
+    /// Number of the last batch: its answer must have it.
+    batches: u32,
+    rows_max: usize,
+    room: Option<Room>,
+    /// Records of batches that were taken in, to serve again.
+    spare: Vec<Buffer>,
+}
+
+struct Room {
+    /// Words of parameters and columns that fit.
+    words: usize,
+    rows: usize,
+    params: Buffer,
+    staging: Buffer,
+    input: Buffer,
+    fates: Buffer,
+    answer: Buffer,
+}
+
+const TRANSFER: wgpu::BufferUsages =
+    wgpu::BufferUsages::COPY_DST.union(wgpu::BufferUsages::COPY_SRC);
+pub(super) const STORAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(TRANSFER);
+pub(super) const STAGING: wgpu::BufferUsages =
+    wgpu::BufferUsages::MAP_WRITE.union(wgpu::BufferUsages::COPY_SRC);
+pub(super) const ANSWER: wgpu::BufferUsages =
+    wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::COPY_DST);
+pub(super) const UNIFORM: wgpu::BufferUsages =
+    wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
+
+/// Batches whose records are kept to serve again.
+const SPARE_MAX: usize = 64;
+
+impl Projector {
+    pub fn new(program: &Arc<Program>) -> Projector {
+        let program = Arc::clone(program);
+        Projector {
+            program,
+            words: Vec::new(),
+            batches: 0,
+            rows_max: 0,
+            room: None,
+            spare: Vec::new(),
+        }
+    }
+
+    /// Computes rows `start .. start + rows`; appends a fate for each to `fates`.
+    ///
+    /// Shapes: one column an input of the query, all of full length; at most [`ROWS_MAX`] rows.
+    /// Cost: the columns go up, 4 bytes a row come back; the call waits for them.
+    pub fn project(
+        &mut self,
+        columns: &[ArrayRef],
+        start: usize,
+        rows: usize,
+        fates: &mut Vec<Fate>,
+    ) -> Result<Batch> {
+        assert!(rows <= ROWS_MAX, "longer batches are cut");
+        let (program, mut words) = (Arc::clone(&self.program), std::mem::take(&mut self.words));
+        pack(&program.query.inputs, columns, start, rows, &mut words);
+        self.batches = self.batches.wrapping_add(1).max(1);
+        words[1] = self.batches;
+        let result = self.run(&program, &words, rows, fates);
+        self.words = words;
+        result
+    }
+
+    fn run(
+        &mut self,
+        program: &Program,
+        words: &[u32],
+        rows: usize,
+        fates: &mut Vec<Fate>,
+    ) -> Result<Batch> {
+        let device = &program.device;
+        self.rows_max = self.rows_max.max(rows.next_power_of_two());
+        let records = self.records(program)?;
+        let room = self.room(program, words.len(), rows)?;
+        device.write_mapped(&room.staging, words)?;
+        let params_bytes = 4 * params_words(&program.query.inputs) as u64;
+        let (all_bytes, fate_bytes) = (4 * words.len() as u64, 4 * (rows + 1) as u64);
+        let buffers = [(0, &room.params), (1, &room.input), (2, &records), (3, &room.fates)];
+        let group = device.bind(&program.project, &buffers);
+        let mut encoder = device.encoder();
+        let (staging, input) = (&room.staging.raw, &room.input.raw);
+        encoder.copy_buffer_to_buffer(staging, 0, &room.params.raw, 0, params_bytes);
+        encoder.copy_buffer_to_buffer(staging, params_bytes, input, 0, all_bytes - params_bytes);
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        dispatch(&mut pass, &program.project, &group, rows as u32);
+        drop(pass);
+        encoder.copy_buffer_to_buffer(&room.fates.raw, 0, &room.answer.raw, 0, fate_bytes);
+        let index = device.submit(encoder)?;
+        device.wait(&index, "filter and projection")?;
+        let answer = device.read_mapped(&room.answer, rows + 1)?;
+        if answer[0] != words[1] {
+            let told = format!("fates of batch {} in answer to batch {}", answer[0], words[1]);
+            return Err(GpuError::Untrusted(told));
+        }
+        fates.extend(answer[1..].iter().copied().map(Fate));
+        Ok(Batch { records, rows })
+    }
+
+    /// The records of a batch, in host memory.
+    #[cfg(test)]
+    pub(super) fn records_of(&self, batch: &Batch) -> Result<Vec<u32>> {
+        let device = &self.program.device;
+        let words = batch.rows * self.program.records.words;
+        let answer = device.buffer(4 * words as u64, ANSWER)?;
+        let mut encoder = device.encoder();
+        encoder.copy_buffer_to_buffer(&batch.records.raw, 0, &answer.raw, 0, 4 * words as u64);
+        let index = device.submit(encoder)?;
+        device.wait(&index, "records")?;
+        device.read_mapped(&answer, words)
+    }
+
+    /// Gives the memory of a batch back to serve again.
+    pub fn recycle(&mut self, batch: Batch) {
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(batch.records);
+        }
+    }
+
+    fn records(&mut self, program: &Program) -> Result<Buffer> {
+        let bytes = (4 * program.records.words * self.rows_max) as u64;
+        while let Some(spare) = self.spare.pop() {
+            if spare.raw.size() >= bytes {
+                return Ok(spare);
+            }
+        }
+        program.device.buffer(bytes, STORAGE)
+    }
+
+    fn room(&mut self, program: &Program, words: usize, rows: usize) -> Result<&Room> {
+        let fits = self.room.as_ref().is_some_and(|room| room.words >= words && room.rows >= rows);
+        if !fits {
+            // The old one goes first: a budget need not hold both.
+            self.room = None;
+            let (words, rows) = (words.next_power_of_two(), rows.next_power_of_two());
+            let device = &program.device;
+            let (bytes, fate_bytes) = (4 * words as u64, 4 * (rows + 1) as u64);
+            self.room = Some(Room {
+                words,
+                rows,
+                params: device.buffer(4 * params_words(&program.query.inputs) as u64, UNIFORM)?,
+                staging: device.buffer(bytes, STAGING)?,
+                input: device.buffer(bytes, STORAGE)?,
+                fates: device.buffer(fate_bytes, STORAGE)?,
+                answer: device.buffer(fate_bytes, ANSWER)?,
+            });
+        }
+        self.room.as_ref().ok_or_else(|| GpuError::Untrusted("no room was made".to_owned()))
+    }
+}

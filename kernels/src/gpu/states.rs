@@ -1,0 +1,289 @@
+//! The states of a group on a device: which there are, where they lie, and the shader that folds a
+//! row into them.
+//!
+//! Invariant: one state here for each of `cpu::aggregate`'s layout, so that a table that is read back
+//! is taken into the CPU's as any other one. Sums lie in units of 64 bits that start at zero. A least
+//! or greatest value is a pointer to the row that has it, and once that row's chunk is done a copy of
+//! the value: comparing needs no atomic operation as wide as the value.
+
+use std::fmt::Write;
+
+use super::query::Records;
+use crate::cpu::aggregate::fold::{Operation, Width};
+use crate::cpu::aggregate::layout::{Input, Layout, Placed};
+use crate::cpu::aggregate::state::State;
+use crate::cpu::aggregate::{AggregateSpec, Call};
+use crate::cpu::column::Class;
+
+pub(super) struct States {
+    /// Of all groups, in units of 64 bits.
+    pub units: usize,
+    /// Words of copied extreme values of a group.
+    pub extreme_words: usize,
+    pub filters: Vec<Filtered>,
+    /// Number of exact sums: each has a base exponent.
+    pub exact: Vec<Exact>,
+}
+
+/// An exact sum of doubles, or of their squares.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exact {
+    pub is_square: bool,
+}
+
+pub(super) struct Filtered {
+    pub filter: Option<usize>,
+    pub rows: usize,
+    pub inputs: Vec<OfInput>,
+}
+
+pub(super) struct OfInput {
+    pub argument: usize,
+    pub nulls: usize,
+    pub states: Vec<OnDevice>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum OnDevice {
+    /// An integer of so many units at this one.
+    Sum {
+        at: usize,
+        units: usize,
+    },
+    /// The complement's `or`, so that nothing is all zeros.
+    And {
+        at: usize,
+    },
+    Or {
+        at: usize,
+    },
+    Xor {
+        at: usize,
+    },
+    /// A pointer at this unit, a value at this word of the copies.
+    Extreme {
+        at: usize,
+        copy: usize,
+        words: usize,
+        greatest: bool,
+    },
+    /// Three units, or five for squares, and its number among the exact sums.
+    Exact {
+        at: usize,
+        number: usize,
+    },
+}
+
+impl States {
+    /// Why an aggregate has no kernel on a device, if it has none.
+    pub fn refusal(spec: &AggregateSpec) -> Option<String> {
+        let call =
+            Call { spec: spec.clone(), argument: spec.input.as_ref().map(|_| 0), filter: None };
+        let layout = Layout::new(&[call]);
+        let inputs = layout.filters.iter().flat_map(|filtered| &filtered.inputs);
+        let mut states = inputs.flat_map(|input| &input.states).map(|placed| &placed.state);
+        states.find_map(|state| match state {
+            State::Text(_) => Some("text is not compared on a device".to_owned()),
+            State::Pick(_) => {
+                Some("first and last go by position, which a device has not".to_owned())
+            }
+            State::Fold(_) | State::Sum(_) | State::Squares(_) => None,
+        })
+    }
+
+    pub fn new(layout: &Layout) -> States {
+        let mut states =
+            States { units: 0, extreme_words: 0, filters: Vec::new(), exact: Vec::new() };
+        for filtered in &layout.filters {
+            let rows = states.place(1);
+            let inputs = filtered.inputs.iter().map(|input| states.of_input(input)).collect();
+            states.filters.push(Filtered { filter: filtered.filter, rows, inputs });
+        }
+        states
+    }
+
+    fn place(&mut self, units: usize) -> usize {
+        self.units += units;
+        self.units - units
+    }
+
+    fn of_input(&mut self, input: &Input) -> OfInput {
+        let nulls = self.place(1);
+        let states = input.states.iter().map(|placed| self.of_state(placed));
+        OfInput { argument: input.argument, nulls, states: states.collect() }
+    }
+
+    fn of_state(&mut self, placed: &Placed) -> OnDevice {
+        match &placed.state {
+            State::Sum(_) => self.exact(false),
+            State::Squares(_) => self.exact(true),
+            State::Fold(fold) => {
+                let units = match fold.width {
+                    Width::Word => 1,
+                    Width::Pair => 2,
+                    Width::Triple => 3,
+                };
+                match fold.operation {
+                    Operation::Sum => OnDevice::Sum { at: self.place(units), units },
+                    Operation::And => OnDevice::And { at: self.place(1) },
+                    Operation::Or => OnDevice::Or { at: self.place(1) },
+                    Operation::Xor => OnDevice::Xor { at: self.place(1) },
+                    Operation::Least | Operation::Greatest => {
+                        let (at, copy, words) = (self.place(1), self.extreme_words, 2 * units);
+                        self.extreme_words += words;
+                        let greatest = fold.operation == Operation::Greatest;
+                        OnDevice::Extreme { at, copy, words, greatest }
+                    }
+                }
+            }
+            State::Text(_) | State::Pick(_) => unreachable!("refused before"),
+        }
+    }
+
+    fn exact(&mut self, is_square: bool) -> OnDevice {
+        let (at, number) = (self.place(if is_square { 5 } else { 3 }), self.exact.len());
+        self.exact.push(Exact { is_square });
+        OnDevice::Exact { at, number }
+    }
+
+    /// The functions `fold` and `keep` of `aggregate.wgsl`, with those that they call.
+    pub fn shader(&self, records: &Records, classes: &[Option<Class>]) -> String {
+        let mut text = String::new();
+        let (mut fold, mut keep) = (String::new(), String::new());
+        for filtered in &self.filters {
+            let passes = filtered.filter.map_or("true".to_owned(), |filter| {
+                let at = records.arguments[filter].at;
+                format!("{} && records[record + {at}u] != 0u", is_there(filter))
+            });
+            write_line(&mut fold, 1, &format!("if ({passes}) {{"));
+            count(&mut fold, 2, filtered.rows);
+            for input in &filtered.inputs {
+                let class = classes[input.argument];
+                write_line(&mut fold, 2, &format!("if ({}) {{", is_there(input.argument)));
+                for state in &input.states {
+                    let class = class.expect("a state has values that are computed with");
+                    let value = value_of(records.arguments[input.argument].at, class);
+                    self.state(&mut text, (&mut fold, &mut keep), state, &value, class);
+                }
+                write_line(&mut fold, 2, "} else {");
+                count(&mut fold, 3, input.nulls);
+                write_line(&mut fold, 2, "}");
+            }
+            write_line(&mut fold, 1, "}");
+        }
+        let units = self.units;
+        let mask = records.key_words;
+        write!(
+            text,
+            "fn fold(group: u32, row: u32) {{\n  let unit = group * {units}u;\n  \
+             let record = row * RECORD_WORDS;\n  let there = records[record + {mask}u];\n{fold}}}\n\
+             fn keep(group: u32, row: u32) {{\n{keep}}}\n"
+        )
+        .expect("a String takes all text");
+        text
+    }
+
+    fn state(
+        &self,
+        text: &mut String,
+        (fold, keep): (&mut String, &mut String),
+        state: &OnDevice,
+        value: &str,
+        class: Class,
+    ) {
+        match *state {
+            OnDevice::Sum { at, units } => {
+                let wide = if class == Class::Decimal {
+                    value.to_owned()
+                } else {
+                    format!("wide_of({value})")
+                };
+                let name = if units == 3 { "add_triple" } else { "add_pair" };
+                write_line(fold, 3, &format!("{name}(unit + {at}u, {wide});"));
+            }
+            OnDevice::And { at } => {
+                write_line(fold, 3, &format!("unit_or(unit + {at}u, ~{value});"))
+            }
+            OnDevice::Or { at } => write_line(fold, 3, &format!("unit_or(unit + {at}u, {value});")),
+            OnDevice::Xor { at } => {
+                write_line(fold, 3, &format!("unit_xor(unit + {at}u, {value});"))
+            }
+            OnDevice::Exact { at, number } => {
+                let name = if self.exact[number].is_square { "add_square" } else { "add_exact" };
+                let line = format!("{name}(unit + {at}u, group, {number}u, {value});");
+                write_line(fold, 3, &line);
+            }
+            OnDevice::Extreme { at, copy, words, greatest } => {
+                let value = if class == Class::Float {
+                    format!("ordered({value})")
+                } else {
+                    value.to_owned()
+                };
+                self.extreme(text, at, copy, words, greatest, &value);
+                write_line(fold, 3, &format!("offer_{at}(group, row);"));
+                write_line(keep, 1, &format!("keep_{at}(group, row);"));
+            }
+        }
+    }
+
+    fn extreme(
+        &self,
+        text: &mut String,
+        at: usize,
+        copy: usize,
+        words: usize,
+        greatest: bool,
+        value: &str,
+    ) {
+        let (units, extremes) = (self.units, self.extreme_words);
+        let held = (0..words).map(|word| format!("extremes[copy + {word}u]")).collect::<Vec<_>>();
+        let held = held.join(", ");
+        let parts = ["x", "y", "z", "w"][..words].iter().enumerate();
+        let stores = parts
+            .map(|(word, part)| format!("  extremes[to + {word}u] = value.{part};\n"))
+            .collect::<String>();
+        let less = if words == 2 { "less2" } else { "less4" };
+        let better = match greatest {
+            true => format!("{less}(held_{at}(group, owner), value)"),
+            false => format!("{less}(value, held_{at}(group, owner))"),
+        };
+        write!(
+            text,
+            "fn candidate_{at}(row: u32) -> vec{words}<u32> {{\n  let record = row * RECORD_WORDS;\n  \
+             return {value};\n}}\n\
+             fn held_{at}(group: u32, owner: u32) -> vec{words}<u32> {{\n  \
+             if (owner != PERSISTED) {{ return candidate_{at}(owner & ~FRESH); }}\n  \
+             let copy = group * {extremes}u + {copy}u;\n  return vec{words}<u32>({held});\n}}\n\
+             fn offer_{at}(group: u32, row: u32) {{\n  let value = candidate_{at}(row);\n  \
+             let pointer = group * {units}u + {at}u;\n  var owner = pointer_load(pointer);\n  loop {{\n    \
+             if (owner != 0u && !{better}) {{ return; }}\n    \
+             let swapped = pointer_swap(pointer, owner, FRESH | row);\n    \
+             if (swapped.y == 1u) {{ return; }}\n    owner = swapped.x;\n  }}\n}}\n\
+             fn keep_{at}(group: u32, row: u32) {{\n  let pointer = group * {units}u + {at}u;\n  \
+             if (pointer_load(pointer) != (FRESH | row)) {{ return; }}\n  \
+             let value = candidate_{at}(row);\n  let to = group * {extremes}u + {copy}u;\n{stores}  \
+             pointer_store(pointer, PERSISTED);\n}}\n"
+        )
+        .expect("a String takes all text");
+    }
+}
+
+fn is_there(argument: usize) -> String {
+    format!("((there >> {argument}u) & 1u) != 0u")
+}
+
+/// A value in a record, by the function that reads it.
+fn value_of(at: usize, class: Class) -> String {
+    let word = |i: usize| format!("records[record + {}u]", at + i);
+    let words = if class == Class::Decimal { 4 } else { 2 };
+    let list = (0..words).map(word).collect::<Vec<_>>().join(", ");
+    format!("vec{words}<u32>({list})")
+}
+
+fn count(text: &mut String, depth: usize, unit: usize) {
+    write_line(text, depth, &format!("unit_add(unit + {unit}u, vec2<u32>(1u, 0u), 0u);"));
+}
+
+fn write_line(text: &mut String, depth: usize, line: &str) {
+    writeln!(text, "{:width$}{line}", "", width = 2 * depth).expect("a String takes all text");
+}

@@ -1,0 +1,243 @@
+//! Groups and their states: the device's table against the CPU's.
+
+use super::*;
+use crate::cpu::aggregate::{AggregateFunction, AggregateSpec, Call, is_supported};
+use crate::cpu::project::oracle_tests::{Random, column, types};
+use crate::expr::{CompareOp, Expr, ExprKind, Literal};
+use crate::gpu::Input;
+use arrow::array::{Float64Array, Int32Array, TimestampMicrosecondArray};
+use arrow::datatypes::{Field, TimeUnit};
+
+fn call(function: AggregateFunction, argument: usize, input: DataType, output: DataType) -> Call {
+    let spec =
+        AggregateSpec { function, input: Some(input), output, name: format!("{function:?}") };
+    Call { spec, argument: Some(argument), filter: None }
+}
+
+fn count_rows() -> Call {
+    let spec = AggregateSpec {
+        function: AggregateFunction::CountRows,
+        input: None,
+        output: DataType::Int64,
+        name: "n".to_owned(),
+    };
+    Call { spec, argument: None, filter: None }
+}
+
+/// The sensors job: windows and devices, count, average, least and greatest.
+pub(super) fn sensors() -> Query {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let input = |data_type: DataType, is_ids| Input { data_type, is_ids };
+    let status = Box::new(Expr::column(4, DataType::Int32));
+    let zero = Box::new(Expr::literal(Literal::Int(0), DataType::Int32));
+    let filter = Expr {
+        kind: ExprKind::Compare(CompareOp::NotEqual, status, zero),
+        data_type: DataType::Boolean,
+    };
+    let start = ExprKind::WindowStart {
+        time: Box::new(Expr::column(0, time.clone())),
+        size_us: 10_000_000,
+        offset_us: 0,
+    };
+    let double = || DataType::Float64;
+    Query {
+        inputs: vec![
+            input(time.clone(), false),
+            input(DataType::Utf8, true),
+            input(double(), false),
+            input(double(), false),
+            input(DataType::Int32, false),
+        ],
+        filters: vec![filter],
+        keys: vec![Expr { kind: start, data_type: time.clone() }, Expr::column(1, DataType::Utf8)],
+        key_fields: vec![
+            Field::new("start", time, true),
+            Field::new("device", DataType::Utf8, true),
+        ],
+        arguments: vec![Expr::column(2, double()), Expr::column(3, double())],
+        calls: vec![
+            count_rows(),
+            call(AggregateFunction::Avg, 0, double(), double()),
+            call(AggregateFunction::Min, 1, double(), double()),
+            call(AggregateFunction::Max, 1, double(), double()),
+        ],
+    }
+}
+
+pub(super) fn readings(
+    side: &mut Side,
+    other: &mut Side,
+    count: usize,
+    devices: u64,
+) -> Vec<ArrayRef> {
+    for device in 0..devices {
+        let name = format!("device-{device}");
+        side.space.interner_mut(1).intern(name.as_bytes());
+        other.space.interner_mut(1).intern(name.as_bytes());
+    }
+    let mut state = 7_u64;
+    let mut random = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 33
+    };
+    let times = (0..count).map(|row| row as i64 * 1_000 - 5_000_000).collect::<Vec<_>>();
+    let ids = (0..count).map(|_| 1 + (random() % devices) as u32).collect::<Vec<_>>();
+    let doubles = |random: &mut dyn FnMut() -> u64| {
+        let value = |random: &mut dyn FnMut() -> u64| match random() % 50 {
+            0 => None,
+            1 => Some(f64::NAN),
+            2 => Some(-0.0),
+            3 => Some(1e300),
+            4 => Some(f64::from_bits(random())),
+            _ => Some((random() % 2_000) as f64 / 10.0 - 100.0),
+        };
+        (0..count).map(|_| value(random)).collect::<Float64Array>()
+    };
+    let (a, b) = (doubles(&mut random), doubles(&mut random));
+    let status = (0..count).map(|_| (random() % 4) as i32).collect::<Vec<_>>();
+    vec![
+        Arc::new(TimestampMicrosecondArray::from(times)),
+        Arc::new(UInt32Array::from(ids)),
+        Arc::new(a),
+        Arc::new(b),
+        Arc::new(Int32Array::from(status)),
+    ]
+}
+
+#[test]
+fn the_sensors_query_has_the_cpus_states_in_both_tiers() {
+    let query = sensors();
+    for tier in TIERS {
+        let mut gpu = Gpu::new(&device(tier), &query).expect("it compiles");
+        for (count, devices) in [(1, 1), (700, 3), (20_000, 900), (20_000, 3)] {
+            let (mut cpu_side, mut gpu_side) = (Side::new(&query), Side::new(&query));
+            let columns = readings(&mut cpu_side, &mut gpu_side, count, devices);
+            on_cpu(&query, &mut cpu_side, &columns);
+            gpu.take(&columns, 4_096).expect("it fits");
+            gpu.drain(&mut gpu_side).expect("it comes back");
+            assert_eq!(gpu_side.partial(&query), cpu_side.partial(&query), "{tier:?} {count}");
+        }
+    }
+}
+
+/// Every aggregate that a device has, over every type, with filters; keys of every type.
+fn everything(keys: Vec<DataType>) -> Query {
+    let types = types();
+    let inputs = types.iter().map(|t| Input { data_type: t.clone(), is_ids: false }).collect();
+    let place = |of: &DataType| types.iter().position(|t| t == of).expect("one of the types");
+    let mut calls = vec![count_rows()];
+    for (argument, input) in types.iter().enumerate() {
+        use AggregateFunction::*;
+        for function in [
+            Count,
+            Sum,
+            Avg,
+            Min,
+            Max,
+            VarianceSample,
+            StddevPopulation,
+            BitAnd,
+            BitOr,
+            BitXor,
+            BoolAnd,
+            BoolOr,
+        ] {
+            let outputs = [input.clone(), DataType::Int64, DataType::Float64];
+            let known = outputs.into_iter().find_map(|output| {
+                let call = call(function, argument, input.clone(), output);
+                is_supported(&call.spec).then_some(call)
+            });
+            calls.extend(known);
+        }
+    }
+    let filtered: Vec<_> = calls.iter().filter(|call| call.argument == Some(4)).cloned().collect();
+    let filter = place(&DataType::Boolean);
+    calls.extend(filtered.into_iter().map(|call| Call { filter: Some(filter), ..call }));
+    let field = |(i, t): (usize, &DataType)| Field::new(format!("k{i}"), t.clone(), true);
+    Query {
+        inputs,
+        filters: vec![],
+        key_fields: keys.iter().enumerate().map(field).collect(),
+        keys: keys.iter().map(|t| Expr::column(place(t), t.clone())).collect(),
+        arguments: types.iter().enumerate().map(|(i, t)| Expr::column(i, t.clone())).collect(),
+        calls,
+    }
+}
+
+#[test]
+fn every_aggregate_over_every_type_has_the_cpus_states() {
+    let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let sets = [
+        vec![],
+        vec![DataType::Int8],
+        vec![DataType::Boolean, DataType::Float64, DataType::Decimal128(38, 10)],
+        vec![DataType::Float32, DataType::Date32, DataType::Int16, DataType::Int64, timestamp],
+    ];
+    for (seed, keys) in sets.into_iter().enumerate() {
+        let query = everything(keys);
+        assert_eq!(query.refusals(), []);
+        for tier in TIERS {
+            let mut random = Random(seed as u64);
+            let (mut cpu_side, mut gpu_side) = (Side::new(&query), Side::new(&query));
+            let mut gpu = Gpu::new(&device(tier), &query).expect("it compiles");
+            for rows in [700, 1, 3_000] {
+                let columns: Vec<_> =
+                    types().iter().map(|t| column(&mut random, t, rows)).collect();
+                on_cpu(&query, &mut cpu_side, &columns);
+                gpu.take(&columns, 512).expect("it fits");
+            }
+            gpu.drain(&mut gpu_side).expect("it comes back");
+            let (found, expected) = (gpu_side.partial(&query), cpu_side.partial(&query));
+            for (key, expected) in &expected {
+                assert_eq!(found.get(key), Some(expected), "{tier:?} keys {seed} at {key:?}");
+            }
+            assert_eq!(found.len(), expected.len());
+        }
+    }
+}
+
+#[test]
+fn a_table_grows_and_stays_within_twice_its_groups() {
+    let query = sensors();
+    for tier in TIERS {
+        let device = fresh_device(tier);
+        let mut gpu = Gpu::new(&device, &query).expect("it compiles");
+        let (mut cpu_side, mut gpu_side) = (Side::new(&query), Side::new(&query));
+        let columns = readings(&mut cpu_side, &mut gpu_side, 60_000, 30_000);
+        on_cpu(&query, &mut cpu_side, &columns);
+        gpu.take(&columns, 8_192).expect("it grows");
+        gpu.table.settle(&mut gpu.projector).expect("every row finds its group");
+        let groups = cpu_side.table.groups().len() as u64;
+        let room = gpu.table.room.as_ref().expect("it holds groups");
+        let held = [&room.keys, &room.sums, &room.extremes, &room.slots];
+        let held: u64 = held.iter().map(|buffer| buffer.raw.size()).sum();
+        let (words, states) = (gpu.table.program.records.key_words, &gpu.table.program.states);
+        let group_bytes = 4 * words + 8 * states.units + 4 * states.extreme_words;
+        assert!(u64::from(room.groups) < 2 * groups, "{} for {groups}", room.groups);
+        assert!(held <= groups * group_bytes as u64 * 23 / 10, "{held} for {groups} groups");
+        gpu.drain(&mut gpu_side).expect("it comes back");
+        assert_eq!(gpu_side.partial(&query), cpu_side.partial(&query), "{tier:?}");
+    }
+}
+
+/// Equal sets of rows in any order, cut anywhere, drained in between or not.
+#[test]
+fn no_batch_and_no_order_shows() {
+    let query = sensors();
+    let mut gpu = Gpu::new(&device(Tier::Native), &query).expect("it compiles");
+    let mut partials = Vec::new();
+    for (batch, drains) in [(20_000, false), (333, false), (4_096, true), (32, true)] {
+        let (mut side, mut other) = (Side::new(&query), Side::new(&query));
+        let columns = readings(&mut side, &mut other, 5_000, 50);
+        gpu.take(&columns, batch).expect("it fits");
+        if drains {
+            gpu.drain(&mut side).expect("it comes back");
+        }
+        let again: Vec<_> = columns.iter().map(|column| column.slice(100, 77)).collect();
+        gpu.take(&again, batch).expect("it fits");
+        gpu.drain(&mut side).expect("it comes back");
+        partials.push(side.partial(&query));
+    }
+    assert!(partials.windows(2).all(|pair| pair[0] == pair[1]));
+}

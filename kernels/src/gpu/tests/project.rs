@@ -1,0 +1,128 @@
+//! Random trees over random columns: the device against the CPU, which has its own oracle, by bits.
+
+use super::*;
+use crate::cpu::project::oracle_tests::{Random, column, grow, types};
+use crate::expr::{Expr, ExprKind};
+use crate::gpu::form::Form;
+use crate::gpu::query::Records;
+use crate::gpu::{Input, refusal};
+use std::collections::BTreeSet;
+
+/// Expressions of one shader: building a pipeline costs more than running it.
+const EXPRESSIONS: usize = 20;
+
+fn query(arguments: Vec<Expr>) -> Query {
+    let inputs = types().into_iter().map(|data_type| Input { data_type, is_ids: false }).collect();
+    let (filters, keys, key_fields, calls) = (vec![], vec![], vec![], vec![]);
+    Query { inputs, filters, keys, key_fields, arguments, calls }
+}
+
+/// The words that a value has as an argument on the device.
+fn words(array: &ArrayRef, row: usize) -> Vec<u32> {
+    let long = |bits: u64| vec![bits as u32, (bits >> 32) as u32];
+    let double =
+        |value: f64| long(if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() });
+    match array.data_type() {
+        DataType::Boolean => long(array.as_boolean().value(row).into()),
+        DataType::Int8 => long(i64::from(array.as_primitive::<Int8Type>().value(row)) as u64),
+        DataType::Int16 => long(i64::from(array.as_primitive::<Int16Type>().value(row)) as u64),
+        DataType::Int32 => long(i64::from(array.as_primitive::<Int32Type>().value(row)) as u64),
+        DataType::Date32 => long(i64::from(array.as_primitive::<Date32Type>().value(row)) as u64),
+        DataType::Int64 => long(array.as_primitive::<Int64Type>().value(row) as u64),
+        DataType::Timestamp(..) => {
+            long(array.as_primitive::<TimestampMicrosecondType>().value(row) as u64)
+        }
+        DataType::Float32 => double(array.as_primitive::<Float32Type>().value(row).into()),
+        DataType::Float64 => long(array.as_primitive::<Float64Type>().value(row).to_bits()),
+        DataType::Decimal128(..) => {
+            let value = array.as_primitive::<Decimal128Type>().value(row);
+            (0..4).map(|word| (value >> (32 * word)) as u32).collect()
+        }
+        other => unreachable!("no argument of {other}"),
+    }
+}
+
+/// Grows some trees that a device takes, and columns, from the seed, and compares every row.
+fn compare(seed: u64, depth: usize, rows: usize, met: &mut BTreeSet<String>) {
+    let mut random = Random(seed);
+    let cut = random.below(70);
+    let columns: Vec<ArrayRef> =
+        types().iter().map(|t| column(&mut random, t, rows + cut).slice(cut, rows)).collect();
+    let mut expressions = Vec::new();
+    let mut nodes = 0;
+    while expressions.len() < EXPRESSIONS && nodes < 150 {
+        let to = random.pick(&types());
+        let expr = grow(&mut random, &to, depth);
+        if refusal(&expr).is_none() && crate::gpu::support::nodes(&expr) < 60 {
+            nodes += crate::gpu::support::nodes(&expr);
+            expr.visit(&mut |expr| {
+                met.insert(name(expr));
+            });
+            expressions.push(expr);
+        }
+    }
+    let expected: Vec<_> = expressions.iter().map(|e| evaluate(e, &columns, rows)).collect();
+    let query = query(expressions);
+    let records = Records::of(&query);
+    for tier in TIERS {
+        let program = Program::projection(&device(tier), query.clone());
+        let program = Arc::new(program.unwrap_or_else(|error| panic!("{seed}: {error}")));
+        let mut projector = Projector::new(&program);
+        let mut fates = Vec::new();
+        let batch = projector.project(&columns, 0, rows, &mut fates).expect("it runs");
+        let found = projector.records_of(&batch).expect("it comes back");
+        for row in 0..rows {
+            let record = &found[row * records.words..(row + 1) * records.words];
+            let stopped = expected.iter().position(|expected| {
+                expected.errors.as_ref().is_some_and(|errors| errors.value(row))
+            });
+            assert_eq!(fates[row].stopped_at(), stopped, "{tier:?} seed {seed} row {row}");
+            for (place, (slot, expected)) in records.arguments.iter().zip(&expected).enumerate() {
+                let there = record[records.key_words] >> place & 1 == 1;
+                let expr = &query.arguments[place];
+                let context = || format!("{tier:?} seed {seed} row {row}: {expr:#?}");
+                assert_eq!(there, expected.values.is_valid(row), "{}", context());
+                if there {
+                    let found = &record[slot.at..slot.at + slot.form.argument_words()];
+                    assert_eq!(found, words(&expected.values, row), "{}", context());
+                }
+            }
+        }
+    }
+}
+
+/// An operation and the form that it works on.
+fn name(expr: &Expr) -> String {
+    let form = |t: &DataType| format!("{:?}", Form::of(t));
+    match &expr.kind {
+        ExprKind::Arithmetic(op, ..) => format!("{op:?} {}", form(&expr.data_type)),
+        ExprKind::Compare(op, a, _) => format!("{op:?} {}", form(&a.data_type)),
+        ExprKind::Cast(a) => format!("Cast {} {}", form(&a.data_type), form(&expr.data_type)),
+        other => format!("{other:?}").split(['(', ' ', '{']).next().unwrap_or("").to_owned(),
+    }
+}
+
+#[test]
+fn f44_any_tree_gives_the_cpus_bits_in_both_tiers() {
+    let mut met = BTreeSet::new();
+    for seed in 0..24 {
+        compare(seed, 2, 400, &mut met);
+    }
+    for seed in 1_000..1_010 {
+        compare(seed, 4, 130, &mut met);
+    }
+    for op in ["Add", "Subtract", "Multiply", "Divide", "Remainder"] {
+        for form in ["Long", "Double", "Wide"] {
+            assert!(met.contains(&format!("{op} {form}")), "{op} {form} was never tried");
+        }
+    }
+}
+
+/// 10^5 seeds: `cargo test --release -p pelton-kernels -- --ignored f44_many`.
+#[test]
+#[ignore = "hours; a named command"]
+fn f44_many_trees_give_the_cpus_bits_in_both_tiers() {
+    for seed in 0..100_000 {
+        compare(seed, 2 + seed as usize % 3, 200, &mut BTreeSet::new());
+    }
+}
