@@ -8,6 +8,11 @@ use pelton_engine::error::{Error, Result};
 use crate::{cli, kafka_bench};
 
 pub fn run(args: &cli::Bench) -> Result<()> {
+    if let cli::Suite::Kernels = args.suite {
+        let (rounds, record) = (args.rounds as usize, args.record.as_deref());
+        return pelton_bench::kernels::run(args.rows, rounds, record, &mut stdout())
+            .map_err(of_bench);
+    }
     let program = std::env::current_exe().map_err(|error| Error::Unavailable {
         what: format!("cannot find this program's own file: {error}"),
         fix: "run it by its path".to_string(),
@@ -16,6 +21,7 @@ pub fn run(args: &cli::Bench) -> Result<()> {
         cli::Suite::Sensors => pelton_bench::Suite::Sensors,
         cli::Suite::Words => pelton_bench::Suite::Words,
         cli::Suite::Kafka => return kafka_bench::run(args, &program),
+        cli::Suite::Kernels => unreachable!("it ran above"),
     };
     let mut options = Options::new(suite, program);
     options.rows = args.rows;

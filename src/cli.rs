@@ -105,7 +105,7 @@ pub struct JobFile {
     /// Set a key of the job file, as --set query.mode=update; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     sets: Vec<(String, String)>,
-    /// Where the kernels run: auto or cpu (the key `device`)
+    /// Where the kernels run: auto, cpu or gpu (the key `device`)
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
     /// Go on from the state of a changed query, as far as it fits; `check` tells what becomes of it
@@ -214,6 +214,8 @@ pub enum Suite {
     Words,
     /// Records from a broker: our client against librdkafka, and a whole exactly-once job
     Kafka,
+    /// The kernels of one core against those of each GPU, by groups and columns: where a GPU pays
+    Kernels,
 }
 
 #[derive(Args, Debug)]

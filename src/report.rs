@@ -6,10 +6,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pelton_engine::batch::Counters;
 use pelton_engine::epoch::Finished;
-use pelton_engine::job::spec::{JobSpec, SinkKind, SinkOf, SourceKind};
+use pelton_engine::job::spec::{Device, JobSpec, SinkKind, SinkOf, SourceKind};
 use pelton_engine::memory::Ledger;
 use pelton_engine::plan::Plan;
-use pelton_engine::progress::{EventTime, Facts, RowsByDevice, SinkFacts, SourceFacts, StateFacts};
+use pelton_engine::progress::{
+    EventTime, Facts, GpuFacts, RowsByDevice, SinkFacts, SourceFacts, StateFacts,
+};
 use pelton_hardware::resident;
 use pelton_ingest::runtime::Status;
 use serde_json::Value;
@@ -91,6 +93,7 @@ struct Constant {
     sink: String,
     has_watermark: bool,
     has_state: bool,
+    on_gpu: bool,
     shards: u64,
 }
 
@@ -110,6 +113,7 @@ impl Reporter {
             sink: describe_sink(job),
             has_watermark: plan.watermark.is_some(),
             has_state: plan.levels().any(|level| level.state().is_some()),
+            on_gpu: matches!(job.device, Device::Gpu(_)),
             shards: shards as u64,
         };
         Reporter {
@@ -128,6 +132,11 @@ impl Reporter {
         self.summary.counters.add(&finished.counters);
         self.summary.bytes += bytes;
         self.summary.epochs += 1;
+        for trouble in &finished.gpu_troubles {
+            eprintln!(
+                "pelton: degraded: {trouble}; the CPU did the work instead, with the same result"
+            );
+        }
         match self.style {
             Style::Bar => self.draw(0, 0),
             Style::Json => {
@@ -141,7 +150,7 @@ impl Reporter {
     }
 
     fn facts(&self, finished: &Finished, bytes: u64, times: &Times) -> Facts {
-        let Constant { id, run_id, name, source, sink, has_watermark, has_state, shards } =
+        let Constant { id, run_id, name, source, sink, has_watermark, has_state, shards, .. } =
             &self.constant;
         let rows = finished.counters.rows_in;
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -182,9 +191,17 @@ impl Reporter {
                 description: sink.clone(),
                 num_output_rows: finished.rows.num_rows() as u64,
             },
-            rows_by_device: RowsByDevice { cpu: rows, gpu: 0 },
+            gpu: self.gpu(finished),
+            rows_by_device: RowsByDevice { cpu: rows - finished.gpu_rows, gpu: finished.gpu_rows },
             memory: Vec::new(),
         }
+    }
+
+    fn gpu(&self, finished: &Finished) -> Option<GpuFacts> {
+        let reason = (!finished.gpu_troubles.is_empty()).then(|| finished.gpu_troubles.join("; "));
+        let status = if reason.is_some() { "degraded" } else { "ok" };
+        let any = self.constant.on_gpu || reason.is_some();
+        any.then(|| GpuFacts { status: status.to_owned(), reason })
     }
 
     /// Time passed in the running epoch.

@@ -9,6 +9,7 @@ mod child;
 mod data;
 mod error;
 pub mod exact;
+pub mod kernels;
 pub mod oracle;
 pub mod output;
 mod peers;

@@ -56,7 +56,7 @@ fn against_fastest(figures: &[Figures]) -> Option<(&'static str, f64)> {
     Some((fastest.engine, fastest.spread().1 / ours.spread().1))
 }
 
-/// Writes `<date>-<suite>.json` into `dir`, or `…-2.json` and so on where that is taken.
+/// Writes the outcome of a suite into `dir`.
 pub fn write(outcome: &Outcome, options: &Options, dir: &Path) -> Result<PathBuf, Error> {
     let engines: Vec<Value> =
         outcome.figures.iter().map(|figures| engine(figures, outcome)).collect();

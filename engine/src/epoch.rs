@@ -54,6 +54,10 @@ pub struct Finished {
     pub epoch: u64,
     pub rows: RecordBatch,
     pub counters: Counters,
+    /// Of the rows, those that a GPU worked on.
+    pub gpu_rows: u64,
+    /// Why the CPU had to do a GPU's work, each reason once.
+    pub gpu_troubles: Vec<String>,
     pub dead_letters: Vec<DeadLetter>,
     pub watermark: Option<i64>,
     pub event_time_max: Option<i64>,
@@ -70,6 +74,8 @@ pub struct Finished {
 #[derive(Default)]
 struct Running {
     counters: Counters,
+    gpu_rows: u64,
+    gpu_troubles: Vec<String>,
     dead_letters: Vec<DeadLetter>,
     source: serde_json::Value,
     /// By level.
@@ -179,6 +185,12 @@ impl Epochs {
         let EpochInput { mut cores, event_time_max, source, ended } = input;
         for core in &mut cores {
             self.running.counters.add(&core.counters);
+            self.running.gpu_rows += core.gpu_rows;
+            if let Some(trouble) = core.gpu_trouble.take()
+                && !self.running.gpu_troubles.contains(&trouble)
+            {
+                self.running.gpu_troubles.push(trouble);
+            }
             self.running.dead_letters.append(&mut core.dead_letters);
         }
         assert!(self.running.counters.close(), "one fate a row: {:?}", self.running.counters);
@@ -261,12 +273,15 @@ impl Epochs {
             }
         }
         let dead_letters = self.take_dead_letters();
-        let Running { counters, source, delta, .. } = std::mem::take(&mut self.running);
+        let Running { counters, gpu_rows, gpu_troubles, source, delta, .. } =
+            std::mem::take(&mut self.running);
         self.event_time_before = self.event_time_max;
         Ok(Finished {
             epoch: self.next,
             rows,
             counters,
+            gpu_rows,
+            gpu_troubles,
             dead_letters,
             watermark: self.watermark,
             event_time_max: self.event_time_max,

@@ -40,6 +40,7 @@ pub struct Facts {
     pub state: Option<StateFacts>,
     pub sources: Vec<SourceFacts>,
     pub sink: SinkFacts,
+    pub gpu: Option<GpuFacts>,
     pub rows_by_device: RowsByDevice,
     /// Bytes by the ledger's pools, their sum as `held`, and `rssAnon`, what the system counts.
     pub memory: Vec<(&'static str, u64)>,
@@ -86,6 +87,15 @@ pub struct SinkFacts {
     pub num_output_rows: u64,
 }
 
+/// How the GPU is doing, where the job uses one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GpuFacts {
+    /// `ok`, or `degraded`: the CPU did its work.
+    pub status: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RowsByDevice {
     pub cpu: u64,
@@ -112,6 +122,8 @@ struct Progress<'a> {
     counters: CountersJson,
     #[serde(skip_serializing_if = "Option::is_none")]
     mb_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<&'a GpuFacts>,
     rows_by_device: RowsByDevice,
     memory: BTreeMap<&'static str, u64>,
 }
@@ -169,6 +181,7 @@ impl Facts {
             sink: &self.sink,
             counters: CountersJson { rows_in, applied, filtered, late, rejected, late_windows },
             mb_per_second: per_second(self.bytes as f64 / 1e6, Some(self.duration)),
+            gpu: self.gpu.as_ref(),
             rows_by_device: self.rows_by_device,
             memory: self.memory.iter().copied().collect(),
         };
@@ -251,6 +264,7 @@ mod tests {
                 rows: 100,
             }],
             sink: SinkFacts { description: "console".to_owned(), num_output_rows: 8 },
+            gpu: None,
             rows_by_device: RowsByDevice { cpu: 100, gpu: 0 },
             memory: vec![("state", 5), ("held", 7)],
         }

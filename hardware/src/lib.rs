@@ -3,7 +3,8 @@
 //! Invariant: parsing and placement are pure, text in and facts out; only `machine` and the named
 //! files with unsafe blocks (`affinity`, `limits`, `ring`) ask the kernel. Nothing here changes the
 //! machine but [`pin`], which moves the calling thread.
-//! It lacks graphics adapters, and rates: those are measured by benchmarks.
+//! It lacks graphics adapters, which `kernels` lists and `pelton hardware` adds, and rates: those are
+//! measured by benchmarks.
 
 pub mod affinity;
 pub mod cgroup;

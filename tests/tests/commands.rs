@@ -14,7 +14,7 @@ fn the_demo_shows_windows_closing() {
 #[test]
 fn hardware_prints_what_it_found() {
     let ended = pelton(&["hardware"]).expect_code(0);
-    for text in ["io_uring", "l2", "memory"] {
+    for text in ["io_uring", "l2", "memory", "gpu 0", "llvmpipe", "software", "native tier"] {
         assert!(ended.stdout.to_lowercase().contains(text), "no {text}:\n{}", ended.stdout);
     }
 }

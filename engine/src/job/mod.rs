@@ -181,18 +181,24 @@ fn name<'a>(r: &mut Reader, root: &Section<'a>) -> Option<&'a Text> {
 }
 
 fn device(r: &mut Reader, root: &Section) -> Option<Device> {
-    const INSTEAD: &str = "write \"auto\" or \"cpu\"";
-    const GPU: &str = "there are no GPU kernels in this version";
+    let numbered = r.text(root, "device").filter(|text| text.value.starts_with("gpu:"));
+    if let Some(numbered) = numbered {
+        let number = numbered.value["gpu:".len()..].parse().ok();
+        if number.is_none() {
+            let what = format!("`device = {}` names no adapter", quoted(&numbered.value));
+            r.find(
+                root.place("device"),
+                what,
+                "`pelton hardware` lists them: \"gpu:0\", \"gpu:1\"",
+            );
+        }
+        return number.map(|number| Device::Gpu(Some(number)));
+    }
     let devices = [
         ("auto", Choice::Is(Device::Auto)),
         ("cpu", Choice::Is(Device::Cpu)),
-        ("gpu", Choice::Later(GPU, INSTEAD)),
+        ("gpu", Choice::Is(Device::Gpu(None))),
     ];
-    if let Some(numbered) = r.text(root, "device").filter(|text| text.value.starts_with("gpu:")) {
-        let what = format!("`device = {}`: {GPU}", quoted(&numbered.value));
-        r.find(root.place("device"), what, INSTEAD);
-        return None;
-    }
     r.choice(root, "device", &devices)
 }
 

@@ -35,6 +35,8 @@ pub struct JobSpec {
 pub enum Device {
     Auto,
     Cpu,
+    /// The adapter of this number, or the best one.
+    Gpu(Option<usize>),
 }
 
 #[derive(Clone, Debug)]

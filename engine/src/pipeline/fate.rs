@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use pelton_kernels::cpu::filter::{select, truth};
+use pelton_kernels::gpu;
 
 use super::derive::Derived;
 use super::segment::{Failure, Segment};
 use crate::batch::{DeadLetter, InputBatch, Position, Reason};
 use crate::job::spec::OnError;
 use crate::plan::Plan;
+use crate::plan::device::Filter;
 use crate::plan::expr::Compiled;
 use crate::seeded::{self, Bug};
 
@@ -116,13 +118,47 @@ impl Fates {
         self.is_listed = false;
     }
 
-    /// WHERE: below the watermark first, above it then.
-    pub(super) fn filter(&mut self, batch: &InputBatch<'_>, plan: &Plan) {
-        if let Some(filter) = &plan.filter_below {
-            self.filter_by(filter, batch, Fate::FilteredBelow);
+    /// WHERE: below the watermark first, above it then. `told`: which filters a device was asked, and
+    /// what became of each row there.
+    pub(super) fn filter(
+        &mut self,
+        batch: &InputBatch<'_>,
+        plan: &Plan,
+        told: Option<(&[Filter], &[gpu::Fate])>,
+    ) {
+        for (filter, stage, dropped) in [
+            (&plan.filter_below, Filter::Below, Fate::FilteredBelow),
+            (&plan.filter_above, Filter::Above, Fate::Filtered),
+        ] {
+            let Some(filter) = filter else { continue };
+            let number = told.and_then(|(asked, fates)| {
+                asked.iter().position(|asked| *asked == stage).map(|number| (number, fates))
+            });
+            match number {
+                None => self.filter_by(filter, batch, dropped),
+                Some((number, fates)) => self.filter_as_told(filter, batch, dropped, number, fates),
+            }
         }
-        if let Some(filter) = &plan.filter_above {
-            self.filter_by(filter, batch, Fate::Filtered);
+    }
+
+    fn filter_as_told(
+        &mut self,
+        filter: &Compiled,
+        batch: &InputBatch<'_>,
+        dropped: Fate,
+        number: usize,
+        fates: &[gpu::Fate],
+    ) {
+        for (row, fate) in fates.iter().enumerate() {
+            if self.of[row] != Fate::Alive || fate.dropped_by() != Some(number) {
+                continue;
+            }
+            if fate.stopped_at() == Some(number) {
+                self.reject_expression(row as u32, filter.reason(batch.columns, row));
+            }
+            if self.of[row] == Fate::Alive {
+                self.set(row, dropped);
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 //! Where to read on: `fate` decides what becomes of each row, `late` which rows come too late.
 
 mod derive;
+pub mod device;
 mod fate;
 mod late;
 mod segment;
@@ -29,6 +30,7 @@ use crate::job::spec::{OnError, OutputMode};
 use crate::plan::expr::Compiled;
 use crate::plan::{Groups, Plan, Shape};
 use derive::Derived;
+use device::OnDevice;
 use fate::Fates;
 pub use late::EventClock;
 use late::Lateness;
@@ -50,6 +52,8 @@ pub struct Pipeline {
     letter_bytes: usize,
     recycled: Vec<GroupTable>,
     fates: Fates,
+    /// Where the job runs on one.
+    device: Option<OnDevice>,
 }
 
 /// Key ids and the epoch's groups of this core.
@@ -74,6 +78,10 @@ pub struct CoreEpoch {
     pub rows: Vec<(u64, RecordBatch)>,
     pub counters: Counters,
     pub dead_letters: Vec<DeadLetter>,
+    /// Of the rows, those that a GPU worked on.
+    pub gpu_rows: u64,
+    /// Why the CPU had to do the GPU's work, where it had to.
+    pub gpu_trouble: Option<String>,
 }
 
 /// Hands the decoder the interner of each input column that it delivers as ids.
@@ -107,6 +115,7 @@ impl Pipeline {
             letter_bytes: 0,
             recycled: Vec::new(),
             fates: Fates::new(on_error),
+            device: None,
             plan,
         }
     }
@@ -151,7 +160,13 @@ impl Pipeline {
         let plan = Arc::clone(&self.plan);
         self.fates.begin(batch.rows);
         self.fates.reject_values(batch, |input| plan.input[input].in_filter);
-        self.fates.filter(batch, &plan);
+        let mut projected = match &plan.explode {
+            None => self.project(&plan, batch.columns, batch.rows, None),
+            Some(_) => None,
+        };
+        let asked = self.device.as_ref().map_or(&[][..], |device| &device.plan().filters);
+        let told = projected.as_ref().map(|projected| (asked, &projected.fates[..]));
+        self.fates.filter(batch, &plan, told);
         if let (Some(time), true) = (plan.event_time, windows::are_of_event_time(&plan)) {
             self.fates.reject_values(batch, |input| input == time);
             self.fates.drop_nulls(&batch.columns[time]);
@@ -175,51 +190,67 @@ impl Pipeline {
                 segment.push_rows(&first.schema, &values, self.fates.surviving(&derived));
             }
             Shape::Groups(groups) => {
-                let keys = groups.keys.iter().map(|key| &key.expr);
-                let keys = evaluate(keys, &derived, &mut self.fates);
-                let arguments = evaluate(&groups.arguments, &derived, &mut self.fates);
-                let homeless = windows::homeless(groups, &keys, &derived, &mut self.fates);
-                let ends = groups.session.filter(|_| self.lateness.asks_for_ends());
-                let ends =
-                    ends.map(|session| windows::ends(&keys[session.end], &derived, batch.rows));
-                self.lateness.judge(batch, &plan, &mut self.fates, ends.as_deref());
-                let grouping = self.grouping.as_mut().expect("a grouped plan has its groups");
-                let with_window;
-                let rows = match (self.fates.surviving(&derived), &homeless) {
-                    (None, None) => Rows::All(derived.rows()),
-                    (Some(selected), None) => Rows::Selected(selected),
-                    (selected, Some(homeless)) => {
-                        let all = Rows::All(derived.rows());
-                        let rows = selected.map_or(all, Rows::Selected);
-                        with_window = windows::select(rows, |row| !homeless[row as usize]);
-                        Rows::Selected(&with_window)
+                if plan.explode.is_some() {
+                    projected =
+                        self.project(&plan, derived.columns(), derived.rows(), Some(&derived));
+                }
+                match projected {
+                    Some(projected) => {
+                        self.fold_on_device(segment, batch, groups, &derived, projected);
                     }
-                };
-                let positions = positions(batch, &derived);
-                let table = &mut segment.table;
-                match groups.window.filter(|window| window.slide_us < window.size_us) {
-                    None => {
-                        grouping.take(&plan, &derived, (&keys, &arguments), rows, &positions, table)
-                    }
-                    Some(window) => {
-                        let sliding = windows::Sliding::new(window, &keys, &arguments);
-                        let judged_by =
-                            |row: u32| self.lateness.judged_by(derived.parent(row) as usize);
-                        for step in 0..sliding.steps() {
-                            let (open, late) = sliding.open(step, rows, judged_by);
-                            segment.summary.counters.late_windows += late;
-                            let keys = sliding.keys(step, &keys);
-                            let rows = Rows::Selected(&open);
-                            let values = (&keys[..], &arguments[..]);
-                            grouping.take(&plan, &derived, values, rows, &positions, table);
-                        }
-                    }
+                    None => self.fold(segment, batch, groups, &derived),
                 }
             }
         }
         self.fates.settle(batch, &plan, segment);
         segment.summary.event_time_max = self.lateness.event_time_max();
         segment.summary.guess_holds_below = self.lateness.guess_holds_below();
+    }
+
+    fn fold(
+        &mut self,
+        segment: &mut Segment,
+        batch: &InputBatch<'_>,
+        groups: &Groups,
+        derived: &Derived<'_>,
+    ) {
+        let plan = Arc::clone(&self.plan);
+        let keys = groups.keys.iter().map(|key| &key.expr);
+        let keys = evaluate(keys, derived, &mut self.fates);
+        let arguments = evaluate(&groups.arguments, derived, &mut self.fates);
+        let homeless = windows::homeless(groups, &keys, derived, &mut self.fates);
+        let ends = groups.session.filter(|_| self.lateness.asks_for_ends());
+        let ends = ends.map(|session| windows::ends(&keys[session.end], derived, batch.rows));
+        self.lateness.judge(batch, &plan, &mut self.fates, ends.as_deref());
+        let grouping = self.grouping.as_mut().expect("a grouped plan has its groups");
+        let with_window;
+        let rows = match (self.fates.surviving(derived), &homeless) {
+            (None, None) => Rows::All(derived.rows()),
+            (Some(selected), None) => Rows::Selected(selected),
+            (selected, Some(homeless)) => {
+                let all = Rows::All(derived.rows());
+                let rows = selected.map_or(all, Rows::Selected);
+                with_window = windows::select(rows, |row| !homeless[row as usize]);
+                Rows::Selected(&with_window)
+            }
+        };
+        let positions = positions(batch, derived);
+        let table = &mut segment.table;
+        match groups.window.filter(|window| window.slide_us < window.size_us) {
+            None => grouping.take(&plan, derived, (&keys, &arguments), rows, &positions, table),
+            Some(window) => {
+                let sliding = windows::Sliding::new(window, &keys, &arguments);
+                let judged_by = |row: u32| self.lateness.judged_by(derived.parent(row) as usize);
+                for step in 0..sliding.steps() {
+                    let (open, late) = sliding.open(step, rows, judged_by);
+                    segment.summary.counters.late_windows += late;
+                    let keys = sliding.keys(step, &keys);
+                    let rows = Rows::Selected(&open);
+                    let values = (&keys[..], &arguments[..]);
+                    grouping.take(&plan, derived, values, rows, &positions, table);
+                }
+            }
+        }
     }
 
     /// Ends the open segment.
@@ -239,6 +270,9 @@ impl Pipeline {
             let grouping = self.grouping.as_mut().expect("a segment's table is of grouped rows");
             grouping.table.absorb(&table);
             self.recycle_table(table);
+        }
+        if let Some(device) = &mut self.device {
+            device.keep(std::mem::take(&mut segment.parts));
         }
         self.epoch.counters.add(&segment.summary.counters);
         for letter in &mut segment.dead_letters {
@@ -272,6 +306,10 @@ impl Pipeline {
         assert!(self.current.is_none(), "a barrier falls between segments");
         let mut epoch = std::mem::take(&mut self.epoch);
         (self.row_bytes, self.letter_bytes) = (0, 0);
+        if let (Some(grouping), Some(device)) = (&mut self.grouping, &mut self.device) {
+            device.drain(&mut grouping.table, &mut grouping.space);
+            (epoch.gpu_rows, epoch.gpu_trouble) = device.take_facts();
+        }
         if let Some(grouping) = &mut self.grouping {
             if !grouping.table.groups().is_empty() {
                 epoch.partial = Some(grouping.table.partial(&grouping.space, None));
@@ -286,7 +324,9 @@ impl Pipeline {
     /// dead letters that wait for its end.
     pub fn epoch_bytes(&self) -> usize {
         let groups = self.grouping.as_ref().map_or(0, |g| g.table.groups().len() * GROUP_BYTES);
-        groups + self.row_bytes + self.letter_bytes
+        // A device is worth larger epochs than a core's caches are.
+        let on_device = self.device.as_ref().map_or(0, OnDevice::bytes_held) / 4;
+        groups + on_device + self.row_bytes + self.letter_bytes
     }
 
     /// Bytes held, spare room included.
@@ -294,7 +334,8 @@ impl Pipeline {
         let groups =
             self.grouping.as_ref().map_or(0, |g| g.table.bytes_held() + g.space.bytes_held());
         let spare: usize = self.recycled.iter().map(GroupTable::bytes_held).sum();
-        groups + spare + self.row_bytes + self.letter_bytes
+        let on_device = self.device.as_ref().map_or(0, OnDevice::bytes_held);
+        groups + spare + on_device + self.row_bytes + self.letter_bytes
     }
 }
 

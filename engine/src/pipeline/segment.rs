@@ -7,6 +7,7 @@ use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use pelton_kernels::cpu::aggregate::GroupTable;
 
+use super::device::Part;
 use crate::batch::{Counters, DeadLetter};
 
 /// What a source must know of a segment to see whether its guess holds.
@@ -27,6 +28,8 @@ pub struct Segment {
     /// Groups of a guessed segment; a known one goes straight into the epoch's.
     pub(super) table: Option<GroupTable>,
     pub(super) rows: Vec<RecordBatch>,
+    /// Rows that a device folds once the segment is kept.
+    pub(super) parts: Vec<Part>,
     pub(super) dead_letters: Vec<DeadLetter>,
     /// Of them.
     pub(super) letter_bytes: usize,
@@ -56,6 +59,7 @@ impl Segment {
             order,
             table,
             rows: Vec::new(),
+            parts: Vec::new(),
             dead_letters: Vec::new(),
             letter_bytes: 0,
             failure: None,
@@ -111,12 +115,13 @@ impl Segment {
     /// Bytes of rows held until the epoch ends.
     pub fn bytes_held(&self) -> usize {
         let rows: usize = self.rows.iter().map(RecordBatch::get_array_memory_size).sum();
-        rows + self.letter_bytes + self.table.as_ref().map_or(0, GroupTable::bytes_held)
+        let parts: usize = self.parts.iter().map(Part::bytes_held).sum();
+        rows + self.letter_bytes + parts + self.table.as_ref().map_or(0, GroupTable::bytes_held)
     }
 }
 
 /// The same values in memory of their own.
-fn copy_of(array: &ArrayRef) -> ArrayRef {
+pub(super) fn copy_of(array: &ArrayRef) -> ArrayRef {
     let data = array.to_data();
     let mut copy = MutableArrayData::new(vec![&data], false, data.len());
     copy.try_extend(0, 0, data.len()).expect("a batch's values fit an array of their own");

@@ -124,7 +124,7 @@ pub(crate) struct Row {
     pub bad: usize,
 }
 
-fn row() -> impl Strategy<Value = Row> {
+pub(crate) fn row() -> impl Strategy<Value = Row> {
     let time = prop_oneof![9 => (0i64..200_000).prop_map(Some), 1 => Just(None)];
     let bad = prop_oneof![20 => Just(9usize), 1 => 0usize..5];
     (time, 0u8..3, proptest::option::weighted(0.9, 0i32..3), -50i32..50, bad)
@@ -191,10 +191,10 @@ pub(crate) fn push(pipeline: &mut Pipeline, rows: &[Row], first: u64) {
     });
 }
 
-type Table = BTreeMap<(i64, String), (i64, f64)>;
+pub(crate) type Table = BTreeMap<(i64, String), (i64, f64)>;
 
 /// One row at a time, by the rules of SEMANTICS 3 and 9.
-fn oracle(rows: &[Row], delay_us: i64, judges: bool) -> (Table, Counters, Option<i64>) {
+pub(crate) fn oracle(rows: &[Row], delay_us: i64, judges: bool) -> (Table, Counters, Option<i64>) {
     let (mut table, mut counters, mut clock) = (Table::new(), Counters::default(), None);
     for row in rows {
         counters.rows_in += 1;
@@ -227,7 +227,7 @@ fn oracle(rows: &[Row], delay_us: i64, judges: bool) -> (Table, Counters, Option
 }
 
 /// What the epoch's partials come to.
-fn table_of(plan: &Plan, partials: &[RecordBatch]) -> Table {
+pub(crate) fn table_of(plan: &Plan, partials: &[RecordBatch]) -> Table {
     let mut state = StateStore::new(&plan.state().expect("a grouped plan"));
     for partial in partials {
         state.merge(partial).expect("a partial of this plan");

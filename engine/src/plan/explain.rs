@@ -8,12 +8,13 @@ use datafusion_expr::Expr as Logical;
 use pelton_kernels::cpu::aggregate::AggregateFunction;
 use pelton_kernels::expr::{ArithmeticOp, CompareOp, Expr, ExprKind, Literal};
 
+use super::device::{Filter, computed_on_cpu, device_plan};
 use super::expr::Compiled;
 use super::functions::{arithmetic, window};
 use super::types::{is_integer, is_text, is_time, sql_name};
 use super::{Aggregate, Explode, ExplodeList, First, Groups, Plan, Shape};
 use crate::batch::Encoding;
-use crate::job::spec::{LateRule, OutputMode};
+use crate::job::spec::{Device, LateRule, OutputMode};
 use crate::state::Closing;
 
 /// The whole plan, from what is decoded to what leaves.
@@ -59,12 +60,42 @@ pub fn explain(plan: &Plan) -> String {
     if let Some(above) = &plan.above {
         _ = writeln!(out, "above    what leaves goes through a second query");
         out.push_str(&explain(above));
-        return out;
     }
-    _ = writeln!(
-        out,
-        "device   CPU: decode, keys and output are its work by design, and this build has no device kernels"
-    );
+    out
+}
+
+/// Where the kernels run, and why; what the CPU computes for the GPU.
+pub fn device(plan: &Plan, device: Device) -> String {
+    let part = device_plan(plan);
+    let mut out = String::new();
+    match (device, &part) {
+        (Device::Cpu, _) => out.push_str("device   CPU: the job says so\n"),
+        (Device::Gpu(_), Ok(_)) => out.push_str("device   GPU: filters, keys and aggregates\n"),
+        (Device::Auto, Ok(_)) => out.push_str(
+            "device   CPU: auto takes no GPU yet, as none was measured; device = \"gpu\" would run\n",
+        ),
+        (_, Err(refusals)) => {
+            out.push_str("device   CPU: a GPU cannot run it\n");
+            for refusal in refusals {
+                _ = writeln!(out, "  {}: {}", refusal.node, refusal.reason);
+            }
+        }
+    }
+    if let (Device::Auto | Device::Gpu(_), Ok(part), Shape::Groups(groups)) =
+        (device, &part, &plan.shape)
+    {
+        let names = row_names(plan);
+        for computed in computed_on_cpu(part, groups) {
+            _ = writeln!(out, "  on the CPU first: {}", text(computed, &names));
+        }
+        for (filter, stage) in
+            [(&plan.filter_below, Filter::Below), (&plan.filter_above, Filter::Above)]
+        {
+            if let Some(filter) = filter.as_ref().filter(|_| !part.filters.contains(&stage)) {
+                _ = writeln!(out, "  filtered on the CPU: {}", text(filter, &names));
+            }
+        }
+    }
     out
 }
 

@@ -64,6 +64,14 @@ impl Compiled {
         }
     }
 
+    /// Why a kernel stopped at a row, in the words that a user needs to find it.
+    pub fn reason(&self, columns: &[ArrayRef], row: usize) -> String {
+        match self {
+            Compiled::Kernel(expr) => diagnose(expr, columns, row),
+            Compiled::DataFusion { text, .. } => text.clone(),
+        }
+    }
+
     /// The values for all `rows`, or for those in `only` (ascending).
     ///
     /// Shapes: every column holds `rows` values, and so does the result.

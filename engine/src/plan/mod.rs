@@ -11,6 +11,7 @@
 
 mod bind;
 mod compile;
+pub mod device;
 mod diagnose;
 pub mod explain;
 pub mod expr;
@@ -38,7 +39,7 @@ use pelton_kernels::cpu::aggregate::{AggregateFunction, AggregateSpec, Call};
 
 use crate::batch::InputColumn;
 use crate::job::finding::Finding;
-use crate::job::spec::{JobSpec, LateRule, OutputMode, SourceKind, Trigger};
+use crate::job::spec::{Device, JobSpec, LateRule, OutputMode, SourceKind, Trigger};
 use crate::state::{Closing, StateSpec};
 use compile::Compiler;
 use expr::Compiled;
@@ -72,8 +73,24 @@ pub fn plan(job: &JobSpec) -> Result<Plan, Vec<Finding>> {
         return Err(findings);
     }
     let compiler = Compiler { zone };
-    shape::assemble(chain, &job.source, job.query.mode, &compiler)
-        .map_err(|error| whole(format!("SQL: {}", error.find_root().strip_backtrace()), ""))
+    let plan = shape::assemble(chain, &job.source, job.query.mode, &compiler)
+        .map_err(|error| whole(format!("SQL: {}", error.find_root().strip_backtrace()), ""))?;
+    if matches!(job.device, Device::Gpu(_)) {
+        check_device(&plan)?;
+    }
+    Ok(plan)
+}
+
+/// A job that asks for a GPU is refused where the GPU would have nothing to do.
+fn check_device(plan: &Plan) -> Result<(), Vec<Finding>> {
+    let refusals = device::device_plan(plan).err().unwrap_or_default();
+    let finding = |refusal: pelton_kernels::gpu::Refusal| Finding {
+        at: None,
+        what: format!("device = \"gpu\": {} has no kernel there: {}", refusal.node, refusal.reason),
+        fix: "write device = \"cpu\" or \"auto\"".into(),
+    };
+    let findings: Vec<_> = refusals.into_iter().map(finding).collect();
+    if findings.is_empty() { Ok(()) } else { Err(findings) }
 }
 
 /// `UTC`, an IANA name, or a fixed offset such as `+02:00`.

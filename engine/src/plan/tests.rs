@@ -124,7 +124,7 @@ fn planned(header: &str, sql: &str) -> String {
         ("ts", 10)
     });
     match plan(&job(EVENTS, watermark, mode, sql)) {
-        Ok(plan) => explain::explain(&plan),
+        Ok(plan) => explain::explain(&plan) + &explain::device(&plan, Device::Auto),
         Err(findings) => render(Path::new("job.toml"), sql, &findings) + "\n",
     }
 }

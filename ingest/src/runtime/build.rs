@@ -12,6 +12,7 @@ use pelton_engine::job::spec::{
     CsvDialect, Escape, Format, Header, JobSpec, SourceKind, SourceSpec, Trigger,
 };
 use pelton_engine::pipeline::Pipeline;
+use pelton_engine::pipeline::device::Gpu;
 use pelton_engine::plan::Plan;
 use pelton_engine::storage::LocalStorage;
 
@@ -43,6 +44,8 @@ pub(super) struct Builder<'a> {
     pub job: &'a JobSpec,
     pub plan: Arc<Plan>,
     pub setup: &'a Setup,
+    /// Where the job runs on one.
+    pub gpu: Option<Arc<Gpu>>,
 }
 
 impl Builder<'_> {
@@ -214,7 +217,7 @@ impl Builder<'_> {
             core,
             shared: Arc::clone(shared),
             decoder: Decoder::new(source, timezone, input, SimdTier::detect())?,
-            pipeline: Pipeline::new(Arc::clone(&self.plan), source.on_error),
+            pipeline: self.pipeline(),
             epoch_bytes_max: self.epoch_bytes_max(),
             quote: match &source.format {
                 Format::Csv(csv) => csv.quote,
@@ -224,6 +227,14 @@ impl Builder<'_> {
             inside_line: false,
             text: Vec::new(),
         })
+    }
+
+    fn pipeline(&self) -> Pipeline {
+        let pipeline = Pipeline::new(Arc::clone(&self.plan), self.job.source.on_error);
+        match &self.gpu {
+            None => pipeline,
+            Some(gpu) => pipeline.on_device(gpu),
+        }
     }
 
     fn start_core(&self, shared: &Arc<Shared>, core: usize, from: From) -> Result<JoinHandle<()>> {

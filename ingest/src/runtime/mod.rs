@@ -36,6 +36,7 @@ pub use shared::{Signal, Status};
 mod build;
 mod core;
 mod direct;
+mod gpu;
 mod scout;
 mod shared;
 mod streaming;
@@ -147,7 +148,8 @@ impl Ingest {
         from: Option<&SourceState>,
     ) -> Result<Ingest> {
         let from = from.map(State::from_json).transpose()?;
-        let builder = Builder { job, plan, setup };
+        let gpu = gpu::open(job, &plan)?;
+        let builder = Builder { job, plan, setup, gpu };
         match &job.source.kind {
             SourceKind::File { .. } => builder.files(from),
             SourceKind::Generate { .. } => builder.generate(from),

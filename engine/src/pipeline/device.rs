@@ -1,0 +1,448 @@
+//! A core's kernels on a GPU: batches go up as they are pushed, rows are folded there as their
+//! segments are kept, the table comes back at the barrier.
+//!
+//! Invariant: the input of what is on the device stays in host memory until the barrier has its
+//! answer, so whatever happens to the device the epoch is whole: its rows are folded on the CPU
+//! instead, into the same table, with the same bits. After that the CPU goes on alone for some epochs
+//! before the device is tried again, each time twice as many.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::take;
+use pelton_kernels::cpu::aggregate::{GroupTable, Positions};
+use pelton_kernels::cpu::keys::{KeyInput, KeySpace, Rows};
+use pelton_kernels::cpu::project;
+use pelton_kernels::expr::Expr;
+use pelton_kernels::gpu::{
+    Batch, Choice, Device, Fate, GpuError, Program, Projector, ROWS_MAX, Selected, Table,
+};
+
+use super::Pipeline;
+use super::derive::Derived;
+use super::segment::{Segment, copy_of};
+use crate::batch::InputBatch;
+use crate::plan::device::{DevicePlan, Feed};
+use crate::plan::expr::{Compiled, Evaluated};
+use crate::plan::{Groups, Plan, Shape};
+
+/// Batches that wait for one submission.
+const WAITING_MAX: usize = 8;
+/// One of so many epochs is folded on the CPU as well, the first among them: a bit that flips in a
+/// device's memory, or a driver that compiles wrongly, is noticed.
+const SHADOW_EVERY: u64 = 64;
+/// Epochs without the device after its first failure, and at most.
+const EPOCHS_WITHOUT: u32 = 4;
+const EPOCHS_WITHOUT_MAX: u32 = 256;
+
+/// A job's device, shared by its cores: opened again by the first of them that asks after a loss.
+pub struct Gpu {
+    pub plan: DevicePlan,
+    choice: Choice,
+    /// See `SHADOW_EVERY`; 0: never.
+    pub shadow_every: u64,
+    program: Mutex<Result<Arc<Program>, GpuError>>,
+}
+
+impl Gpu {
+    /// Opens the device and compiles the job's kernels for it. What fails but the search for a device
+    /// is told by the first epoch, which the CPU then does.
+    ///
+    /// Errors: `NoAdapter`.
+    pub fn open(plan: DevicePlan, choice: Choice) -> Result<Gpu, GpuError> {
+        let program = match compile(&plan, choice) {
+            Err(GpuError::NoAdapter(reason)) => return Err(GpuError::NoAdapter(reason)),
+            program => Mutex::new(program),
+        };
+        Ok(Gpu { plan, choice, shadow_every: SHADOW_EVERY, program })
+    }
+
+    /// The compiled kernels, on a device that works as far as is known.
+    pub fn program(&self) -> Result<Arc<Program>, GpuError> {
+        let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+        let works = program.as_ref().is_ok_and(|program| program.device().check().is_ok());
+        if !works {
+            *program = compile(&self.plan, self.choice);
+        }
+        program.clone()
+    }
+}
+
+fn compile(plan: &DevicePlan, choice: Choice) -> Result<Arc<Program>, GpuError> {
+    let device = Arc::new(Device::open(choice)?);
+    Ok(Arc::new(Program::new(&device, plan.query.clone())?))
+}
+
+impl Pipeline {
+    /// The same pipeline with its filters, keys and groups on a device.
+    pub fn on_device(mut self, gpu: &Arc<Gpu>) -> Self {
+        self.device = Some(OnDevice::new(Arc::clone(gpu)));
+        self
+    }
+
+    /// Sends rows to the device, where there is one that works.
+    pub(super) fn project(
+        &mut self,
+        plan: &Plan,
+        columns: &[ArrayRef],
+        rows: usize,
+        derived: Option<&Derived<'_>>,
+    ) -> Option<Projected> {
+        let (Shape::Groups(groups), Some(device)) = (&plan.shape, &mut self.device) else {
+            return None;
+        };
+        let grouping = self.grouping.as_mut().expect("a grouped plan has its groups");
+        let alive = match derived {
+            None => self.fates.alive_rows(),
+            Some(derived) => self.fates.surviving(derived),
+        };
+        device.project(groups, &mut grouping.space, (columns, rows), alive)
+    }
+
+    pub(super) fn fold_on_device(
+        &mut self,
+        segment: &mut Segment,
+        batch: &InputBatch<'_>,
+        groups: &Groups,
+        derived: &Derived<'_>,
+        mut projected: Projected,
+    ) {
+        let plan = Arc::clone(&self.plan);
+        let device = self.device.as_mut().expect("it has projected the rows");
+        let filters = device.plan().query.filters.len();
+        for (row, reason) in projected.stops(groups, filters, derived.columns()) {
+            self.fates.reject_expression(derived.parent(row), reason);
+        }
+        self.lateness.judge(batch, &plan, &mut self.fates, None);
+        let mut part = device.part(projected, derived.rows(), self.fates.surviving(derived));
+        part.rows = batch.rows as u64;
+        // A guessed segment may yet be thrown away.
+        if segment.table.is_some() {
+            segment.parts.push(part);
+        } else {
+            device.keep(vec![part]);
+        }
+    }
+}
+
+/// The device as one core uses it.
+pub(super) struct OnDevice {
+    gpu: Arc<Gpu>,
+    /// None while the CPU goes on alone.
+    kernels: Option<Kernels>,
+    /// Input of the rows of this epoch that only the device has folded.
+    kept: Vec<Kept>,
+    waiting: Vec<Selected>,
+    rows: u64,
+    /// Drained so far.
+    epochs: u64,
+    trouble: Option<String>,
+    /// Epochs until the device is tried again; how many it will be next time.
+    epochs_without: u32,
+    patience: u32,
+}
+
+struct Kernels {
+    projector: Projector,
+    table: Table,
+}
+
+/// What the device made of a batch: fates, and records that wait there.
+pub(super) struct Projected {
+    pub fates: Vec<Fate>,
+    batches: Vec<Batch>,
+    /// The query's inputs.
+    columns: Vec<ArrayRef>,
+    /// Rows at which what the CPU computed stopped, by the number of the expression.
+    stops: Vec<(usize, Vec<(u32, String)>)>,
+}
+
+/// Rows of a segment that the device will fold when the segment is kept.
+pub(super) struct Part {
+    batches: Vec<Selected>,
+    kept: Kept,
+    /// Input rows that it comes from, those that do not count included.
+    rows: u64,
+}
+
+/// The query's inputs for the rows that count.
+struct Kept {
+    columns: Vec<ArrayRef>,
+    rows: usize,
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.columns.iter().map(|column| column.get_buffer_memory_size()).sum()
+    }
+}
+
+impl Part {
+    pub fn bytes_held(&self) -> usize {
+        self.kept.bytes()
+    }
+}
+
+impl OnDevice {
+    pub fn new(gpu: Arc<Gpu>) -> Self {
+        let mut on_device = OnDevice {
+            gpu,
+            kernels: None,
+            kept: Vec::new(),
+            waiting: Vec::new(),
+            rows: 0,
+            epochs: 0,
+            trouble: None,
+            epochs_without: 0,
+            patience: EPOCHS_WITHOUT,
+        };
+        on_device.try_again();
+        on_device
+    }
+
+    pub fn plan(&self) -> &DevicePlan {
+        &self.gpu.plan
+    }
+
+    /// The device's rows of the epoch, and why the CPU took over if it did.
+    pub fn take_facts(&mut self) -> (u64, Option<String>) {
+        (std::mem::take(&mut self.rows), self.trouble.take())
+    }
+
+    /// Bytes of input kept in case the epoch must be done again.
+    pub fn bytes_held(&self) -> usize {
+        self.kept.iter().map(Kept::bytes).sum()
+    }
+
+    fn try_again(&mut self) {
+        match self.gpu.program() {
+            Ok(program) => {
+                let (projector, table) = (Projector::new(&program), Table::new(&program));
+                self.kernels = Some(Kernels { projector, table });
+            }
+            Err(error) => self.give_up(&error),
+        }
+    }
+
+    fn give_up(&mut self, error: &GpuError) {
+        self.kernels = None;
+        self.waiting.clear();
+        self.rows = 0;
+        self.trouble.get_or_insert_with(|| error.to_string());
+        self.epochs_without = self.patience;
+        self.patience = (2 * self.patience).min(EPOCHS_WITHOUT_MAX);
+    }
+
+    /// Computes fates, keys and arguments of all rows on the device; none where the CPU must.
+    ///
+    /// `alive`: the rows that what the CPU computes first is asked for; none: all.
+    pub fn project(
+        &mut self,
+        groups: &Groups,
+        space: &mut KeySpace,
+        (columns, rows): (&[ArrayRef], usize),
+        alive: Option<&[u32]>,
+    ) -> Option<Projected> {
+        if self.kernels.is_none() || rows == 0 {
+            return None;
+        }
+        let (inputs, stops) = self.inputs(groups, space, (columns, rows), alive);
+        let kernels = self.kernels.as_mut()?;
+        let (mut fates, mut batches) = (Vec::with_capacity(rows), Vec::new());
+        for start in (0..rows).step_by(ROWS_MAX) {
+            let some = ROWS_MAX.min(rows - start);
+            match kernels.projector.project(&inputs, start, some, &mut fates) {
+                Ok(batch) => batches.push(batch),
+                Err(error) => {
+                    // What was folded before is lost with the device; it is done again at the barrier.
+                    self.give_up(&error);
+                    return None;
+                }
+            }
+        }
+        Some(Projected { fates, batches, columns: inputs, stops })
+    }
+
+    fn inputs(
+        &self,
+        groups: &Groups,
+        space: &mut KeySpace,
+        (columns, rows): (&[ArrayRef], usize),
+        alive: Option<&[u32]>,
+    ) -> (Vec<ArrayRef>, Vec<(usize, Vec<(u32, String)>)>) {
+        let filters = self.gpu.plan.query.filters.len();
+        let mut stops = Vec::new();
+        let mut compute = |number: usize, expr: &Compiled| {
+            let Evaluated { values, errors } = expr.evaluate(columns, rows, alive);
+            if !errors.is_empty() {
+                stops.push((number, errors));
+            }
+            values
+        };
+        let mut input = |feed: &Feed| match *feed {
+            Feed::Column(column) => Arc::clone(&columns[column]),
+            Feed::Key(key) => compute(filters + key, &groups.keys[key].expr),
+            Feed::KeyIds(key) => {
+                let values = compute(filters + key, &groups.keys[key].expr);
+                Arc::new(UInt32Array::from(space.ids(key, &values))) as ArrayRef
+            }
+            Feed::Argument(argument) => {
+                compute(filters + groups.keys.len() + argument, &groups.arguments[argument])
+            }
+        };
+        let inputs = self.gpu.plan.feeds.iter().map(&mut input).collect();
+        (inputs, stops)
+    }
+
+    /// The rows that count of a projected batch, to be folded when its segment is kept.
+    pub fn part(&self, projected: Projected, rows: usize, alive: Option<&[u32]>) -> Part {
+        let mut bits = vec![0_u32; rows.div_ceil(32)];
+        let kept = match alive {
+            None => {
+                (0..rows).for_each(|row| bits[row / 32] |= 1 << (row % 32));
+                let columns = projected.columns.iter().map(|column| copy_of(column)).collect();
+                Kept { columns, rows }
+            }
+            Some(alive) => {
+                alive.iter().for_each(|&row| bits[row as usize / 32] |= 1 << (row % 32));
+                let chosen = UInt32Array::from(alive.to_vec());
+                let choose = |column: &ArrayRef| {
+                    take(column, &chosen, None).expect("row numbers are within the batch")
+                };
+                let columns = projected.columns.iter().map(choose).collect();
+                Kept { columns, rows: alive.len() }
+            }
+        };
+        // A batch holds a whole number of words.
+        let mut words = bits.chunks(ROWS_MAX / 32);
+        let mut select = |batch: Batch| {
+            let rows = words.next().expect("a bit for each row").to_vec();
+            Selected { batch, rows }
+        };
+        let batches = projected.batches.into_iter().map(&mut select).collect();
+        Part { batches, kept, rows: 0 }
+    }
+
+    /// Folds the parts of a segment that was kept.
+    pub fn keep(&mut self, parts: Vec<Part>) {
+        for part in parts {
+            self.kept.push(part.kept);
+            // Batches of a device that was given up are nobody's.
+            if self.kernels.is_some() && self.trouble.is_none() {
+                self.waiting.extend(part.batches);
+                self.rows += part.rows;
+            }
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            self.send();
+        }
+    }
+
+    fn send(&mut self) {
+        let Some(kernels) = &mut self.kernels else { return };
+        let waiting = std::mem::take(&mut self.waiting);
+        if let Err(error) = kernels.table.aggregate(waiting, &mut kernels.projector) {
+            self.give_up(&error);
+        }
+    }
+
+    fn drain_device(
+        &mut self,
+        table: &mut GroupTable,
+        space: &mut KeySpace,
+    ) -> Result<(), GpuError> {
+        let Some(kernels) = &mut self.kernels else { return Ok(()) };
+        let every = self.gpu.shadow_every;
+        let shadowed = every > 0 && self.epochs.is_multiple_of(every) && !self.kept.is_empty();
+        self.epochs += u64::from(!self.kept.is_empty());
+        if !shadowed {
+            return kernels.table.drain(table, space, &mut kernels.projector);
+        }
+        let query = &self.gpu.plan.query;
+        let [mut found, mut expected] =
+            [(); 2].map(|()| GroupTable::new(&query.key_fields, &query.calls));
+        kernels.table.drain(&mut found, space, &mut kernels.projector)?;
+        self.fold_on_cpu(&self.kept, &mut expected, space);
+        if sorted(&found, space) != sorted(&expected, space) {
+            let what = "the CPU has other groups for the same rows".to_owned();
+            return Err(GpuError::Untrusted(what));
+        }
+        table.absorb(&found);
+        Ok(())
+    }
+
+    /// The device's work on the CPU: the same query over the rows that count.
+    fn fold_on_cpu(&self, kept: &[Kept], table: &mut GroupTable, space: &mut KeySpace) {
+        let query = &self.gpu.plan.query;
+        for Kept { columns, rows } in kept {
+            let all = |expressions: &[Expr]| -> Vec<ArrayRef> {
+                let value = |expr| project::evaluate(expr, columns, *rows).values;
+                expressions.iter().map(value).collect()
+            };
+            let (keys, arguments) = (all(&query.keys), all(&query.arguments));
+            let inputs: Vec<KeyInput<'_>> = keys
+                .iter()
+                .map(|key| match key.as_any().downcast_ref::<UInt32Array>() {
+                    Some(ids) => KeyInput::Ids(ids.values()),
+                    None => KeyInput::Values(key),
+                })
+                .collect();
+            let (mut packed, rows) = (Vec::with_capacity(*rows), Rows::All(*rows));
+            space.encode(&inputs, rows, &mut packed);
+            table.update(&packed, rows, &arguments, &Positions::default());
+        }
+    }
+
+    /// Ends the epoch: what the device folded, or was to fold, is in `table` afterwards.
+    pub fn drain(&mut self, table: &mut GroupTable, space: &mut KeySpace) {
+        self.send();
+        if let Err(error) = self.drain_device(table, space) {
+            self.give_up(&error);
+        }
+        let kept = std::mem::take(&mut self.kept);
+        if self.kernels.is_some() {
+            self.patience = EPOCHS_WITHOUT;
+            return;
+        }
+        self.fold_on_cpu(&kept, table, space);
+        self.epochs_without = self.epochs_without.saturating_sub(1);
+        if self.epochs_without == 0 {
+            self.try_again();
+        }
+    }
+}
+
+/// The partial in the order of the packed keys.
+fn sorted(table: &GroupTable, space: &KeySpace) -> RecordBatch {
+    let mut groups: Vec<u32> = table.groups().iter().collect();
+    groups.sort_by_key(|&group| table.groups().key(group));
+    table.partial(space, Some(&groups))
+}
+
+impl Projected {
+    /// The rows at which a key or an argument stopped, and why, in the order of the expressions, then
+    /// of the rows.
+    pub fn stops(
+        &mut self,
+        groups: &Groups,
+        filters: usize,
+        columns: &[ArrayRef],
+    ) -> Vec<(u32, String)> {
+        let keys = groups.keys.iter().map(|key| &key.expr);
+        let expressions: Vec<&Compiled> = keys.chain(&groups.arguments).collect();
+        let on_device = self.fates.iter().enumerate().filter_map(|(row, fate)| {
+            let number = fate.stopped_at()?.checked_sub(filters)?;
+            Some((filters + number, row as u32, expressions[number].reason(columns, row)))
+        });
+        let computed = std::mem::take(&mut self.stops).into_iter().flat_map(|(number, rows)| {
+            rows.into_iter().map(move |(row, reason)| (number, row, reason))
+        });
+        let mut stops: Vec<_> = on_device.chain(computed).collect();
+        stops.sort_by_key(|(number, row, _)| (*number, *row));
+        stops.into_iter().map(|(_, row, reason)| (row, reason)).collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "device_tests.rs"]
+mod tests;

@@ -1,0 +1,164 @@
+//! A pipeline on a device against the row-by-row reader that the CPU's is compared with, in both
+//! tiers, and with every fault a device can have at any moment.
+
+use std::sync::OnceLock;
+
+use pelton_kernels::gpu::{Fault, Tier};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+
+use super::super::tests::{oracle, plan, push, row, table_of};
+use super::super::{EventClock, Pipeline};
+use super::*;
+use crate::batch::Counters;
+use crate::job::spec::{OnError, OutputMode};
+use crate::plan::device::device_plan;
+
+const TIERS: [Tier; 2] = [Tier::Native, Tier::Portable];
+
+fn open(tier: Tier, shadow_every: u64) -> Arc<Gpu> {
+    let part = device_plan(&plan(7_500, OutputMode::Append)).expect("a device takes all of it");
+    let choice = Choice { tier: Some(tier), ..Choice::default() };
+    let gpu = Gpu::open(part, choice).expect("apt-get install mesa-vulkan-drivers libvulkan1");
+    Arc::new(Gpu { shadow_every, ..gpu })
+}
+
+/// A device of each tier, opened once.
+fn gpu(tier: Tier) -> &'static Arc<Gpu> {
+    static GPUS: [OnceLock<Arc<Gpu>>; 2] = [OnceLock::new(), OnceLock::new()];
+    GPUS[tier as usize].get_or_init(|| open(tier, 0))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// As `guessed_segments_end_as_one_sequential_reader`, two epochs a core.
+    #[test]
+    fn a_device_gives_the_fates_and_groups_of_a_row_by_row_reader(
+        rows in proptest::collection::vec(row(), 1..120),
+        cuts in proptest::collection::vec(1usize..40, 1..8),
+        native: bool,
+        knows: bool,
+    ) {
+        let plan = plan(7_500, OutputMode::Append);
+        let gpu = gpu(TIERS[usize::from(native)]);
+        let mut cores = [0, 1]
+            .map(|_| Pipeline::new(plan.clone(), OnError::DeadLetter).on_device(gpu));
+        let (mut rest, mut clock, mut turn) = (&rows[..], None, 0usize);
+        let (mut counters, mut partials, mut gpu_rows) = (Counters::default(), vec![], 0);
+        while !rest.is_empty() {
+            let (stretch, behind) = rest.split_at(cuts[turn % cuts.len()].min(rest.len()));
+            let core = &mut cores[turn % 2];
+            core.open(turn as u64, if knows { EventClock::Known(clock) } else { EventClock::Guessed });
+            push(core, stretch, 0);
+            let mut segment = core.close();
+            if !knows && clock.is_some_and(|clock| clock >= segment.summary.guess_holds_below) {
+                core.discard(segment);
+                core.open(turn as u64, EventClock::Known(clock));
+                push(core, stretch, 0);
+                segment = core.close();
+            }
+            clock = clock.max(segment.summary.event_time_max);
+            core.keep(segment, 0).expect("dead letters do not stop a job");
+            (rest, turn) = (behind, turn + 1);
+            if turn % 3 == 0 || rest.is_empty() {
+                for core in &mut cores {
+                    let epoch = core.barrier();
+                    counters.add(&epoch.counters);
+                    partials.extend(epoch.partial);
+                    gpu_rows += epoch.gpu_rows;
+                    prop_assert_eq!(epoch.gpu_trouble, None);
+                }
+            }
+        }
+        let (expected, expected_counters, expected_clock) = oracle(&rows, 7_500, true);
+        prop_assert_eq!((counters, clock), (expected_counters, expected_clock));
+        let framed = rows.iter().filter(|row| row.bad != 4).count() as u64;
+        prop_assert_eq!(gpu_rows, framed);
+        prop_assert_eq!(table_of(&plan, &partials), expected);
+    }
+}
+
+/// F38 to F43: the epoch in which a device fails is the CPU's, bit for bit, and it is told.
+#[test]
+fn f38_to_f43_an_epoch_whose_device_fails_is_done_on_the_cpu() {
+    let rows: Vec<_> = {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let rows = proptest::collection::vec(row(), 300);
+        rows.new_tree(&mut runner).expect("rows").current()
+    };
+    let (expected, expected_counters, _) = oracle(&rows, 7_500, true);
+    let plan = plan(7_500, OutputMode::Append);
+    for tier in TIERS {
+        for fault in [Fault::Lost, Fault::Hung, Fault::OutOfMemory, Fault::Zero] {
+            let gpu = open(tier, 0);
+            let mut told = 0;
+            let mut pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter).on_device(&gpu);
+            for before in [0, 3, 11] {
+                // The wait after a failure is in epochs: let it pass.
+                for _ in 0..40 {
+                    pipeline.barrier();
+                }
+                let program = gpu.program().expect("it opens again");
+                program.device().faults.arm(fault, before);
+                let mut counters = Counters::default();
+                let (mut partials, mut clock) = (vec![], None);
+                for (order, stretch) in rows.chunks(60).enumerate() {
+                    pipeline.open(order as u64, EventClock::Known(clock));
+                    push(&mut pipeline, stretch, 0);
+                    let segment = pipeline.close();
+                    clock = clock.max(segment.summary.event_time_max);
+                    pipeline.keep(segment, 0).expect("dead letters do not stop a job");
+                    if order == 2 {
+                        let epoch = pipeline.barrier();
+                        counters.add(&epoch.counters);
+                        partials.extend(epoch.partial);
+                        told += usize::from(epoch.gpu_trouble.is_some());
+                    }
+                }
+                let epoch = pipeline.barrier();
+                counters.add(&epoch.counters);
+                partials.extend(epoch.partial);
+                told += usize::from(epoch.gpu_trouble.is_some());
+                let context = format!("{tier:?} {fault:?} {before}");
+                assert_eq!(counters, expected_counters, "{context}");
+                assert_eq!(table_of(&plan, &partials), expected, "{context}");
+            }
+            assert!(told >= 1, "{tier:?} {fault:?} was told {told} times");
+        }
+    }
+}
+
+/// F46: a bit that flips on the way back is caught where the epoch is folded on the CPU as well, and
+/// only there: what leaves is the device's answer, not the shadow's.
+#[test]
+fn f46_a_flipped_bit_is_caught_by_the_shadow_and_shows_without_it() {
+    let rows: Vec<_> = (0..40)
+        .map(|i| super::super::tests::Row {
+            time: Some(i * 100),
+            device: 0,
+            status: Some(1),
+            value: i as i32 - 20,
+            bad: 9,
+        })
+        .collect();
+    let plan = plan(7_500, OutputMode::Append);
+    let (expected, ..) = oracle(&rows, 7_500, true);
+    let run = |shadow_every| {
+        let gpu = open(Tier::Native, shadow_every);
+        gpu.program().expect("it is open").device().faults.arm(Fault::BitFlip, 0);
+        let mut pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter).on_device(&gpu);
+        pipeline.open(0, EventClock::Known(None));
+        push(&mut pipeline, &rows, 0);
+        let segment = pipeline.close();
+        pipeline.keep(segment, 0).expect("no row is bad");
+        let epoch = pipeline.barrier();
+        (table_of(&plan, epoch.partial.as_slice()), epoch.gpu_trouble)
+    };
+    let (table, trouble) = run(1);
+    assert_eq!(table, expected);
+    assert!(trouble.is_some_and(|trouble| trouble.contains("other groups")));
+    let (table, trouble) = run(0);
+    assert_eq!(trouble, None);
+    assert_ne!(table, expected, "the flipped bit is in the answer");
+}

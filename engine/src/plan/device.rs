@@ -1,0 +1,172 @@
+//! Which part of a plan a GPU takes: its filters, keys, arguments and aggregates, as one query.
+//!
+//! Invariant: pure; the same plan gives the same part. A key or an argument that the kernels' tree
+//! cannot say is computed on the CPU and goes up as a column; so does text, as ids. A filter that it
+//! cannot say stays on the CPU, and so do filters in front of an explode, whose rows are others.
+
+use arrow::datatypes::DataType;
+use pelton_kernels::expr::Expr;
+use pelton_kernels::gpu::{Input, Query, Refusal, refusal};
+
+use super::expr::Compiled;
+use super::{ExplodeList, Groups, Plan, Shape};
+use crate::batch::Encoding;
+
+/// What goes to the device, and where its columns come from.
+#[derive(Debug)]
+pub struct DevicePlan {
+    pub query: Query,
+    /// One for each of the query's inputs.
+    pub feeds: Vec<Feed>,
+    /// Which filters of the plan are the query's.
+    pub filters: Vec<Filter>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feed {
+    /// A column that expressions count.
+    Column(usize),
+    /// A key, computed on the CPU.
+    Key(usize),
+    /// A text key, computed on the CPU, as ids.
+    KeyIds(usize),
+    /// An argument, computed on the CPU.
+    Argument(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// [`Plan::filter_below`].
+    Below,
+    /// [`Plan::filter_above`].
+    Above,
+}
+
+/// The device's part of a plan, or every reason why there is none.
+pub fn device_plan(plan: &Plan) -> Result<DevicePlan, Vec<Refusal>> {
+    let Shape::Groups(groups) = &plan.shape else {
+        let reason = "a query without GROUP BY keeps no table on a device".to_owned();
+        return Err(vec![Refusal { node: "rows".to_owned(), reason }]);
+    };
+    if let Some(refusal) = window_refusal(groups) {
+        return Err(vec![refusal]);
+    }
+    let mut inputs = Inputs { plan, inputs: Vec::new(), feeds: Vec::new() };
+    let (mut filters, mut stages) = (Vec::new(), Vec::new());
+    if plan.explode.is_none() {
+        let both = [(&plan.filter_below, Filter::Below), (&plan.filter_above, Filter::Above)];
+        for (filter, stage) in both {
+            if let Some(Compiled::Kernel(expr)) = filter
+                && refusal(expr).is_none()
+            {
+                filters.push(inputs.rewrite(expr));
+                stages.push(stage);
+            }
+        }
+    }
+    let keys = groups.keys.iter().enumerate().map(|(i, key)| inputs.key(i, &key.expr)).collect();
+    let arguments = groups.arguments.iter().enumerate();
+    let arguments = arguments.map(|(i, argument)| inputs.argument(i, argument)).collect();
+    let Inputs { inputs, feeds, .. } = inputs;
+    let query = Query {
+        inputs,
+        filters,
+        keys,
+        key_fields: groups.key_fields(),
+        arguments,
+        calls: groups.calls(),
+    };
+    let refusals = query.refusals();
+    match refusals.is_empty() {
+        true => Ok(DevicePlan { query, feeds, filters: stages }),
+        false => Err(refusals),
+    }
+}
+
+/// A row falls into one window on a device, and into none only if its event time is NULL.
+fn window_refusal(groups: &Groups) -> Option<Refusal> {
+    let refuse = |node: &str, reason: &str| {
+        Some(Refusal { node: node.to_owned(), reason: reason.to_owned() })
+    };
+    match (groups.session, groups.window) {
+        (Some(_), _) => refuse("session_window", "sessions are united on the CPU"),
+        (_, Some(window)) if window.slide_us < window.size_us => {
+            refuse("window", "overlapping windows take a pass each, on the CPU")
+        }
+        (_, Some(window)) if !window.closes => {
+            refuse("window", "a row without a time of its own is dropped on the CPU")
+        }
+        _ => None,
+    }
+}
+
+/// What of a query's groups is computed on the CPU and goes up as a column, by name.
+pub fn computed_on_cpu<'a>(device: &DevicePlan, groups: &'a Groups) -> Vec<&'a Compiled> {
+    let computed = |feed: &Feed| match *feed {
+        Feed::Column(_) => None,
+        Feed::Key(key) | Feed::KeyIds(key) => Some(&groups.keys[key].expr),
+        Feed::Argument(argument) => Some(&groups.arguments[argument]),
+    };
+    device.feeds.iter().filter_map(computed).collect()
+}
+
+struct Inputs<'a> {
+    plan: &'a Plan,
+    inputs: Vec<Input>,
+    feeds: Vec<Feed>,
+}
+
+impl Inputs<'_> {
+    fn feed(&mut self, feed: Feed, data_type: &DataType, is_ids: bool) -> usize {
+        if let Some(known) = self.feeds.iter().position(|known| *known == feed) {
+            return known;
+        }
+        self.feeds.push(feed);
+        self.inputs.push(Input { data_type: data_type.clone(), is_ids });
+        self.feeds.len() - 1
+    }
+
+    fn is_ids(&self, column: usize) -> bool {
+        match self.plan.input.get(column) {
+            Some(input) => input.encoding == Encoding::Ids,
+            None => matches!(
+                self.plan.explode.as_ref().map(|explode| &explode.list),
+                Some(ExplodeList::SplitByByte { .. })
+            ),
+        }
+    }
+
+    fn rewrite(&mut self, expr: &Expr) -> Expr {
+        expr.map_columns(&mut |column, data_type| {
+            let is_ids = self.is_ids(column);
+            self.feed(Feed::Column(column), data_type, is_ids)
+        })
+    }
+
+    fn key(&mut self, place: usize, key: &Compiled) -> Expr {
+        let data_type = key.data_type();
+        let is_text = matches!(data_type, DataType::Utf8 | DataType::Binary);
+        let is_ids = key.column().is_some_and(|column| self.is_ids(column));
+        match key {
+            Compiled::Kernel(expr) if is_ids || !is_text && refusal(expr).is_none() => {
+                self.rewrite(expr)
+            }
+            _ => {
+                let feed = if is_text { Feed::KeyIds(place) } else { Feed::Key(place) };
+                Expr::column(self.feed(feed, data_type, is_text), data_type.clone())
+            }
+        }
+    }
+
+    fn argument(&mut self, place: usize, argument: &Compiled) -> Expr {
+        match argument {
+            Compiled::Kernel(expr) if argument.column().is_some() || refusal(expr).is_none() => {
+                self.rewrite(expr)
+            }
+            _ => {
+                let data_type = argument.data_type();
+                Expr::column(self.feed(Feed::Argument(place), data_type, false), data_type.clone())
+            }
+        }
+    }
+}
