@@ -366,7 +366,9 @@ impl Client for Native {
         if read {
             self.drive()?;
         }
-        if !timeout.is_zero() && !self.partitions.iter().any(Partition::has_pending) {
+        // Who does not want to read waits also while records are there.
+        let rests = !read || !self.partitions.iter().any(Partition::has_pending);
+        if !timeout.is_zero() && rests {
             self.wait(timeout, read)?;
         }
         Ok(())

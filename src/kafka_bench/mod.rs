@@ -5,6 +5,10 @@
 //! before a figure is shown. The job's output is read back and compared with an independent
 //! computation. The clients take turns in one run; medians are shown, and kept with `--record`.
 
+mod cpu;
+mod latency;
+mod record;
+
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -28,10 +32,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
-use serde_json::json;
 use twox_hash::XxHash3_64;
 
 use crate::cli;
+use cpu::{children_seconds, cpu_seconds, median};
+use latency::Latency;
 
 const PARTITIONS: i32 = 4;
 /// Rows in a message: one (about 48 bytes), about 1 KB, about 48 KB.
@@ -64,22 +69,22 @@ impl Passed {
     }
 }
 
-/// Seconds of each round.
+/// Seconds of each round, and seconds of CPU that this process used in it.
 struct Figures {
     what: String,
     seconds: Vec<f64>,
+    cpu: Vec<f64>,
     passed: Passed,
 }
 
 impl Figures {
-    fn median(&self) -> f64 {
-        let mut seconds = self.seconds.clone();
-        seconds.sort_by(f64::total_cmp);
-        seconds[seconds.len() / 2]
+    fn rate(&self) -> f64 {
+        self.passed.count as f64 / median(&self.seconds)
     }
 
-    fn rate(&self) -> f64 {
-        self.passed.count as f64 / self.median()
+    /// Records for a second of CPU: what a machine that is shared does not change.
+    fn rate_of_cpu(&self) -> f64 {
+        self.passed.count as f64 / median(&self.cpu).max(0.001)
     }
 }
 
@@ -98,11 +103,13 @@ pub fn run(args: &cli::Bench, program: &Path) -> Result<()> {
     let mut all = Vec::new();
     for shape in SHAPES {
         let clients = bench.clients(shape)?;
-        let rate = |at: usize| Figures::rate(&clients[at]);
+        let times = |of: fn(&Figures) -> f64, at: usize| of(&clients[at]) / of(&clients[2]);
         println!(
-            "native, one thread: {:.1} times librdkafka's poll loop; two: {:.1} times\n",
-            rate(0) / rate(2),
-            rate(1) / rate(2)
+            "native: {:.1} times librdkafka's poll loop by time with one thread, {:.1} with two; {:.1} by \
+             CPU\n",
+            times(Figures::rate, 0),
+            times(Figures::rate, 1),
+            times(Figures::rate_of_cpu, 0)
         );
         all.extend(clients);
     }
@@ -111,8 +118,18 @@ pub fn run(args: &cli::Bench, program: &Path) -> Result<()> {
         show(&job);
         all.push(job);
     }
+    let (input, output) = (bench.fresh("in")?, bench.fresh("out")?);
+    let latency = latency::run(program, servers, (&input, &output))?;
+    for Latency { part, rows_per_second, quantiles: [half, most, nearly_all] } in &latency {
+        println!(
+            "latency at {:.0} % of the greatest rate ({:.0} rows/s): p50 {half:.1} ms, p99 {most:.1} \
+             ms, p99.9 {nearly_all:.1} ms",
+            part * 100.0,
+            rows_per_second
+        );
+    }
     if let Some(dir) = &args.record {
-        record(dir, &bench, &all)?;
+        record::keep(dir, &bench, &all, &latency)?;
     }
     Ok(())
 }
@@ -190,17 +207,21 @@ impl Bench<'_> {
     /// `false`: it is there already.
     fn make_topic(&self, topic: &str) -> Result<bool> {
         let admin: AdminClient<DefaultClientContext> = self.config().create().map_err(failed)?;
-        let found = admin.inner().fetch_metadata(Some(topic), PATIENCE).map_err(failed)?;
-        if found.topics().iter().any(|topic| topic.error().is_none()) {
-            return Ok(false);
-        }
         let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1));
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         let made = wait_for(admin.create_topics([&new], &options)).map_err(failed)?;
         match &made[0] {
             Ok(_) => Ok(true),
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(false),
             Err((_, error)) => Err(Error::failed(format!("topic {topic} cannot be made: {error}"))),
         }
+    }
+
+    /// A topic that nobody has used.
+    fn fresh(&self, what: &str) -> Result<String> {
+        let topic = format!("pelton-bench-{what}-{}", std::process::id());
+        self.make_topic(&topic)?;
+        Ok(topic)
     }
 
     /// All clients on one topic, round by round.
@@ -217,19 +238,21 @@ impl Bench<'_> {
         let rows = |what: &str| Figures {
             what: format!("{what}, {shape} rows a message"),
             seconds: Vec::new(),
+            cpu: Vec::new(),
             passed: sent,
         };
         let mut figures =
             vec![rows("native, 1 thread"), rows("native, 2 threads"), rows("librdkafka poll loop")];
         for _ in 0..self.rounds {
             for (at, figures) in figures.iter_mut().enumerate() {
-                let begun = Instant::now();
+                let (begun, cpu) = (Instant::now(), cpu_seconds());
                 let passed = match at {
                     0 => self.native(&topic, 1)?,
                     1 => self.native(&topic, 2)?,
                     _ => self.poll_loop(&topic, sent.count)?,
                 };
                 figures.seconds.push(begun.elapsed().as_secs_f64());
+                figures.cpu.push(cpu_seconds() - cpu);
                 if passed != sent {
                     return Err(Error::failed(format!(
                         "{}: {passed:?} passed, {sent:?} were sent",
@@ -284,7 +307,7 @@ impl Bench<'_> {
     /// The sensors job from topic to topic, exactly once; its output compared with the oracle's.
     fn job(&self, shape: u64) -> Result<Figures> {
         let sent = self.fill(shape)?;
-        let mut seconds = Vec::new();
+        let (mut seconds, mut cpu) = (Vec::new(), Vec::new());
         let mut text = Vec::new();
         self.values(shape, |_, value| {
             text.extend_from_slice(value);
@@ -300,7 +323,7 @@ impl Bench<'_> {
             let io = |error| Error::failed(format!("cannot use {}: {error}", dir.display()));
             std::fs::create_dir_all(&dir).map_err(io)?;
             std::fs::write(dir.join("job.toml"), self.job_file(shape, &output)).map_err(io)?;
-            let begun = Instant::now();
+            let (begun, used) = (Instant::now(), children_seconds());
             let ended = Command::new(self.program)
                 .args(["run", "job.toml", "--progress", "off"])
                 .current_dir(&dir)
@@ -309,6 +332,7 @@ impl Bench<'_> {
                 return Err(Error::failed("the job failed"));
             }
             seconds.push(begun.elapsed().as_secs_f64());
+            cpu.push(children_seconds() - used);
             let mut found = self.read(&output)?;
             found.sort();
             if found != expected {
@@ -320,7 +344,7 @@ impl Bench<'_> {
             std::fs::remove_dir_all(&dir).map_err(io)?;
         }
         let what = format!("whole job, exactly once, {shape} rows a message");
-        Ok(Figures { what, seconds, passed: sent })
+        Ok(Figures { what, seconds, cpu, passed: sent })
     }
 
     fn job_file(&self, shape: u64, output: &str) -> String {
@@ -443,36 +467,15 @@ fn native_thread(servers: &str, topic: &str, thread: i32, threads: i32) -> Resul
 
 fn show(figures: &Figures) {
     let Passed { count, bytes, .. } = figures.passed;
-    let median = figures.median();
+    let seconds = median(&figures.seconds);
     println!(
-        "{:<48} {:>8.2} M records/s {:>7.0} MB/s  ({:.2} s)",
+        "{:<48} {:>8.2} M records/s {:>7.0} MB/s  ({seconds:.2} s, {:.2} s of CPU)",
         figures.what,
-        count as f64 / median / 1e6,
-        bytes as f64 / median / 1e6,
-        median
+        count as f64 / seconds / 1e6,
+        bytes as f64 / seconds / 1e6,
+        median(&figures.cpu),
     );
     _ = std::io::stdout().flush();
-}
-
-fn record(dir: &Path, bench: &Bench<'_>, all: &[Figures]) -> Result<()> {
-    let figures: Vec<_> = all
-        .iter()
-        .map(|figures| {
-            json!({
-                "what": figures.what,
-                "records": figures.passed.count,
-                "bytes": figures.passed.bytes,
-                "seconds": figures.seconds,
-                "records_per_s": figures.rate().round(),
-                "mb_per_s": (figures.passed.bytes as f64 / figures.median() / 1e6).round(),
-            })
-        })
-        .collect();
-    let facts = json!({ "rows": bench.rows, "rounds": bench.rounds, "figures": figures });
-    let path = pelton_bench::keep("kafka", facts, dir)
-        .map_err(|error| Error::failed(error.to_string()))?;
-    eprintln!("recorded in {}", path.display());
-    Ok(())
 }
 
 fn failed(error: KafkaError) -> Error {
