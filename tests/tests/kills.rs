@@ -54,7 +54,7 @@ fn the_long_campaign() {
     for (i, (query, two)) in jobs.into_iter().enumerate() {
         let share = kills.div_ceil(jobs.len() as u64) as usize;
         let outcome =
-            campaign(seed + i as u64, query, two, rows / jobs.len() as u64, share, "256KiB");
+            campaign(seed + i as u64, query, two, rows / jobs.len() as u64, share, "96KiB");
         eprintln!("{} {outcome:#?}", query.name());
         each.push(json!({
             "query": query.name(),

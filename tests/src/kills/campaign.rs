@@ -89,6 +89,11 @@ impl Run<'_> {
                 0 => Strike::any(&mut random),
                 _ => Strike::recovery(&mut random),
             };
+            let strike = match (self.campaign.query, strike) {
+                // There is nothing to merge: it would never come there, and run to its end.
+                (Query::PassThrough, Strike::Place("merge", nth)) => Strike::Place("barrier", nth),
+                (_, strike) => strike,
+            };
             recoveries = match recoveries {
                 0 if random.below(TWICE_EVERY) == 0 => 2,
                 left => left - usize::from(left > 0),
