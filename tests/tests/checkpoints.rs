@@ -276,3 +276,56 @@ print(rows)
         assert_eq!(String::from_utf8_lossy(&ended.stdout).trim(), rows.to_string());
     }
 }
+
+/// F57: what a version before this one wrote (`tests/data/checkpoint-format-1`) is gone on from, and
+/// the answer is that of a run which never stopped.
+#[test]
+fn f57_a_checkpoint_of_format_1_is_gone_on_from() {
+    let job = |rows: u64| {
+        Job::new(&format!(
+            r#"name = "generated"
+cores = "0"
+
+[source.sensors]
+type = "generate"
+suite = "sensors"
+rows = {rows}
+seed = 7
+watermark = {{ column = "ts", delay = "10s" }}
+
+[query]
+sql = """
+SELECT window.start AS start, region, count(*) AS n, sum(temperature) AS s, min(humidity) AS low
+FROM sensors GROUP BY window(ts, '10 seconds'), region
+"""
+mode = "update"
+trigger = "available-now"
+
+[sink.out]
+type = "console"
+style = "json"
+
+[checkpoint]
+path = "state"
+max_rows_per_epoch = 1000
+"#
+        ))
+    };
+    let old = job(10_000);
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/checkpoint-format-1");
+    for entry in std::fs::read_dir(fixture).expect("it is in the repository") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).expect("UTF-8");
+        old.write(&format!("state/{name}"), std::fs::read(&path).expect("it was listed"));
+    }
+    let ended = old.run().expect_code(0).expect_said(&["going on after epoch 4"]);
+    assert_eq!(ended.fates().rows_in, 5_000, "the rows that were left");
+    let fresh = job(10_000);
+    fresh.run().expect_code(0);
+    let sql = "SELECT window_start, region, n, s, low FROM state ORDER BY window_start, region";
+    let of = |job: &Job| cells(&command(&["state", "query", sql], &state(job)).expect_code(0));
+    let found = of(&old);
+    assert!(found.len() >= 5, "{found:?}");
+    assert_eq!(found, of(&fresh));
+    command(&["checkpoint", "verify"], &state(&old)).expect_code(0);
+}
