@@ -50,6 +50,11 @@ fn check(args: &cli::JobFile) -> Result<()> {
     let plan = plan_of(&job, &text)?;
     warn(&text);
     states::check_change(&job, &plan, args.accept_state_change)?;
+    let generated = matches!(job.source.kind, SourceKind::Generate { .. });
+    let advice = plan::explain::advice(&plan, generated);
+    for advice in advice.iter().filter(|_| !plan::ends(&job)) {
+        eprintln!("pelton: {}: note: {advice}", args.job.display());
+    }
     println!("{}: fine", args.job.display());
     Ok(())
 }

@@ -56,6 +56,10 @@ fn sink_of(
 ) -> Result<Box<dyn Sink>> {
     let schema = match spec.of {
         SinkOf::DeadLetters => dead_letter_schema(),
+        SinkOf::Late => {
+            let late = plan.late_rows.as_ref().expect("the plan keeps what a sink takes");
+            Arc::clone(&late.schema)
+        }
         SinkOf::Rows => Arc::clone(&plan.output().schema),
     };
     Ok(match &spec.kind {

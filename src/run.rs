@@ -209,7 +209,7 @@ impl<'a> Run<'a> {
             ended: status.ended,
             full: status.full,
             crowded: status.crowded,
-            due: self.epochs.is_due(),
+            due: self.epochs.is_due() || status.is_clock_due && self.epochs.closes_by_time(),
         }
     }
 

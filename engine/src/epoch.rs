@@ -41,7 +41,7 @@ pub trait Workers {
 /// What the source hands over at a barrier.
 pub struct EpochInput {
     pub cores: Vec<CoreEpoch>,
-    /// Greatest event time seen up to the barrier.
+    /// Greatest event time seen up to the barrier; of several splits, what they have come to together.
     pub event_time_max: Option<i64>,
     /// Offsets, for the manifest.
     pub source: serde_json::Value,
@@ -53,6 +53,8 @@ pub struct EpochInput {
 pub struct Finished {
     pub epoch: u64,
     pub rows: RecordBatch,
+    /// Rows that came too late, where a sink takes them.
+    pub late: Option<RecordBatch>,
     pub counters: Counters,
     /// Of the rows, those that a GPU worked on.
     pub gpu_rows: u64,
@@ -76,6 +78,7 @@ struct Running {
     counters: Counters,
     gpu_rows: u64,
     gpu_troubles: Vec<String>,
+    late: Vec<RecordBatch>,
     dead_letters: Vec<DeadLetter>,
     source: serde_json::Value,
     /// By level.
@@ -183,6 +186,9 @@ impl Epochs {
     /// Errors: `Failed` where an aggregate left its range; the state must not be used after an error.
     pub fn absorb(&mut self, input: EpochInput, workers: &dyn Workers) -> Result<RecordBatch> {
         let EpochInput { mut cores, event_time_max, source, ended } = input;
+        let mut late: Vec<_> = cores.iter_mut().flat_map(|core| core.late.drain(..)).collect();
+        late.sort_by_key(|(order, _)| *order);
+        self.running.late.extend(late.into_iter().map(|(_, rows)| rows));
         for core in &mut cores {
             self.running.counters.add(&core.counters);
             self.running.gpu_rows += core.gpu_rows;
@@ -273,12 +279,15 @@ impl Epochs {
             }
         }
         let dead_letters = self.take_dead_letters();
-        let Running { counters, gpu_rows, gpu_troubles, source, delta, .. } =
+        let Running { counters, gpu_rows, gpu_troubles, late, source, delta, .. } =
             std::mem::take(&mut self.running);
+        let late = self.plan.late_rows.as_ref().map(|of| concat_batches(&of.schema, &late));
+        let late = late.transpose().map_err(|e| Error::failed(format!("late rows: {e}")))?;
         self.event_time_before = self.event_time_max;
         Ok(Finished {
             epoch: self.next,
             rows,
+            late,
             counters,
             gpu_rows,
             gpu_troubles,
@@ -342,10 +351,16 @@ impl Epochs {
         self.first_watermark().and(self.watermark)
     }
 
+    /// Whether anything leaves a state by the watermark.
+    pub fn closes_by_time(&self) -> bool {
+        self.levels.iter().any(|level| level.plan.evicting(Some(0)).is_some())
+    }
+
     /// Whether an epoch without rows has something to do: the watermark moved behind the last one.
     pub fn is_due(&self) -> bool {
-        let has_state = self.levels.iter().any(|level| level.plan.evicting(Some(0)).is_some());
-        has_state && self.first_watermark().is_some() && self.emission_watermark() > self.watermark
+        self.closes_by_time()
+            && self.first_watermark().is_some()
+            && self.emission_watermark() > self.watermark
     }
 
     /// The watermark as far as anything leaves a state by it.

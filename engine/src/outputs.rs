@@ -90,10 +90,16 @@ pub struct Output {
 const LETTERS_AT_ONCE: usize = 4096;
 
 impl Output {
-    /// Hands over what is its own: rows, or dead letters.
-    fn stage(&mut self, epoch: u64, rows: &RecordBatch, letters: &[DeadLetter]) -> Result<()> {
+    /// Hands over what is its own: rows, late rows at an epoch's end, or dead letters.
+    fn stage(
+        &mut self,
+        epoch: u64,
+        (rows, late): (&RecordBatch, Option<&RecordBatch>),
+        letters: &[DeadLetter],
+    ) -> Result<()> {
         match self.of {
             SinkOf::Rows => self.sink.stage(epoch, rows),
+            SinkOf::Late => late.map_or(Ok(()), |late| self.sink.stage(epoch, late)),
             SinkOf::DeadLetters => {
                 let mut some = letters.chunks(LETTERS_AT_ONCE);
                 some.try_for_each(|letters| self.sink.stage(epoch, &dead_letters(letters)))
@@ -210,9 +216,10 @@ impl Outputs {
             Some(SinkOf::DeadLetters) => {
                 self.held.push((RecordBatch::new_empty(rows.schema()), letters.to_vec()));
             }
-            None => {}
+            // Late rows come at the end of an epoch, all at once.
+            Some(SinkOf::Late) | None => {}
         }
-        self.outputs.iter_mut().try_for_each(|output| output.stage(epoch, rows, letters))
+        self.outputs.iter_mut().try_for_each(|output| output.stage(epoch, (rows, None), letters))
     }
 
     /// Hands an epoch's rows to the sinks and makes them durable there, not yet visible; waits where
@@ -236,7 +243,8 @@ impl Outputs {
         again: bool,
         patience: &dyn Patience,
     ) -> Result<Staged> {
-        let Finished { epoch, rows, dead_letters, .. } = finished;
+        let Finished { epoch, rows, late, dead_letters, .. } = finished;
+        let rows = (rows, late.as_ref());
         let output = &mut self.outputs[at];
         if self.has_parts && !again {
             // The rows before these cannot be staged again.
@@ -247,7 +255,7 @@ impl Outputs {
         patiently(patience, &format!("the output \"{}\"", output.name), || {
             let mut before = before.iter();
             let staged = before
-                .try_for_each(|(rows, letters)| output.stage(*epoch, rows, letters))
+                .try_for_each(|(rows, letters)| output.stage(*epoch, (rows, None), letters))
                 .and_then(|()| output.stage(*epoch, rows, dead_letters));
             let sealed = staged.and_then(|()| output.sink.seal(*epoch));
             if sealed.is_err() {

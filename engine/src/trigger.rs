@@ -48,6 +48,10 @@ impl Clockwork {
             Trigger::Interval(every) => every,
             _ => Duration::ZERO,
         };
+        let interval = match trigger {
+            Trigger::Continuous(every) => every,
+            _ => interval,
+        };
         Clockwork { trigger, interval, boundary }
     }
 
@@ -59,7 +63,9 @@ impl Clockwork {
             Trigger::Once if progress.crowded => Decision::Absorb,
             Trigger::Once => Decision::Wait(None),
             Trigger::Interval(every) => self.at_boundary(now, every, progress),
-            Trigger::Default | Trigger::AvailableNow => match progress.first_row_at {
+            Trigger::Default | Trigger::AvailableNow | Trigger::Continuous(_) => match progress
+                .first_row_at
+            {
                 None if progress.due && progress.caught_up => Decision::Cut,
                 None => Decision::Wait(None),
                 Some(_) if progress.full || progress.crowded || progress.caught_up => Decision::Cut,
@@ -151,6 +157,16 @@ mod tests {
         assert_eq!(interval.decide(ms(5000), at_rest), Decision::Cut);
         let mut once = Clockwork::new(Trigger::Once, ms(1000));
         assert_eq!(once.decide(ms(1), at_rest), Decision::Wait(None));
+    }
+
+    #[test]
+    fn continuous_is_default_by_its_own_time() {
+        let mut clockwork = Clockwork::new(Trigger::Continuous(ms(5)), ms(1000));
+        assert_eq!(clockwork.decide(ms(40), Progress::default()), Decision::Wait(None));
+        assert_eq!(clockwork.decide(ms(42), rows_since(40)), Decision::Wait(Some(ms(45))));
+        assert_eq!(clockwork.decide(ms(45), rows_since(40)), Decision::Cut);
+        let caught_up = Progress { caught_up: true, ..rows_since(46) };
+        assert_eq!(clockwork.decide(ms(46), caught_up), Decision::Cut);
     }
 
     #[test]

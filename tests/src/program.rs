@@ -186,6 +186,24 @@ impl Running {
         self.child.try_wait().expect("a child can be asked").is_none()
     }
 
+    /// Peak of its resident memory in bytes; nothing once it has ended.
+    pub fn memory_peak(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+        Some(kib << 10)
+    }
+
+    /// What it has worked so far, in steps of 10 ms; nothing once it has ended.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+        // The name may hold anything but ends with the last bracket; fields 14 and 15 are ticks.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks: u64 =
+            fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+        Some(Duration::from_millis(ticks * 10))
+    }
+
     /// Sends a signal; nothing where the program has ended.
     pub fn signal(&mut self, signal: i32) {
         if !self.is_running() {

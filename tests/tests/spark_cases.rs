@@ -2,7 +2,8 @@
 //!
 //! `data/spark-cases-open.txt` names the cases that do not pass yet: the test fails when another one
 //! breaks, and when one of these starts to pass and is not taken off. `data/spark-cases-ours.txt`
-//! names those in which we do something else on purpose (ARCHITECTURE.md has the reasons), and what.
+//! names those in which we do something else on purpose (ARCHITECTURE.md has the reasons), and what;
+//! rows that are ours lie in `data/spark-cases-ours/CASE`, as those of the case.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

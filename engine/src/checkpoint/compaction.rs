@@ -75,6 +75,7 @@ impl Compaction {
             let mut state = StateStore::new(&spec);
             let (mut last, columns) = (None, &self.columns[level]);
             for file in self.files.iter().filter(|file| file.level == level) {
+                state.settle(file.before_us)?;
                 for partial in read_state(&*self.storage, file)? {
                     state.merge_file(&partial, columns)?;
                 }
@@ -86,6 +87,7 @@ impl Compaction {
                 kind: StateKind::Base,
                 level,
                 epoch: last.epoch,
+                before_us: None,
                 watermark_us: last.watermark_us,
                 attempt: &self.attempt,
                 columns,

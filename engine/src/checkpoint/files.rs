@@ -16,6 +16,7 @@ pub(super) struct Heading<'a> {
     /// Of the plan.
     pub level: usize,
     pub epoch: u64,
+    pub before_us: Option<i64>,
     pub watermark_us: Option<i64>,
     pub attempt: &'a str,
     /// Names of the columns in the file.
@@ -68,7 +69,7 @@ pub(super) fn write_state(
     heading: &Heading,
     partials: &[RecordBatch],
 ) -> Result<StateFile> {
-    let Heading { kind, level, epoch, watermark_us, attempt, .. } = *heading;
+    let Heading { kind, level, epoch, before_us, watermark_us, attempt, .. } = *heading;
     let failed = |source| super::write_failed(storage, source);
     let bytes = ipc::write(heading, partials).map_err(failed)?;
     let above = if level == 0 { String::new() } else { format!("-{level}") };
@@ -78,6 +79,7 @@ pub(super) fn write_state(
         kind,
         level,
         epoch,
+        before_us,
         watermark_us,
         rows: partials.iter().map(|partial| partial.num_rows() as u64).sum(),
         length: bytes.len() as u64,

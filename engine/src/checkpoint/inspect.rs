@@ -96,6 +96,7 @@ pub fn state(storage: &dyn Storage, manifest: &Manifest) -> Result<StateStore> {
     // The table is of the lowest level of the plan.
     let files = || manifest.files.iter().filter(|file| file.level == 0);
     for file in files() {
+        store.settle(file.before_us)?;
         for partial in read_state(storage, file)? {
             store.merge_file(&partial, &table.columns)?;
         }

@@ -82,6 +82,10 @@ pub struct StateFile {
     #[serde(default)]
     pub level: usize,
     pub epoch: u64,
+    /// Watermark by which the state evicts before this file is merged: epochs that wrote none may have
+    /// moved it, and what has left must not meet what comes.
+    #[serde(default)]
+    pub before_us: Option<i64>,
     /// Watermark by which the state evicts after this file was merged.
     pub watermark_us: Option<i64>,
     pub rows: u64,

@@ -39,7 +39,7 @@ pub use bring::bring;
 pub use compaction::{Compacted, Compaction, DELTAS_MAX};
 use files::{Heading, read_state, write_state};
 pub use ipc::Compression;
-use manifest::{Kept, Manifest, Part, StateKind};
+use manifest::{Kept, Manifest, Part, StateFile, StateKind};
 use recovery::Decision;
 use table::StateTable;
 
@@ -231,18 +231,17 @@ impl Journal {
         self.candidates[..kept].last().map(|kept| &kept.manifest.source)
     }
 
-    /// The files of the newest checkpoint in order: the level of the plan that they are of, their
-    /// partials, and the watermark by which the state evicts after they were merged.
+    /// The files of the newest checkpoint in order, and their partials.
     ///
     /// Errors: `StateIo` where a file is missing, or its length or hash differs; those of `take`.
     pub fn restore(
         &self,
-        mut take: impl FnMut(usize, &[RecordBatch], Option<i64>) -> Result<()>,
+        mut take: impl FnMut(&StateFile, &[RecordBatch]) -> Result<()>,
     ) -> Result<()> {
         let files = self.last().map_or(&[][..], |last| &last.files);
         let forgotten = usize::from(seeded::is(Bug::LastDeltaForgotten));
         for file in &files[..files.len().saturating_sub(forgotten)] {
-            take(file.level, &read_state(&*self.storage, file)?, file.watermark_us)?;
+            take(file, &read_state(&*self.storage, file)?)?;
         }
         Ok(())
     }
@@ -308,12 +307,16 @@ impl Journal {
         if let Some(Compacted { bases, covers }) = &self.compacted {
             files.splice(..*covers.min(&files.len()), bases.iter().cloned());
         }
+        // Where nothing leaves by the watermark, nothing did before.
+        let before = self.last().and_then(|last| last.watermark_us);
+        let before = before.filter(|_| facts.evicts_us.is_some());
         for (level, partials) in delta.iter().enumerate() {
             if partials.iter().any(|partial| partial.num_rows() > 0) {
                 let heading = Heading {
                     kind: StateKind::Delta,
                     level,
                     epoch: facts.epoch,
+                    before_us: before,
                     watermark_us: facts.evicts_us,
                     attempt: &self.attempt,
                     columns: self.columns(level),

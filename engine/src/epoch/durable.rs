@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::level::Level;
 use super::{Epochs, Finished, Restored};
+use crate::checkpoint::manifest::StateFile;
 use crate::checkpoint::{Facts, Prepared};
 use crate::error::{Error, Result};
 use crate::failpoint;
@@ -42,10 +43,12 @@ impl Epochs {
         let Some(last) = journal.last() else { return Ok(()) };
         let levels = &mut self.levels;
         let forgets = seeded::is(Bug::EvictionForgotten);
-        journal.restore(|level, partials, watermark| match levels.get_mut(level) {
-            Some(of) => {
-                of.restore(partials, journal.columns(level), watermark.filter(|_| !forgets))
+        journal.restore(|file, partials| match levels.get_mut(file.level) {
+            Some(of) if forgets => {
+                let file = StateFile { before_us: None, watermark_us: None, ..file.clone() };
+                of.restore(partials, journal.columns(file.level), &file)
             }
+            Some(of) => of.restore(partials, journal.columns(file.level), file),
             None => Err(Error::failed("a state file is of a part that this query has not")),
         })?;
         // The last epochs may have evicted and written nothing.

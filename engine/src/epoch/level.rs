@@ -12,6 +12,7 @@ use arrow::datatypes::{Field, Schema};
 
 use super::{StateFacts, Task, Workers};
 use crate::batch::{Counters, DeadLetter, InputBatch, Place};
+use crate::checkpoint::manifest::StateFile;
 use crate::columns::plain_column;
 use crate::error::{Error, Result};
 use crate::failpoint;
@@ -65,13 +66,14 @@ impl Level {
         Level { plan, shards: stores, pipeline }
     }
 
-    /// Takes back partials of a state file, then evicts by the watermark that it was written with.
+    /// Takes back the partials of a state file between the watermarks by which the state evicted.
     pub fn restore(
         &mut self,
         partials: &[RecordBatch],
         columns: &[String],
-        watermark: Option<i64>,
+        file: &StateFile,
     ) -> Result<()> {
+        self.settle(file.before_us)?;
         let shards = self.shards.len();
         for partial in partials {
             let parts = partition::split(partial, self.plan.hashed_keys(), shards);
@@ -79,7 +81,7 @@ impl Level {
                 shard.merge_file(&part, columns)?;
             }
         }
-        self.settle(watermark)
+        self.settle(file.watermark_us)
     }
 
     /// The state as it would leave in complete mode.

@@ -60,14 +60,13 @@ fn trigger(text: &str) -> Result<Trigger, Fault> {
         "available-now" | "availablenow" => return Ok(Trigger::AvailableNow),
         "once" => return Ok(Trigger::Once),
         "" => return Err(Fault::all(text, "the trigger is empty", "write \"default\" or \"5s\"")),
-        word if word.starts_with("continuous") => {
-            return Err(Fault::all(
-                text,
-                "the continuous trigger is not in this version",
-                "write \"default\": an epoch ends as soon as rows wait and the input is read up",
-            ));
-        }
         _ => {}
+    }
+    let trimmed = text.trim();
+    if let Some(word) = trimmed.get(..CONTINUOUS.len())
+        && word.eq_ignore_ascii_case(CONTINUOUS)
+    {
+        return continuous(text, trimmed[CONTINUOUS.len()..].trim());
     }
     if !text.trim_start().starts_with(|c: char| c.is_ascii_digit() || c == '-') {
         let what = format!("no trigger {}", super::finding::quoted(text));
@@ -84,6 +83,19 @@ fn trigger(text: &str) -> Result<Trigger, Fault> {
         return Err(Fault::all(text, what, "write \"default\": the next epoch at once"));
     }
     Ok(Trigger::Interval(interval))
+}
+
+const CONTINUOUS: &str = "continuous";
+
+fn continuous(text: &str, every: &str) -> Result<Trigger, Fault> {
+    const FORM: &str = "write \"continuous 5ms\"";
+    if every.is_empty() {
+        return Err(Fault::all(text, "a continuous trigger says how often", FORM));
+    }
+    match unit::duration(every) {
+        Ok(every) if !every.is_zero() => Ok(Trigger::Continuous(every)),
+        _ => Err(Fault::all(text, "this is no time for a continuous trigger", FORM)),
+    }
 }
 
 /// The table where there is one, the path, and where epochs end.

@@ -1,14 +1,22 @@
 //! What a row of a source is: its format, its columns, its event time.
 
+use std::time::Duration;
+
 use arrow::datatypes::DataType;
 
 use super::columns::{self, CSV_KEYS, column};
 use super::ddl::{self, type_name};
-use super::reader::{Choice, Reader, Section, later};
-use super::spec::{Column, CsvDialect, DedupSpec, Format, LateRule, TimeFormat, WatermarkSpec};
+use super::reader::{Choice, Reader, Section};
+use super::spec::{
+    Across, Column, CsvDialect, DedupSpec, Format, LateRule, TimeFormat, WatermarkSpec,
+};
 use super::tree::Value;
 
-pub const WATERMARK_KEYS: &[&str] = &["column", "delay", "late", "across", "idle_timeout"];
+pub const WATERMARK_KEYS: &[&str] =
+    &["column", "delay", "late", "across", "idle_timeout", "max_future_skew"];
+
+/// SEMANTICS 3.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub const DEDUP_KEYS: &[&str] = &["columns", "within_watermark"];
 
@@ -144,24 +152,19 @@ fn same_schema(r: &mut Reader, s: &Section, given: &[Column]) {
 pub fn watermark(r: &mut Reader, s: &Section, schema: Option<&[Column]>) -> Option<WatermarkSpec> {
     const FORM: &str = "write watermark = { column = \"ts\", delay = \"10s\" }";
     let entry = s.get("watermark")?;
-    let skew = later(
-        "max_future_skew",
-        "the guard against far future rows is",
-        "leave it out; WHERE ts < … in the SQL drops such rows",
-    );
     if !matches!(entry.node.value, Value::Table(_)) {
         return r.wrong(entry, "a table", FORM);
     }
-    let w = r.open_entry("watermark".into(), entry, WATERMARK_KEYS, &[skew])?;
+    let w = r.open_entry("watermark".into(), entry, WATERMARK_KEYS, &[])?;
     let late = r.choice(
         &w,
         "late",
         &[("row", Choice::Is(LateRule::Row)), ("epoch", Choice::Is(LateRule::Epoch))],
     );
     let late = late.unwrap_or(LateRule::Row);
-    across(r, &w, late);
-    // One source is one split: nothing waits for an idle one. The value is checked all the same.
-    r.span(&w, "idle_timeout");
+    let across = across(r, &w, late);
+    let idle_timeout = r.span(&w, "idle_timeout").unwrap_or(IDLE_TIMEOUT);
+    let max_future_skew = r.span(&w, "max_future_skew");
     let column = r.required(&w, "column", FORM);
     if !w.has("delay") {
         r.find(w.at.clone(), "watermark needs `delay`", FORM);
@@ -194,19 +197,31 @@ pub fn watermark(r: &mut Reader, s: &Section, schema: Option<&[Column]>) -> Opti
         r.find(w.place("column"), what, "name a TIMESTAMP column");
         return None;
     }
-    Some(WatermarkSpec { column: found.name.clone(), delay: delay?, late })
+    Some(WatermarkSpec {
+        column: found.name.clone(),
+        delay: delay?,
+        late,
+        across,
+        idle_timeout,
+        max_future_skew,
+    })
 }
 
-/// One split has one clock, whatever it is combined with.
-fn across(r: &mut Reader, w: &Section, late: LateRule) {
-    let max = r.choice(w, "across", &[("min", Choice::Is(false)), ("max", Choice::Is(true))]);
-    if max == Some(true) && late == LateRule::Row {
+/// Spark's rule goes with Spark's clock.
+fn across(r: &mut Reader, w: &Section, late: LateRule) -> Across {
+    let kinds = [("min", Choice::Is(Across::Min)), ("max", Choice::Is(Across::Max))];
+    let asked = r.choice(w, "across", &kinds);
+    if asked == Some(Across::Max) && late == LateRule::Row {
         r.find(
             w.place("across"),
             "`across = \"max\"` lets a split's rows be late by another's clock, late = \"row\" does not",
             "write late = \"epoch\" beside it, as Spark, or leave `across` out",
         );
     }
+    asked.unwrap_or(match late {
+        LateRule::Row => Across::Min,
+        LateRule::Epoch => Across::Max,
+    })
 }
 
 /// `dedup = { columns = ["id"], within_watermark = true }`.

@@ -49,14 +49,16 @@ fn log_needs_a_disk(r: &mut Reader, parts: &Parts) {
 
 fn interval_trigger(r: &mut Reader, parts: &Parts) {
     let (Some(query), Some(table)) = (parts.query, parts.checkpoint_table) else { return };
-    if !matches!(query.trigger, Trigger::Interval(_)) {
-        return;
-    }
-    for key in ["interval", "max_epoch_bytes"] {
+    let (keys, name): (&[&str], _) = match query.trigger {
+        Trigger::Interval(_) => (&["interval", "max_epoch_bytes"], "an interval trigger"),
+        Trigger::Continuous(_) => (&["interval"], "a continuous trigger"),
+        _ => return,
+    };
+    for key in keys {
         if table.has(key) {
             r.find(
                 table.place(key),
-                format!("`{key}` beside an interval trigger: the trigger alone ends an epoch"),
+                format!("`{key}` beside {name}: the trigger alone ends an epoch"),
                 format!("remove `{key}`, or write trigger = \"default\""),
             );
         }
@@ -115,6 +117,9 @@ fn sinks_get_rows(r: &mut Reader, parts: &Parts) {
     let Some((_, source)) = parts.source else { return };
     for sink in parts.sinks {
         let (what, fix) = match sink.spec.of {
+            SinkOf::Late if source.watermark.is_none() => {
+                ("without a watermark no row is late", "give the source a watermark")
+            }
             SinkOf::DeadLetters if source.on_error != OnError::DeadLetter => {
                 ("this `on_error` makes no dead letters", "write on_error = \"dead_letter\"")
             }

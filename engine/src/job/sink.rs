@@ -138,13 +138,7 @@ fn refused(kind: Kind) -> Vec<Refused> {
 fn of(r: &mut Reader, section: &Section) -> SinkOf {
     let kinds = [
         ("rows", Choice::Is(SinkOf::Rows)),
-        (
-            "late",
-            Choice::Later(
-                "a sink of late rows is not in this version",
-                "leave it out: late rows are counted in the progress of each epoch",
-            ),
-        ),
+        ("late", Choice::Is(SinkOf::Late)),
         ("dead_letters", Choice::Is(SinkOf::DeadLetters)),
     ];
     r.choice(section, "of", &kinds).unwrap_or(SinkOf::Rows)

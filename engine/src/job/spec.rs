@@ -239,6 +239,21 @@ pub struct WatermarkSpec {
     pub column: String,
     pub delay: Duration,
     pub late: LateRule,
+    pub across: Across,
+    /// A split that said "empty" for so long holds nobody back.
+    pub idle_timeout: Duration,
+    /// A row further ahead of its split's clock is rejected, unless the rows after it are, too.
+    pub max_future_skew: Option<Duration>,
+}
+
+/// How the clocks of a source's splits become one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Across {
+    /// The slowest: no split's row meets a window that has left.
+    #[default]
+    Min,
+    /// The fastest, as Spark takes it within a source.
+    Max,
 }
 
 /// Spark's `dropDuplicates` and `dropDuplicatesWithinWatermark`.
@@ -308,6 +323,8 @@ pub enum Trigger {
     Interval(Duration),
     AvailableNow,
     Once,
+    /// As default; an epoch ends this long after its first row at the latest.
+    Continuous(Duration),
 }
 
 #[derive(Clone, Debug)]
@@ -320,6 +337,8 @@ pub struct SinkSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkOf {
     Rows,
+    /// Input rows that came too late for all their windows.
+    Late,
     DeadLetters,
 }
 

@@ -197,7 +197,7 @@ fn sources_are_read_as_they_are_written() {
         "columns",
         "watermark = { column = \"TS\", delay = \"1m 30s\", late = \"row\", across = \"min\", idle_timeout = \"5s\" }",
         |job| format!("{:?}", job.source.watermark),
-        "Some(WatermarkSpec { column: \"ts\", delay: 90s, late: Row })",
+        "Some(WatermarkSpec { column: \"ts\", delay: 90s, late: Row, across: Min, idle_timeout: 5s, max_future_skew: None })",
     );
 }
 

@@ -230,6 +230,35 @@ impl Fates {
         }
     }
 
+    /// A row so many seconds ahead of its split's clock, whatever `on_error` makes of other faults; it
+    /// moves no clock.
+    pub(super) fn reject_ahead(&mut self, row: u32, seconds: i64) {
+        if self.of[row as usize] == Fate::Alive {
+            let reason = format!(
+                "the event time is {seconds} s ahead of the rows before it, more than max_future_skew"
+            );
+            self.rejections.push(Rejection {
+                row,
+                column: None,
+                found: 0..0,
+                reason: Reason::Expression(reason),
+            });
+            self.set(row as usize, Fate::Rejected);
+        } else {
+            // Dropped by WHERE as it is; the watermark shall not see it.
+            self.set(row as usize, Fate::FilteredBelow);
+        }
+    }
+
+    /// The rows that are late.
+    pub(super) fn late_rows(&self) -> Vec<u32> {
+        if self.all_alive {
+            return Vec::new();
+        }
+        let rows = (0u32..).zip(&self.of);
+        rows.filter(|(_, fate)| **fate == Fate::Late).map(|(row, _)| row).collect()
+    }
+
     /// A row none of whose derived rows is left.
     pub(super) fn drop_row(&mut self, row: usize) {
         if self.of[row] == Fate::Alive {

@@ -15,6 +15,9 @@ use crate::batch::InputBatch;
 use crate::plan::{Plan, Shape, WindowKey};
 use crate::watermark::{late_from, watermark_after};
 
+/// So many rows in a row that are too far ahead are no mistake.
+const JUMP_ROWS: u32 = 8;
+
 /// What is known of the event time before a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventClock {
@@ -22,8 +25,9 @@ pub enum EventClock {
     Known(Option<i64>),
     /// Not known yet: rows are judged by the segment's own rows alone.
     Guessed,
-    /// `late = "epoch"`: whatever came before, rows are judged by this watermark.
-    Fixed(i64),
+    /// `late = "epoch"`: rows are judged by this watermark; and the greatest event time before, as
+    /// far as it is known.
+    Fixed(i64, Option<i64>),
 }
 
 pub(super) struct Lateness {
@@ -37,6 +41,9 @@ pub(super) struct Lateness {
     guess_holds_below: i64,
     /// Each row's watermark is asked for.
     tracks: bool,
+    max_future_skew_us: Option<i64>,
+    /// Rows in a row that were too far ahead; kept from segment to segment.
+    ahead: u32,
     judged_by: JudgedBy,
 }
 
@@ -58,17 +65,21 @@ impl Lateness {
             fixed: None,
             guess_holds_below: i64::MAX,
             tracks,
+            max_future_skew_us: plan.watermark.and_then(|w| w.max_future_skew_us),
+            ahead: 0,
             judged_by: JudgedBy::Nothing,
         }
     }
 
     pub(super) fn start(&mut self, clock: EventClock) {
         self.event_time_max = match clock {
-            EventClock::Known(event_time_max) => event_time_max,
-            EventClock::Guessed | EventClock::Fixed(_) => None,
+            EventClock::Known(event_time_max) | EventClock::Fixed(_, event_time_max) => {
+                event_time_max
+            }
+            EventClock::Guessed => None,
         };
         self.fixed = match clock {
-            EventClock::Fixed(watermark) => Some(watermark),
+            EventClock::Fixed(watermark, _) => Some(watermark),
             EventClock::Known(_) | EventClock::Guessed => None,
         };
         self.guess_holds_below = i64::MAX;
@@ -104,9 +115,32 @@ impl Lateness {
         self.judges && self.fixed.is_some()
     }
 
+    /// Rejects rows that are too far ahead of the clock. One absurd time must not close every window;
+    /// a jump that [`JUMP_ROWS`] rows agree upon is taken as the truth.
+    fn guard(&mut self, times: &TimestampMicrosecondArray, fates: &mut Fates) {
+        let Some(skew) = self.max_future_skew_us else { return };
+        let mut clock = self.event_time_max;
+        for row in 0..times.len() {
+            if times.is_null(row) || !fates.of_row(row).is_seen() {
+                continue;
+            }
+            let time = times.value(row);
+            let limit = clock.map_or(i64::MAX, |clock| clock.saturating_add(skew));
+            self.ahead = if time > limit { self.ahead + 1 } else { 0 };
+            if (1..JUMP_ROWS).contains(&self.ahead) {
+                let ahead = time.saturating_sub(limit).saturating_add(skew) / 1_000_000;
+                fates.reject_ahead(row as u32, ahead);
+            } else {
+                self.ahead = 0;
+                clock = clock.max(Some(time));
+            }
+        }
+    }
+
     /// Moves the clock by the rows that were seen, judging none.
-    pub(super) fn see(&mut self, batch: &InputBatch<'_>, plan: &Plan, fates: &Fates) {
+    pub(super) fn see(&mut self, batch: &InputBatch<'_>, plan: &Plan, fates: &mut Fates) {
         let Some(times) = event_times(batch, plan) else { return };
+        self.guard(times, fates);
         let seen = Extent::of(times, fates, Fate::is_seen);
         self.advance(seen.greatest);
     }
@@ -122,6 +156,7 @@ impl Lateness {
     ) {
         self.judged_by = JudgedBy::Nothing;
         let Some(times) = event_times(batch, plan) else { return };
+        self.guard(times, fates);
         let seen = Extent::of(times, fates, Fate::is_seen);
         if !self.judges {
             return self.advance(seen.greatest);

@@ -76,6 +76,8 @@ pub struct CoreEpoch {
     pub partial: Option<RecordBatch>,
     /// Rows of a query without groups, each with the order of its segment.
     pub rows: Vec<(u64, RecordBatch)>,
+    /// Late rows, where a sink takes them, as the rows.
+    pub late: Vec<(u64, RecordBatch)>,
     pub counters: Counters,
     pub dead_letters: Vec<DeadLetter>,
     /// Of the rows, those that a GPU worked on.
@@ -177,7 +179,7 @@ impl Pipeline {
         match &plan.shape {
             Shape::Rows { columns, schema } => {
                 let values = evaluate(columns, &derived, &mut self.fates);
-                self.lateness.see(batch, &plan, &self.fates);
+                self.lateness.see(batch, &plan, &mut self.fates);
                 segment.push_rows(schema, &values, self.fates.surviving(&derived));
             }
             Shape::First(first) => {
@@ -201,6 +203,11 @@ impl Pipeline {
                     None => self.fold(segment, batch, groups, &derived),
                 }
             }
+        }
+        if let Some(late) = &plan.late_rows {
+            let columns: Vec<ArrayRef> =
+                late.columns.iter().map(|&column| batch.columns[column].clone()).collect();
+            segment.push_late(&late.schema, &columns, self.fates.late_rows());
         }
         self.fates.settle(batch, &plan, segment);
         segment.summary.event_time_max = self.lateness.event_time_max();
@@ -284,6 +291,7 @@ impl Pipeline {
         self.row_bytes +=
             segment.rows.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
         self.epoch.rows.extend(segment.rows.drain(..).map(|rows| (order, rows)));
+        self.epoch.late.extend(segment.late.drain(..).map(|rows| (order, rows)));
         Ok(())
     }
 

@@ -30,6 +30,7 @@ pub struct Segment {
     pub(super) rows: Vec<RecordBatch>,
     /// Rows that a device folds once the segment is kept.
     pub(super) parts: Vec<Part>,
+    pub(super) late: Vec<RecordBatch>,
     pub(super) dead_letters: Vec<DeadLetter>,
     /// Of them.
     pub(super) letter_bytes: usize,
@@ -60,6 +61,7 @@ impl Segment {
             table,
             rows: Vec::new(),
             parts: Vec::new(),
+            late: Vec::new(),
             dead_letters: Vec::new(),
             letter_bytes: 0,
             failure: None,
@@ -110,6 +112,19 @@ impl Segment {
     pub fn waiting_bytes(&self) -> usize {
         let rows: usize = self.rows.iter().map(RecordBatch::get_array_memory_size).sum();
         rows + self.letter_bytes
+    }
+
+    /// Takes late rows for the sink that wants them.
+    pub(super) fn push_late(&mut self, schema: &SchemaRef, columns: &[ArrayRef], rows: Vec<u32>) {
+        if rows.is_empty() {
+            return;
+        }
+        let rows = UInt32Array::from(rows);
+        let take_rows =
+            |array: &ArrayRef| take(array, &rows, None).expect("row numbers are within the batch");
+        let batch =
+            RecordBatch::try_new(Arc::clone(schema), columns.iter().map(take_rows).collect());
+        self.late.push(batch.expect("the columns are those of the schema"));
     }
 
     /// Bytes of rows held until the epoch ends.

@@ -64,7 +64,7 @@ pub(crate) fn plan(delay_us: i64, mode: OutputMode) -> Arc<Plan> {
         ],
         input_names: names.map(String::from).to_vec(),
         event_time: Some(TIME),
-        watermark: Some(Watermark { delay_us, late: LateRule::Row }),
+        watermark: Some(Watermark { delay_us, late: LateRule::Row, max_future_skew_us: None }),
         filter_below: Some(Compiled::Kernel(Expr { kind: not_zero, data_type: DataType::Boolean })),
         filter_above: None,
         explode: None,
@@ -92,6 +92,7 @@ pub(crate) fn plan(delay_us: i64, mode: OutputMode) -> Arc<Plan> {
         output: as_it_is(),
         above: None,
         fed_by_state: false,
+        late_rows: None,
         mode,
         fingerprint: String::new(),
     })

@@ -43,6 +43,9 @@ pub(super) fn homeless(
     fates: &mut Fates,
 ) -> Option<Vec<bool>> {
     let start = &keys[groups.first_key()?];
+    if groups.session.is_none() && start.null_count() == 0 {
+        return None;
+    }
     let mut homeless: Vec<bool> = match start.null_count() {
         0 => vec![false; start.len()],
         _ => (0..start.len()).map(|row| start.is_null(row)).collect(),

@@ -25,6 +25,9 @@ pub fn explain(plan: &Plan) -> String {
         _ = writeln!(out, "mode     {}", mode(plan.mode));
         inputs(&mut out, plan);
     }
+    if plan.fed_by_state && plan.watermark.is_some() {
+        _ = writeln!(out, "watermark as below; what comes is final, so nothing is late");
+    }
     let clock = plan.event_time.filter(|_| !plan.fed_by_state);
     if let (Some(time), Some(watermark)) = (clock, plan.watermark) {
         let rule = match watermark.late {
@@ -33,8 +36,13 @@ pub fn explain(plan: &Plan) -> String {
         };
         let delay = duration(watermark.delay_us);
         _ = writeln!(out, "watermark {} - {delay}; late: {rule}", plan.input_names[time]);
+        if let Some(skew) = watermark.max_future_skew_us {
+            let skew = duration(skew);
+            _ = writeln!(out, "guard    rows more than {skew} ahead of those before are rejected");
+        }
     }
-    let filters = [(&plan.filter_below, ""), (&plan.filter_above, " on the event time")];
+    let of_time = if plan.fed_by_state { "" } else { " on the event time" };
+    let filters = [(&plan.filter_below, ""), (&plan.filter_above, of_time)];
     for (filter, on) in filters {
         if let Some(filter) = filter {
             _ = writeln!(out, "filter   {}{on}{}", text(filter, &names), place(filter));
@@ -102,7 +110,12 @@ pub fn device(plan: &Plan, device: Device) -> String {
 fn deduplication(out: &mut String, plan: &Plan, first: &First) {
     let keys = first.keys.iter().map(|&key| first.schema.field(key).name().as_str());
     _ = writeln!(out, "first    row of each {}", keys.collect::<Vec<_>>().join(", "));
-    let bound = match (first.time, first.within_us) {
+    _ = writeln!(out, "state    {}", first_bound(plan, first));
+}
+
+fn first_bound(plan: &Plan, first: &First) -> String {
+    match (first.time, first.within_us) {
+        _ if plan.mode == OutputMode::Batch => "the keys of one epoch".into(),
         _ if matches!(plan.mode, OutputMode::Complete) => {
             "every key ever seen: complete mode drops none".into()
         }
@@ -111,8 +124,7 @@ fn deduplication(out: &mut String, plan: &Plan, first: &First) {
         }
         (Some(_), None) => "keys that the watermark has not passed".to_string(),
         (None, _) => "every key ever seen: the event time is not among the columns".to_string(),
-    };
-    _ = writeln!(out, "state    {bound}");
+    }
 }
 
 pub(super) fn row_names(plan: &Plan) -> Vec<String> {
@@ -182,6 +194,34 @@ fn grouping(out: &mut String, plan: &Plan, groups: &Groups, names: &[String]) {
     }
     _ = writeln!(out, "state    {}", state_bound(plan, groups));
 }
+
+/// What an operator should know of a job that is legal: state that nothing bounds, a watermark that
+/// one row can carry away.
+pub fn advice(plan: &Plan, source_is_trusted: bool) -> Vec<String> {
+    let mut advice = Vec::new();
+    for (at, level) in plan.levels().enumerate() {
+        let bound = match &level.shape {
+            Shape::Rows { .. } => continue,
+            Shape::Groups(groups) => state_bound(level, groups).to_string(),
+            Shape::First(first) => first_bound(level, first),
+        };
+        if bound.starts_with(UNBOUNDED) {
+            let of = if at == 0 { "" } else { " of the query above" };
+            advice.push(format!("the state{of} grows without bound: it holds {bound}"));
+        }
+    }
+    if plan.watermark.is_some_and(|w| w.max_future_skew_us.is_none()) && !source_is_trusted {
+        advice.push(
+            "one row with a time far ahead closes every window: max_future_skew = \"1h\" in the \
+             watermark rejects such rows"
+                .into(),
+        );
+    }
+    advice
+}
+
+/// How the bound of a state begins that has none.
+const UNBOUNDED: &str = "every ";
 
 /// What keeps the state from growing for ever, if anything does.
 fn state_bound(plan: &Plan, groups: &Groups) -> &'static str {

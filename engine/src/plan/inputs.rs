@@ -1,12 +1,14 @@
 //! Which columns a plan reads, and in which form the decoder delivers each.
 
-use arrow::datatypes::DataType;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::Column;
 use datafusion_expr::Expr;
 
-use super::Plan;
 use super::lower::Chain;
 use super::types::is_text;
+use super::{LateRows, Plan};
 use crate::batch::{Encoding, InputColumn};
 use crate::job::spec::SourceSpec;
 
@@ -87,6 +89,15 @@ impl Inputs {
             ids.into_iter().chain(values[index].then(|| column(Encoding::Values)))
         });
         Inputs { columns: columns.collect() }
+    }
+
+    /// All of the source's columns, which are decoded as values.
+    pub fn late_rows(&self, source: &SourceSpec) -> LateRows {
+        let columns = (0..source.schema.len()).filter_map(|at| self.find(at, Encoding::Values));
+        let fields = source.schema.iter();
+        let fields = fields.map(|column| Field::new(&column.name, column.data_type.clone(), true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        LateRows { columns: columns.collect(), schema }
     }
 
     pub fn find(&self, source: usize, encoding: Encoding) -> Option<usize> {

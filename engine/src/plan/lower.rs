@@ -208,9 +208,11 @@ impl Chain {
     fn stack(&mut self) {
         let mut below = std::mem::take(self);
         let groups = below.groups.as_ref().expect("only groups are stacked upon");
-        let width = groups.keys.len() + groups.aggregates.len();
-        let column = |index: usize| (index.to_string(), Expr::Column(group_column(index)));
-        below.columns = (0..width).map(column).collect();
+        let keys = groups.keys.iter().map(|key| &key.name);
+        let names = keys.chain(groups.aggregates.iter().map(|aggregate| &aggregate.name));
+        let column =
+            |(index, name): (usize, &String)| (name.clone(), Expr::Column(group_column(index)));
+        below.columns = names.enumerate().map(column).collect();
         self.below = Some(Box::new(below));
     }
 

@@ -39,7 +39,7 @@ use pelton_kernels::cpu::aggregate::{AggregateFunction, AggregateSpec, Call};
 
 use crate::batch::InputColumn;
 use crate::job::finding::Finding;
-use crate::job::spec::{Device, JobSpec, LateRule, OutputMode, SourceKind, Trigger};
+use crate::job::spec::{Device, JobSpec, LateRule, OutputMode, SinkOf, SourceKind, Trigger};
 use crate::state::{Closing, StateSpec};
 use compile::Compiler;
 use expr::Compiled;
@@ -73,7 +73,8 @@ pub fn plan(job: &JobSpec) -> Result<Plan, Vec<Finding>> {
         return Err(findings);
     }
     let compiler = Compiler { zone };
-    let plan = shape::assemble(chain, &job.source, job.query.mode, &compiler)
+    let keeps_late = job.sinks.iter().any(|sink| sink.of == SinkOf::Late);
+    let plan = shape::assemble(chain, &job.source, job.query.mode, &compiler, keeps_late)
         .map_err(|error| whole(format!("SQL: {}", error.find_root().strip_backtrace()), ""))?;
     if matches!(job.device, Device::Gpu(_)) {
         check_device(&plan)?;
@@ -137,8 +138,8 @@ fn check_watermark(job: &JobSpec) -> Result<(), Vec<Finding>> {
 }
 
 /// Whether the input comes to an end, at which every group is final (SEMANTICS 5).
-fn ends(job: &JobSpec) -> bool {
-    let to_the_end = matches!(job.query.trigger, Trigger::Default | Trigger::Interval(_));
+pub fn ends(job: &JobSpec) -> bool {
+    let to_the_end = !matches!(job.query.trigger, Trigger::AvailableNow | Trigger::Once);
     to_the_end
         && match &job.source.kind {
             SourceKind::File { end: Some(end), .. } => *end,
@@ -173,6 +174,8 @@ pub struct Plan {
     pub above: Option<Arc<Plan>>,
     /// The rows come out of a state below: nothing is late any more, no clock is moved by them.
     pub fed_by_state: bool,
+    /// Input columns as a sink of late rows takes them.
+    pub late_rows: Option<LateRows>,
     pub mode: OutputMode,
     /// Text that is equal for two plans exactly when one can go on from the other's state.
     pub fingerprint: String,
@@ -221,6 +224,12 @@ impl Plan {
         }
     }
 
+    /// What becomes of a row depends on the rows before it by more than their greatest event time.
+    pub fn needs_order(&self) -> bool {
+        let skew = self.watermark.is_some_and(|watermark| watermark.max_future_skew_us.is_some());
+        skew || matches!(&self.shape, Shape::First(first) if first.clock.is_some())
+    }
+
     /// The window among the group keys.
     pub fn window(&self) -> Option<WindowKey> {
         match &self.shape {
@@ -238,10 +247,19 @@ impl Plan {
     }
 }
 
+/// The source's columns, for rows that are late.
+#[derive(Debug)]
+pub struct LateRows {
+    /// Indexes into the plan's input.
+    pub columns: Vec<usize>,
+    pub schema: SchemaRef,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermark {
     pub delay_us: i64,
     pub late: LateRule,
+    pub max_future_skew_us: Option<i64>,
 }
 
 /// One row becomes one row for each element of a list; none for NULL and for the empty list.

@@ -30,9 +30,11 @@ pub fn assemble(
     source: &SourceSpec,
     mode: OutputMode,
     compiler: &Compiler,
+    keeps_late: bool,
 ) -> Result<Plan> {
     let mut plans = Vec::new();
-    level(chain, source, mode, compiler, None, &mut plans)?;
+    let job = Job { source, mode, compiler, keeps_late };
+    level(chain, job, None, &mut plans)?;
     let mut above = None;
     while let Some(mut plan) = plans.pop() {
         plan.above = above.map(Arc::new);
@@ -43,22 +45,31 @@ pub fn assemble(
     Ok(plan)
 }
 
+/// What every level of a plan is made for.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    source: &'a SourceSpec,
+    mode: OutputMode,
+    compiler: &'a Compiler,
+    /// A sink takes late rows: all columns are decoded for it.
+    keeps_late: bool,
+}
+
 /// Adds the plans of a chain, from the lowest up. `reads`: the source's columns that the chain above
 /// reads through this one.
 fn level(
     mut chain: Chain,
-    source: &SourceSpec,
-    mode: OutputMode,
-    compiler: &Compiler,
+    job: Job<'_>,
     reads: Option<Vec<bool>>,
     plans: &mut Vec<Plan>,
 ) -> Result<()> {
+    let Job { source, mode, compiler, keeps_late } = job;
     if let Some(mut below) = chain.below.take() {
         let reads = below.first.is_some().then(|| source_columns(&chain, source));
         if let Some(groups) = &mut below.groups {
             window_first(groups, &mut below.having, &mut below.columns, &mut below.order_by);
         }
-        level(below.as_ref().clone(), source, mode, compiler, reads, plans)?;
+        level(below.as_ref().clone(), job, reads, plans)?;
         chain.below = Some(below);
     }
     if let Some(groups) = &mut chain.groups {
@@ -66,6 +77,7 @@ fn level(
     }
     let inputs = match plans.last() {
         Some(below) => Inputs::below(below),
+        None if keeps_late => Inputs::of(&chain, source, Some(&vec![true; source.schema.len()])),
         None => Inputs::of(&chain, source, reads.as_deref()),
     };
     let ground = plans.last();
@@ -88,9 +100,11 @@ fn level(
         input_names: inputs.names(source, ground),
         event_time: assembler.event_time(),
         watermark: source.watermark.as_ref().map(|w| Watermark {
-            delay_us: i64::try_from(w.delay.as_micros()).unwrap_or(i64::MAX),
+            delay_us: micros(w.delay),
             late: w.late,
+            max_future_skew_us: w.max_future_skew.map(micros),
         }),
+        late_rows: (keeps_late && ground.is_none()).then(|| inputs.late_rows(source)),
         input: inputs.columns.clone(),
         filter_below,
         filter_above,
@@ -105,6 +119,10 @@ fn level(
     plan.mark_filters();
     plans.push(plan);
     Ok(())
+}
+
+fn micros(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Puts windows and sessions first among the keys, so that groups in the order of their keys are in
@@ -302,7 +320,7 @@ impl Assembler<'_> {
         }
         let watermark = self.source.watermark.as_ref();
         let within_us = watermark.filter(|_| dedup.within_watermark);
-        let within_us = within_us.map(|w| i64::try_from(w.delay.as_micros()).unwrap_or(i64::MAX));
+        let within_us = within_us.map(|w| micros(w.delay));
         let time = watermark.and_then(|watermark| place(&watermark.column));
         let time = time.filter(|time| within_us.is_some() || keys.contains(time));
         let by_row = watermark.is_some_and(|w| w.late == LateRule::Row) && within_us.is_some();

@@ -63,7 +63,8 @@ impl Builder<'_> {
         // "once" takes all that is there, however many files.
         let files = max_files_per_epoch.filter(|_| self.job.query.trigger != Trigger::Once);
         let limits = Limits { files, ..self.limits() };
-        let mode = mode_of(source, &limits);
+        let mode =
+            if self.plan.needs_order() { Mode::Sequential } else { mode_of(source, &limits) };
         let (bytes, cores) = (self.setup.range_bytes, self.setup.cpus.len());
         let mut board =
             Board::new(mode, bytes, cores, limits, (event_time_max, self.setup.late_by));
@@ -120,13 +121,9 @@ impl Builder<'_> {
         let rows_max = in_rows.into_iter().chain(limits.rows).min();
         let limits = Limits { bytes: rows_max, rows: None, files: None };
         let cores = self.setup.cpus.len();
-        let mut board = Board::new(
-            Mode::Exact,
-            RANGE_ROWS,
-            cores,
-            limits,
-            (event_time_max, self.setup.late_by),
-        );
+        let mode = if self.plan.needs_order() { Mode::Sequential } else { Mode::Exact };
+        let mut board =
+            Board::new(mode, RANGE_ROWS, cores, limits, (event_time_max, self.setup.late_by));
         let end = rows.unwrap_or(u64::MAX);
         let extent = Extent::Known(rows_per_second.map_or(end, |_| next_row));
         let (position, line) = (next_row, next_row + 1);
@@ -245,7 +242,7 @@ impl Builder<'_> {
 
     /// An interval trigger and "once" end an epoch by time and by the input's end, never by bytes.
     pub(super) fn limits(&self) -> Limits {
-        let by_bytes = matches!(self.job.query.trigger, Trigger::Default | Trigger::AvailableNow);
+        let by_bytes = !matches!(self.job.query.trigger, Trigger::Interval(_) | Trigger::Once);
         Limits {
             bytes: by_bytes.then_some(self.job.epoch.max_bytes),
             rows: self.job.epoch.max_rows,

@@ -33,6 +33,8 @@ pub struct Status {
     pub full: bool,
     /// How often an epoch waited for a core that did not move.
     pub stalls: u64,
+    /// Splits went idle: an epoch without rows would move the watermark.
+    pub is_clock_due: bool,
     /// Why the job must stop.
     pub failed: Option<Error>,
 }
@@ -204,6 +206,7 @@ impl Inner {
             ended: self.ended,
             full: self.full,
             stalls: self.stalls,
+            is_clock_due: self.splits.as_ref().is_some_and(|splits| splits.is_due(Instant::now())),
             failed: self.failure(),
         }
     }

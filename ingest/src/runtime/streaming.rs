@@ -208,7 +208,7 @@ impl Streaming {
     fn begin(&mut self, peer: &mut Peer) {
         if self.open.is_none() {
             let clock = match self.late_by {
-                Some(watermark) => EventClock::Fixed(watermark),
+                Some(watermark) => EventClock::Fixed(watermark, self.event_time_max),
                 None => EventClock::Known(self.event_time_max),
             };
             self.worker.pipeline.open(self.segments, clock);

@@ -113,7 +113,7 @@ impl Worker {
     /// Opens a segment; its lines count from 1 on.
     fn begin(&mut self, range: &Range, known: Known, name: &Arc<str>, mapping: &Mapping) {
         let clock = match (range.late_by, known.event_time_max) {
-            (Some(watermark), _) => EventClock::Fixed(watermark),
+            (Some(watermark), clock) => EventClock::Fixed(watermark, clock.flatten()),
             (None, Some(event_time_max)) => EventClock::Known(event_time_max),
             (None, None) => EventClock::Guessed,
         };

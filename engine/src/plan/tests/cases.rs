@@ -58,6 +58,9 @@ impl Case {
             column: column.into(),
             delay: Duration::from_micros(us.max(0) as u64),
             late: LateRule::Epoch,
+            across: Across::Min,
+            idle_timeout: Duration::from_secs(30),
+            max_future_skew: None,
         });
         job.source.dedup = self.table.get("dedup").map(|dedup| DedupSpec {
             columns: dedup["columns"]

@@ -14,7 +14,6 @@ use pelton_engine::job::spec::{CsvDialect, Escape, Format, SourceSpec};
 use pelton_engine::pipeline::EventClock;
 
 use super::super::worker::{BATCH_ROWS_MAX, Worker};
-use super::SplitCut;
 use crate::decode::Mapping;
 use crate::kafka::{Chunk, Client, SplitStart, Standing};
 use crate::source::board::Limits;
@@ -169,7 +168,7 @@ impl Direct {
         let order = u64::from(split) << CHUNK_BITS | self.chunks;
         self.chunks += 1;
         let clock = match self.late_by {
-            Some(watermark) => EventClock::Fixed(watermark),
+            Some(watermark) => EventClock::Fixed(watermark, own.event_time_max),
             None => EventClock::Known(own.event_time_max),
         };
         self.worker.pipeline.open(order, clock);
@@ -286,6 +285,7 @@ impl Direct {
         let mut inner = self.worker.shared.lock();
         inner.charge(self.worker.core, reads, self.worker.pipeline.bytes_held());
         let splits = inner.splits.as_mut().expect("a Kafka source has splits");
+        let idle_after = splits.idle_after;
         let rest = (self.at < self.chunk.bytes.len()).then_some(self.chunk.split);
         for own in &mut self.splits {
             let cut = &mut splits.all[own.split];
@@ -296,7 +296,7 @@ impl Direct {
             cut.offset = own.offset;
             cut.leader_epoch = own.leader_epoch;
             cut.event_time_max = own.event_time_max;
-            own.behind |= SplitCut::is_idle(cut, now) || own.event_time_max.is_none();
+            own.behind |= cut.is_idle(now, idle_after) || own.event_time_max.is_none();
         }
         self.late_by = inner.late_by;
         inner.parts[self.worker.core] = Some(part);

@@ -14,7 +14,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use pelton_engine::error::Result;
-use pelton_engine::job::spec::{JobSpec, KafkaClient, KafkaSource, LateRule, SourceKind};
+use pelton_engine::job::spec::{Across, JobSpec, KafkaClient, KafkaSource, SourceKind};
 
 use self::core::Direct;
 use self::keeper::Keeper;
@@ -49,6 +49,8 @@ pub(crate) struct Splits {
     pub cuts: u64,
     /// The job's clock is the greatest of all splits (Spark's rule), not the least.
     pub across_max: bool,
+    /// A split that said "empty" for so long holds nobody back.
+    pub idle_after: Duration,
 }
 
 /// Where a split was cut.
@@ -67,9 +69,9 @@ impl SplitCut {
         SplitCut { start, offset, leader_epoch, event_time_max, standing: Standing::default() }
     }
 
-    pub fn is_idle(&self, now: Instant) -> bool {
-        self.standing.ended
-            || self.standing.empty_since.is_some_and(|since| now - since >= IDLE_AFTER)
+    pub fn is_idle(&self, now: Instant, idle_after: Duration) -> bool {
+        let is_long = |since| now.saturating_duration_since(since) >= idle_after;
+        self.standing.ended || self.standing.empty_since.is_some_and(is_long)
     }
 }
 
@@ -81,18 +83,25 @@ impl Splits {
             floor: None,
             cuts: 0,
             across_max: false,
+            idle_after: IDLE_AFTER,
         }
     }
 
     /// The least clock of the splits that are not idle; a split without a row holds it back. Where all
     /// are idle, the greatest: nothing is expected any more that could be late by it.
     fn combined_clock(&self, now: Instant) -> Option<i64> {
-        let mut active = self.all.iter().filter(|split| !split.is_idle(now)).peekable();
+        let is_active = |split: &&SplitCut| !split.is_idle(now, self.idle_after);
+        let mut active = self.all.iter().filter(is_active).peekable();
         match active.peek() {
             _ if self.across_max => self.all.iter().filter_map(|split| split.event_time_max).max(),
             None => self.all.iter().filter_map(|split| split.event_time_max).max(),
             Some(_) => active.map(|split| split.event_time_max).min().flatten(),
         }
+    }
+
+    /// Whether a barrier would move the clock though no row came: splits that held it back went idle.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.combined_clock(now) > self.floor
     }
 
     /// All cores have passed the barrier: where the epoch ends.
@@ -161,8 +170,10 @@ impl Builder<'_> {
         let splits = start::splits(&mut *cluster, (source, &group), restored.as_deref(), frozen)?;
         let mut inner = Inner::new(None, frozen);
         let watermark = self.job.source.watermark.as_ref();
-        let across_max = watermark.is_some_and(|watermark| watermark.late == LateRule::Epoch);
-        inner.splits = Some(Splits { floor, across_max, ..Splits::new(&splits, cores) });
+        let across_max = watermark.is_some_and(|watermark| watermark.across == Across::Max);
+        let idle_after = watermark.map_or(IDLE_AFTER, |watermark| watermark.idle_timeout);
+        let splits_of = Splits { floor, across_max, idle_after, ..Splits::new(&splits, cores) };
+        inner.splits = Some(splits_of);
         let shared = Arc::new(Shared::new(cores, inner));
         let (asks, asked) = sync_channel(QUEUE);
         let (mut threads, mut mailboxes, mut wakes) = (Vec::new(), Vec::new(), Vec::new());
@@ -234,6 +245,7 @@ mod tests {
             floor: None,
             cuts: 0,
             across_max: false,
+            idle_after: IDLE_AFTER,
         };
         assert_eq!(splits.combined_clock(now), expected);
     }
@@ -248,6 +260,38 @@ mod tests {
     }
 
     #[test]
+    fn f58_a_split_that_goes_idle_asks_for_an_epoch_without_rows_once() {
+        let now = Instant::now();
+        let split = |split, event_time_max, empty_since| {
+            let start = SplitStart {
+                split,
+                topic: "t".into(),
+                topic_id: [0; 16],
+                partition: split as i32,
+                offset: 0,
+                leader_epoch: -1,
+                end: None,
+                event_time_max,
+            };
+            let standing = Standing { empty_since, ..Standing::default() };
+            SplitCut { standing, ..SplitCut::new(start) }
+        };
+        let mut splits = Splits {
+            all: vec![split(0, Some(9), None), split(1, Some(5), Some(now))],
+            standing: Vec::new(),
+            floor: Some(5),
+            cuts: 0,
+            across_max: false,
+            idle_after: Duration::from_secs(10),
+        };
+        assert!(!splits.is_due(now + Duration::from_secs(9)));
+        let idle = now + Duration::from_secs(10);
+        assert!(splits.is_due(idle));
+        assert_eq!(splits.cut(idle).event_time_max, Some(9));
+        assert!(!splits.is_due(idle), "it moved");
+    }
+
+    #[test]
     fn the_clock_never_goes_back() {
         let mut splits = Splits {
             all: Vec::new(),
@@ -255,6 +299,7 @@ mod tests {
             floor: Some(7),
             cuts: 0,
             across_max: false,
+            idle_after: IDLE_AFTER,
         };
         assert_eq!(splits.cut(Instant::now()).event_time_max, Some(7));
         assert_eq!(splits.cuts, 1);

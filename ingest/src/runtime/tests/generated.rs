@@ -72,7 +72,9 @@ fn windows(job: &JobSpec, delay_ms: i64) -> Arc<Plan> {
     let mut plan = Arc::into_inner(select_all(job)).unwrap();
     plan.input.truncate(1);
     plan.event_time = Some(0);
-    plan.watermark = Some(Watermark { delay_us: delay_ms * 1_000, late: LateRule::Row });
+    let late = LateRule::Row;
+    let watermark = Watermark { delay_us: delay_ms * 1_000, late, max_future_skew_us: None };
+    plan.watermark = Some(watermark);
     plan.shape = Shape::Groups(Groups {
         keys: vec![GroupKey { name: "start".into(), expr: Compiled::Kernel(start) }],
         window: Some(WindowKey {

@@ -110,6 +110,7 @@ pub fn select_all(job: &JobSpec) -> Arc<Plan> {
         },
         above: None,
         fed_by_state: false,
+        late_rows: None,
         mode: OutputMode::Append,
         fingerprint: String::new(),
     })
