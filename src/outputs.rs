@@ -74,6 +74,7 @@ fn sink_of(
                     Trigger::Interval(every) => every.as_millis() as u64,
                     _ => 1,
                 },
+                kept: job.kept.clone().unwrap_or_default(),
             };
             Box::new(Console::new(stdout(), schema, options))
         }

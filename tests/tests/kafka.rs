@@ -273,3 +273,82 @@ fn words_of_kafkas_console_producer_are_counted_as_the_chapter_prints_them() {
     assert_eq!(time % 2_000, 0, "a batch is named by its interval");
     assert_eq!(rows, format!("{line}\n(hello,3)\n(kafka,1)\n(spark,1)\n\n"));
 }
+
+#[test]
+fn iris_rows_lose_two_columns_and_a_bad_row_stops_nothing() {
+    let Some(broker) = kafka::broker("iris_rows_lose_two_columns_and_a_bad_row_stops_nothing")
+    else {
+        return;
+    };
+    broker.create_topic("csvtopic", 1);
+    let toml = include_str!("../../jobs/direct-kafka-datavec.toml");
+    let toml = toml.replace("${BOOTSTRAP_SERVERS:-localhost:9092}", &broker.servers());
+    let toml = toml.replace("trigger = \"5s\"", "trigger = \"1s\"");
+    let toml = toml.replace("start = \"latest\"", "start = \"earliest\"");
+    broker.tool(
+        "org.apache.kafka.tools.ConsoleProducer",
+        &["--topic", "csvtopic"],
+        "5.1,3.5,1.4,0.2,0\n4.9,3.0,1.4\n7.0,3.2,4.7,1.4,1\n",
+    );
+    let job = Job::new(&toml);
+    let mut running = job.start();
+    running.wait_until("the rows", |running| running.stdout().contains("7.0,3.2,1\n"));
+    let printed = running.stdout();
+    running.interrupt();
+    running.end().expect_code(0).expect_said(&["expected 5 fields, found 3"]);
+    assert_eq!(
+        printed,
+        "---- Original Data ----\n5.1,3.5,1.4,0.2,0\n7.0,3.2,4.7,1.4,1\n\
+         ---- Processed Data ----\n5.1,3.5,0\n7.0,3.2,1\n"
+    );
+}
+
+#[test]
+fn f58_a_partition_without_rows_holds_windows_back_until_it_is_idle() {
+    let Some(broker) =
+        kafka::broker("f58_a_partition_without_rows_holds_windows_back_until_it_is_idle")
+    else {
+        return;
+    };
+    broker.create_topic("idle", 2);
+    let job = Job::new(&format!(
+        r#"name = "idle"
+[source.rows]
+type = "kafka"
+bootstrap_servers = "{}"
+topics = "idle"
+format = "csv"
+schema = "ts TIMESTAMP, n INT"
+columns.ts = {{ format = "epoch_ms" }}
+watermark = {{ column = "ts", delay = "0s", idle_timeout = "2s" }}
+[query]
+sql = "SELECT window.start AS start, count(*) AS n FROM rows GROUP BY window(ts, '10 seconds')"
+[sink.out]
+type = "console"
+style = "json"
+[checkpoint]
+path = "state"
+"#,
+        broker.servers()
+    ));
+    broker.send(
+        "idle",
+        &[],
+        &[Sent::to(0, "1000,1"), Sent::to(0, "2000,2"), Sent::to(0, "30000,3")],
+    );
+    let mut running = job.start();
+    running.wait_until("the rows are in", |r| r.stdout().contains("\"rows\": []"));
+    assert!(!running.stdout().contains("\"n\":2"), "the other partition may still bring rows");
+    running.wait_until("the window leaves", |r| r.stdout().contains("\"n\":2"));
+    // Back from idleness: what belongs to the window that has left is late, the rest is not.
+    broker.send(
+        "idle",
+        &[],
+        &[Sent::to(1, "3000,4"), Sent::to(1, "31000,5"), Sent::to(1, "45000,6")],
+    );
+    broker.send("idle", &[], &[Sent::to(0, "50000,7")]);
+    running.wait_until("the next window leaves", |r| r.stdout().matches("\"n\":2").count() == 2);
+    running.interrupt();
+    let fates = running.end().expect_code(0).fates();
+    assert_eq!((fates.rows_in, fates.late), (7, 1), "{fates:?}");
+}

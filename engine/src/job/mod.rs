@@ -23,6 +23,7 @@ mod source;
 pub mod spec;
 mod strings;
 mod text;
+mod transform;
 mod tree;
 pub mod unit;
 
@@ -42,6 +43,7 @@ const TOP_KEYS: &[&str] = &[
     "timezone",
     "memory_limit",
     "source",
+    "transform",
     "query",
     "sink",
     "checkpoint",
@@ -52,6 +54,7 @@ const TOP_KEYS: &[&str] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("at the top of the file, before the first [table]", TOP_KEYS),
     ("in [query]", query::QUERY_KEYS),
+    ("in [[transform]]", transform::KEYS),
     ("in [checkpoint]", query::CHECKPOINT_KEYS),
     ("in [source.NAME]", source::COMMON_KEYS),
     ("in [source.NAME] with type = \"file\"", source::FILE_KEYS),
@@ -121,10 +124,7 @@ fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
     let root = Section::new("the job".into(), None, tree, TOP_KEYS.to_vec());
     let root = r.open(
         root,
-        &[
-            later("table", "joins with static tables are", "join before, in another tool"),
-            later("transform", "transform steps are", "write them in the SQL of [query]"),
-        ],
+        &[later("table", "joins with static tables are", "join before, in another tool")],
     );
     let name = name(r, &root);
     let device = device(r, &root);
@@ -133,7 +133,13 @@ fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
     let memory_limit = r.size(&root, "memory_limit");
     http(r, &root);
     let source = source::read(r, &root);
-    let (query_table, query) = query::read(r, &root);
+    let schema = source.as_ref().map_or(&[][..], |(_, source)| source.schema.as_slice());
+    let transform = match source {
+        Some(_) => transform::read(r, &root, schema),
+        None => None,
+    };
+    let has_steps = root.has("transform");
+    let (query_table, query) = query::read(r, &root, has_steps);
     let (checkpoint_table, checkpoint, epoch) = query::checkpoint(r, &root);
     let sinks = sink::read(r, &root);
     rules::check(
@@ -145,12 +151,22 @@ fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
             sinks: &sinks,
             checkpoint_table: checkpoint_table.as_ref(),
             checkpoint: checkpoint.as_ref(),
+            has_steps,
         },
     );
     let durable = checkpoint.is_some();
     let mut sinks: Vec<_> = sinks.into_iter().map(|sink| sink.resolved(durable)).collect();
     if !sinks.iter().any(|sink| sink.of == SinkOf::Rows) {
         sinks.insert(0, sink::default_console());
+    }
+    let mut query = query?;
+    let source = source?.1;
+    let kept = transform?.map(|transform| transform.kept);
+    if let Some(kept) = &kept {
+        // That style shows what the steps removed as well.
+        let all: Vec<usize> = (0..source.schema.len()).collect();
+        let shown = if sinks.iter().any(sink::shows_original) { &all } else { kept };
+        query.sql = transform::select(&source.name, shown, &source.schema);
     }
     Some(JobSpec {
         name: name?.value.clone(),
@@ -159,8 +175,9 @@ fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
         cores,
         timezone: timezone.unwrap_or("UTC".into()),
         memory_limit,
-        source: source?.1,
-        query: query?,
+        source,
+        query,
+        kept,
         sinks,
         checkpoint,
         epoch,

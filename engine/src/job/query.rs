@@ -13,7 +13,17 @@ pub const CHECKPOINT_KEYS: &[&str] =
 
 const QUERY_FORM: &str = "write [query] and below it sql = \"SELECT … FROM …\"";
 
-pub fn read<'a>(r: &mut Reader, root: &Section<'a>) -> (Option<Section<'a>>, Option<QuerySpec>) {
+/// `has_steps`: `[[transform]]` stands in place of the SQL, which is filled in later.
+pub fn read<'a>(
+    r: &mut Reader,
+    root: &Section<'a>,
+    has_steps: bool,
+) -> (Option<Section<'a>>, Option<QuerySpec>) {
+    if has_steps && !root.has("query") {
+        let (sql, sql_map) = Default::default();
+        let (mode, trigger) = (OutputMode::Append, Trigger::Default);
+        return (None, Some(QuerySpec { sql, sql_map, mode, trigger }));
+    }
     if !r.present(root, "query", QUERY_FORM) {
         return (None, None);
     }
@@ -29,12 +39,16 @@ pub fn read<'a>(r: &mut Reader, root: &Section<'a>) -> (Option<Section<'a>>, Opt
     }
     let section = r.open_entry("[query]".into(), entry, QUERY_KEYS, &refused);
     let named = !refused.is_empty();
-    let spec = section.as_ref().and_then(|query| query_spec(r, query, named));
+    let spec = section.as_ref().and_then(|query| query_spec(r, query, (named, has_steps)));
     (section, spec)
 }
 
 /// `named`: there are queries with names, their finding is enough.
-fn query_spec(r: &mut Reader, query: &Section, named: bool) -> Option<QuerySpec> {
+fn query_spec(
+    r: &mut Reader,
+    query: &Section,
+    (named, has_steps): (bool, bool),
+) -> Option<QuerySpec> {
     let modes = [
         ("append", Choice::Is(OutputMode::Append)),
         ("update", Choice::Is(OutputMode::Update)),
@@ -49,6 +63,15 @@ fn query_spec(r: &mut Reader, query: &Section, named: bool) -> Option<QuerySpec>
     let trigger = r.parsed(query, "trigger", trigger, "a text", &form).unwrap_or(Trigger::Default);
     if named && !query.has("sql") {
         return None;
+    }
+    if has_steps {
+        if query.has("sql") {
+            let what = "`sql` beside [[transform]]: steps before the SQL are not in this version";
+            r.find(query.place("sql"), what, "write the steps in the SQL, or leave it out");
+            return None;
+        }
+        let (sql, sql_map) = Default::default();
+        return Some(QuerySpec { sql, sql_map, mode, trigger });
     }
     let sql = r.required(query, "sql", QUERY_FORM)?;
     Some(QuerySpec { sql: sql.value.clone(), sql_map: sql.map.clone(), mode, trigger })

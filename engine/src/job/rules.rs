@@ -16,6 +16,8 @@ pub struct Parts<'p, 'a> {
     pub sinks: &'p [Sink<'a>],
     pub checkpoint_table: Option<&'p Section<'a>>,
     pub checkpoint: Option<&'p CheckpointSpec>,
+    /// The job has `[[transform]]` steps.
+    pub has_steps: bool,
 }
 
 pub fn check(r: &mut Reader, parts: &Parts) {
@@ -26,6 +28,7 @@ pub fn check(r: &mut Reader, parts: &Parts) {
     sinks_get_rows(r, parts);
     delivery(r, parts);
     one_transaction(r, parts);
+    original_data(r, parts);
     directories(r, parts);
     dead_letters(r, parts);
 }
@@ -147,6 +150,22 @@ fn delivery(r: &mut Reader, parts: &Parts) {
             SinkKind::File { .. } | SinkKind::Kafka(_) => {}
         }
     }
+}
+
+/// The style that shows rows before and after needs steps between, and gets all columns.
+fn original_data(r: &mut Reader, parts: &Parts) {
+    let of_rows = || parts.sinks.iter().filter(|sink| sink.spec.of == SinkOf::Rows);
+    let Some(shown) = of_rows().find(|sink| super::sink::shows_original(&sink.spec)) else {
+        return;
+    };
+    let what = if !parts.has_steps {
+        "the style \"original_processed\" shows rows before and after [[transform]], and there is none"
+    } else if of_rows().count() > 1 {
+        "beside the style \"original_processed\" no other sink takes rows in this version"
+    } else {
+        return;
+    };
+    r.find(shown.section.place("style"), what, "write style = \"spark\" or \"json\"");
 }
 
 /// An epoch has one commit point: one producer, one cluster, one topic of markers (SEMANTICS 8).

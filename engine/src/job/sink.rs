@@ -61,6 +61,11 @@ pub fn read<'a>(r: &mut Reader, root: &Section<'a>) -> Vec<Sink<'a>> {
     sinks.entries.iter().filter_map(|entry| sink(r, entry)).collect()
 }
 
+/// Whether a sink shows rows as they came, too.
+pub fn shows_original(sink: &SinkSpec) -> bool {
+    matches!(sink.kind, SinkKind::Console { style: ConsoleStyle::OriginalProcessed, .. })
+}
+
 /// The console of a job that names no sink for its rows.
 pub fn default_console() -> SinkSpec {
     SinkSpec {
@@ -145,15 +150,11 @@ fn of(r: &mut Reader, section: &Section) -> SinkOf {
 }
 
 fn console(r: &mut Reader, section: &Section) -> SinkKind {
-    const INSTEAD: &str = "in this version: \"spark\", \"dstream\", \"json\"";
     let styles = [
         ("spark", Choice::Is(ConsoleStyle::Spark)),
         ("json", Choice::Is(ConsoleStyle::Json)),
         ("dstream", Choice::Is(ConsoleStyle::Dstream)),
-        (
-            "original_processed",
-            Choice::Later("the style with rows before and after is not in this version", INSTEAD),
-        ),
+        ("original_processed", Choice::Is(ConsoleStyle::OriginalProcessed)),
     ];
     let style = r.choice(section, "style", &styles).unwrap_or(ConsoleStyle::Spark);
     let (rows, chars) = match style {
@@ -163,9 +164,13 @@ fn console(r: &mut Reader, section: &Section) -> SinkKind {
     let num_rows = r.count(section, "num_rows", 0).map_or(rows, |n| n as usize);
     let truncate = if section.has("truncate") { truncate(r, section) } else { chars };
     for key in ["num_rows", "truncate"] {
-        if style == ConsoleStyle::Json && section.has(key) {
-            let what =
-                format!("`{key}` has no meaning for style = \"json\": a line holds all rows");
+        let name = match style {
+            ConsoleStyle::Json => "json",
+            ConsoleStyle::OriginalProcessed => "original_processed",
+            ConsoleStyle::Spark | ConsoleStyle::Dstream => continue,
+        };
+        if section.has(key) {
+            let what = format!("`{key}` has no meaning for style = \"{name}\": it shows all rows");
             r.find(section.place(key), what, "remove it");
         }
     }

@@ -24,6 +24,8 @@ pub struct JobSpec {
     pub memory_limit: Option<u64>,
     pub source: SourceSpec,
     pub query: QuerySpec,
+    /// What `[[transform]]` steps leave of the source's columns; `None`: there are no steps.
+    pub kept: Option<Vec<usize>>,
     /// At least one: a job without sinks prints to the console.
     pub sinks: Vec<SinkSpec>,
     pub checkpoint: Option<CheckpointSpec>,
@@ -376,6 +378,8 @@ pub enum ConsoleStyle {
     Spark,
     /// As `DStream.print()`.
     Dstream,
+    /// Rows as they came, then as the steps of `[[transform]]` left them.
+    OriginalProcessed,
     Json,
 }
 

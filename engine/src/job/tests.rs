@@ -106,8 +106,13 @@ fn the_bundled_jobs_are_good() {
         names.push(path.file_name().expect("a file").to_string_lossy().into_owned());
     }
     names.sort();
-    let expected =
-        ["direct-kafka-word-count.toml", "generate.toml", "sensors.toml", "word-count.toml"];
+    let expected = [
+        "direct-kafka-datavec.toml",
+        "direct-kafka-word-count.toml",
+        "generate.toml",
+        "sensors.toml",
+        "word-count.toml",
+    ];
     assert_eq!(names, expected);
 }
 

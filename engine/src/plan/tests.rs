@@ -105,6 +105,7 @@ fn job(schema: &str, watermark: Option<(&str, u64)>, mode: OutputMode, sql: &str
         query: QuerySpec { sql: sql.into(), sql_map: map, mode, trigger: Trigger::Default },
         sinks: Vec::new(),
         checkpoint: None,
+        kept: None,
         epoch: EpochLimits::default(),
     }
 }

@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 
 use super::{Committed, Decides, Outcome, Restored, Sink, Staged};
 use crate::error::{Error, Result};
-use crate::format::{json, show};
+use crate::format::{csv, json, show};
 use crate::job::spec::ConsoleStyle;
 
 pub struct Console {
@@ -29,6 +29,7 @@ pub struct Console {
 enum Rows {
     Spark(show::Table),
     Dstream(show::Table),
+    Both { writer: csv::Writer, kept: Vec<usize>, original: Vec<u8>, processed: Vec<u8> },
     Json { writer: json::Writer, objects: Vec<u8> },
 }
 
@@ -45,6 +46,8 @@ pub struct ConsoleOptions {
     pub now_ms: fn() -> u64,
     /// Those heads name the beginning of an interval of this length.
     pub interval_ms: u64,
+    /// Columns that the steps of the job leave, for the style that shows rows before and after.
+    pub kept: Vec<usize>,
 }
 
 impl Console {
@@ -55,6 +58,12 @@ impl Console {
         let rows = match options.style {
             ConsoleStyle::Spark => Rows::Spark(table),
             ConsoleStyle::Dstream => Rows::Dstream(table),
+            ConsoleStyle::OriginalProcessed => Rows::Both {
+                writer: csv::Writer::default(),
+                kept: options.kept,
+                original: Vec::new(),
+                processed: Vec::new(),
+            },
             ConsoleStyle::Json => {
                 Rows::Json { writer: json::Writer::default(), objects: Vec::new() }
             }
@@ -77,6 +86,12 @@ impl Console {
                 let mut text = format!("{line}\nTime: {time} ms\n{line}\n");
                 table.print_tuples(&mut text);
                 self.out.write_all(text.as_bytes())?;
+            }
+            Rows::Both { original, processed, .. } => {
+                self.out.write_all(b"---- Original Data ----\n")?;
+                self.out.write_all(original)?;
+                self.out.write_all(b"---- Processed Data ----\n")?;
+                self.out.write_all(processed)?;
             }
             Rows::Json { objects, .. } => {
                 let rows = objects.strip_suffix(SEPARATOR).unwrap_or(objects);
@@ -103,6 +118,12 @@ impl Sink for Console {
     fn stage(&mut self, _epoch: u64, rows: &RecordBatch) -> Result<()> {
         let staged = match &mut self.rows {
             Rows::Spark(table) | Rows::Dstream(table) => table.push(rows),
+            Rows::Both { writer, kept, original, processed } => {
+                writer.rows(rows, original).and_then(|()| {
+                    let left = rows.project(kept)?;
+                    writer.rows(&left, processed)
+                })
+            }
             Rows::Json { writer, objects } => writer.rows(rows, SEPARATOR, objects),
         };
         staged.map_err(|error: ArrowError| {
@@ -125,6 +146,10 @@ impl Sink for Console {
     fn discard(&mut self) -> Result<()> {
         match &mut self.rows {
             Rows::Spark(table) | Rows::Dstream(table) => table.clear(),
+            Rows::Both { original, processed, .. } => {
+                original.clear();
+                processed.clear();
+            }
             Rows::Json { objects, .. } => objects.clear(),
         }
         Ok(())
@@ -137,6 +162,9 @@ impl Sink for Console {
     fn bytes_held(&self) -> usize {
         match &self.rows {
             Rows::Spark(table) | Rows::Dstream(table) => table.bytes_held(),
+            Rows::Both { writer, original, processed, .. } => {
+                writer.bytes_held() + original.capacity() + processed.capacity()
+            }
             Rows::Json { writer, objects } => writer.bytes_held() + objects.capacity(),
         }
     }

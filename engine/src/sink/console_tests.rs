@@ -44,6 +44,7 @@ fn console(screen: &Screen, schema: SchemaRef, style: ConsoleStyle) -> Console {
         zone: TimeZone::UTC,
         now_ms: || 1_500_000_004_321,
         interval_ms: 5_000,
+        kept: vec![1],
     };
     Console::new(Box::new(screen.clone()), schema, options)
 }
@@ -199,5 +200,22 @@ fn a_dstream_prints_its_time_and_tuples() {
     let line = "-".repeat(43);
     let tuples = "(spark,2)\n(NULL,1)\n".repeat(10);
     let expected = format!("{line}\nTime: 1500000000000 ms\n{line}\n{tuples}...\n\n");
+    assert_eq!(screen.text(), expected);
+}
+
+#[test]
+fn rows_are_shown_as_they_came_and_as_they_left() {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("word", DataType::Utf8, true),
+        Field::new("n", DataType::Int64, false),
+    ]));
+    let words: ArrayRef = Arc::new(StringArray::from(vec![Some("a,b"), None]));
+    let counts: ArrayRef = Arc::new(Int64Array::from(vec![2, 1]));
+    let rows = RecordBatch::try_new(Arc::clone(&schema), vec![words, counts]).unwrap();
+    let screen = Screen::default();
+    let mut console = console(&screen, schema, ConsoleStyle::OriginalProcessed);
+    console.stage(0, &rows).unwrap();
+    console.seal(0).unwrap();
+    let expected = "---- Original Data ----\n\"a,b\",2\n,1\n---- Processed Data ----\n2\n1\n";
     assert_eq!(screen.text(), expected);
 }

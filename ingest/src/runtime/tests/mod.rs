@@ -70,6 +70,7 @@ pub fn job(kind: SourceKind, format: Format, schema: Vec<Column>) -> JobSpec {
         },
         sinks: Vec::new(),
         checkpoint: None,
+        kept: None,
         epoch: EpochLimits::default(),
     }
 }
