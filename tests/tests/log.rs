@@ -62,7 +62,9 @@ fn wait_for(job: &Job, row: u64) {
 
 fn ids(job: &Job) -> Vec<u64> {
     let rows = output::rows(&job.path("out"), "id,word");
-    rows.iter().map(|row| row.split(',').next().unwrap().parse().expect("a number")).collect()
+    rows.iter()
+        .map(|row| row.split(',').next().expect("a field").parse().expect("a number"))
+        .collect()
 }
 
 struct Server(TcpListener);

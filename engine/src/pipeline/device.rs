@@ -26,6 +26,9 @@ use crate::plan::device::{DevicePlan, Feed};
 use crate::plan::expr::{Compiled, Evaluated};
 use crate::plan::{Groups, Plan, Shape};
 
+/// By expression: the rows that it failed at, and why.
+type Stops = Vec<(usize, Vec<(u32, String)>)>;
+
 /// Batches that wait for one submission.
 const WAITING_MAX: usize = 8;
 /// One of so many epochs is folded on the CPU as well, the first among them: a bit that flips in a
@@ -154,7 +157,7 @@ pub(super) struct Projected {
     /// The query's inputs.
     columns: Vec<ArrayRef>,
     /// Rows at which what the CPU computed stopped, by the number of the expression.
-    stops: Vec<(usize, Vec<(u32, String)>)>,
+    stops: Stops,
 }
 
 /// Rows of a segment that the device will fold when the segment is kept.
@@ -269,7 +272,7 @@ impl OnDevice {
         space: &mut KeySpace,
         (columns, rows): (&[ArrayRef], usize),
         alive: Option<&[u32]>,
-    ) -> (Vec<ArrayRef>, Vec<(usize, Vec<(u32, String)>)>) {
+    ) -> (Vec<ArrayRef>, Stops) {
         let filters = self.gpu.plan.query.filters.len();
         let mut stops = Vec::new();
         let mut compute = |number: usize, expr: &Compiled| {

@@ -167,7 +167,7 @@ impl Inlet {
         let Some(replay) = &mut self.replay else { return Ok(()) };
         let mut bytes = 0;
         while bytes < GROUP_BYTES {
-            let Some(record) = replay.next()? else { break };
+            let Some(record) = replay.advance()? else { break };
             bytes += record.payload.len() as u64;
             // Of what came before the checkpoint only the peers that it names have something left.
             let is_new = record.position >= self.known_before;

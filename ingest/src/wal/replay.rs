@@ -94,7 +94,7 @@ impl Replay {
     /// The next record; `None` at the end.
     ///
     /// Errors: `StateIo` where a segment cannot be read any more.
-    pub fn next(&mut self) -> Result<Option<Replayed<'_>>> {
+    pub fn advance(&mut self) -> Result<Option<Replayed<'_>>> {
         loop {
             let is_through = self.open.as_ref().is_none_or(|open| self.at >= open.end);
             if !is_through {

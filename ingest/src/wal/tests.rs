@@ -16,7 +16,7 @@ fn open(disk: &MemoryStorage, from: u64) -> Result<(Log, Replay)> {
 fn contents(disk: &MemoryStorage, from: u64) -> Result<Vec<String>> {
     let (_, mut replay) = open(disk, from)?;
     let mut all = Vec::new();
-    while let Some(Replayed { kind, peer, offset, payload, .. }) = replay.next()? {
+    while let Some(Replayed { kind, peer, offset, payload, .. }) = replay.advance()? {
         let text = String::from_utf8_lossy(payload);
         all.push(format!("{kind:?} {peer}@{offset}:{text}"));
     }

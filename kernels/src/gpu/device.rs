@@ -5,7 +5,7 @@
 //! here, and each method looks at it before it hands anything out. A wait has a timeout.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -272,7 +272,7 @@ impl Device {
         mode: wgpu::MapMode,
         what: &'static str,
     ) -> Result<()> {
-        let (tell, told) = channel();
+        let (tell, told) = sync_channel(1);
         slice.map_async(mode, move |result| {
             // Nobody listens any more where the wait ended before.
             let _ = tell.send(result);
