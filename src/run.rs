@@ -20,6 +20,7 @@ use pelton_engine::trigger::{Clockwork, Decision, Progress};
 use pelton_hardware::placement::spread;
 use pelton_hardware::{Core, Machine, resident};
 use pelton_ingest::runtime::{Ingest, SourceState, Status};
+use pelton_ingest::tables::Tables;
 
 use crate::interrupt;
 use crate::lock::StateLock;
@@ -61,7 +62,10 @@ pub fn run(mut job: JobSpec, plan: Plan, options: &Options) -> Result<Summary> {
     job.memory_limit.get_or_insert(machine.memory_default_bytes());
     let directory = job.checkpoint.as_ref().and_then(|checkpoint| checkpoint.place.directory());
     let _lock = directory.map(StateLock::take).transpose()?;
-    let (mut run, restored) = Run::open(&job, plan, cores.len().div_ceil(CORES_A_SHARD), options)?;
+    let tables = Tables::read(&job)?;
+    plan.load(tables.rows())?;
+    let (mut run, restored) =
+        Run::open(&job, plan, tables, cores.len().div_ceil(CORES_A_SHARD), options)?;
     if restored.as_ref().is_some_and(|restored| restored.ended) {
         eprintln!("pelton: the input of \"{}\" came to its end in an earlier run", job.name);
         return Ok(run.reporter.summary());
@@ -90,6 +94,7 @@ pub fn cores(job: &JobSpec, machine: &Machine, threads: Option<usize>) -> Result
 struct Run<'a> {
     job: &'a JobSpec,
     plan: Arc<Plan>,
+    tables: Tables,
     epochs: Epochs,
     outputs: Outputs,
     reporter: Reporter,
@@ -111,6 +116,7 @@ impl<'a> Run<'a> {
     fn open(
         job: &'a JobSpec,
         plan: Plan,
+        tables: Tables,
         shards: usize,
         options: &Options,
     ) -> Result<(Run<'a>, Option<Restored>)> {
@@ -163,6 +169,7 @@ impl<'a> Run<'a> {
             compaction: None,
             job,
             plan,
+            tables,
             epochs,
             outputs,
             ledger,
@@ -258,6 +265,10 @@ impl<'a> Run<'a> {
     /// Cuts the running epoch and sees it through to its commit.
     fn epoch(&mut self, ingest: &mut Ingest) -> Result<()> {
         let mut times = Times::begin();
+        // Each core takes the tables at its barrier, so one epoch meets one content of them.
+        if self.tables.refresh(self.job)? {
+            self.plan.load(self.tables.rows())?;
+        }
         let (input, _) = self.barrier(ingest, true)?;
         times.mark("barrier");
         failpoint::reach("barrier");

@@ -11,4 +11,7 @@ pub mod kafka;
 mod ring;
 pub mod runtime;
 mod source;
+pub mod tables;
+#[cfg(test)]
+mod tables_tests;
 pub mod wal;

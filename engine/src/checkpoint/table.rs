@@ -47,8 +47,8 @@ pub struct Value {
     pub output: String,
 }
 
-/// Every function by the name that manifests give it.
-const FUNCTIONS: [(&str, AggregateFunction); 19] = {
+/// Every function without a constant by the name that manifests give it.
+const FUNCTIONS: [(&str, AggregateFunction); 41] = {
     use AggregateFunction::*;
     [
         ("count_rows", CountRows),
@@ -70,8 +70,61 @@ const FUNCTIONS: [(&str, AggregateFunction); 19] = {
         ("bit_and", BitAnd),
         ("bit_or", BitOr),
         ("bit_xor", BitXor),
+        ("count_distinct", CountDistinct),
+        ("sum_distinct", SumDistinct),
+        ("avg_distinct", AvgDistinct),
+        ("collect_list", CollectList),
+        ("collect_set", CollectSet),
+        ("mode", Mode),
+        ("min_by", MinBy),
+        ("max_by", MaxBy),
+        ("skewness", Skewness),
+        ("kurtosis", Kurtosis),
+        ("covar_pop", CovarPopulation),
+        ("covar_samp", CovarSample),
+        ("corr", Corr),
+        ("regr_count", RegrCount),
+        ("regr_avgx", RegrAvgX),
+        ("regr_avgy", RegrAvgY),
+        ("regr_sxx", RegrSxx),
+        ("regr_syy", RegrSyy),
+        ("regr_sxy", RegrSxy),
+        ("regr_slope", RegrSlope),
+        ("regr_intercept", RegrIntercept),
+        ("regr_r2", RegrR2),
     ]
 };
+
+/// A function as manifests name it: one with a constant by its name and the constant.
+fn name_of(function: AggregateFunction) -> String {
+    use AggregateFunction::*;
+    let part = |name: &str, at: u64| format!("{name} {}", f64::from_bits(at));
+    match function {
+        Percentile { at } => part("percentile", at),
+        PercentileDiscrete { at } => part("percentile_disc", at),
+        PercentileApprox { at } => part("percentile_approx", at),
+        ApproxCountDistinct { precision } => format!("approx_count_distinct {precision}"),
+        plain => {
+            let known = FUNCTIONS.iter().find(|(_, function)| *function == plain);
+            known.expect("the table has every function without a constant").0.to_owned()
+        }
+    }
+}
+
+fn function_of(name: &str) -> Option<AggregateFunction> {
+    use AggregateFunction::*;
+    let Some((name, constant)) = name.split_once(' ') else {
+        return FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, function)| *function);
+    };
+    let at = || constant.parse::<f64>().ok().map(f64::to_bits);
+    Some(match name {
+        "percentile" => Percentile { at: at()? },
+        "percentile_disc" => PercentileDiscrete { at: at()? },
+        "percentile_approx" => PercentileApprox { at: at()? },
+        "approx_count_distinct" => ApproxCountDistinct { precision: constant.parse().ok()? },
+        _ => return None,
+    })
+}
 
 impl StateTable {
     /// Of a plan's lowest state; none where it keeps none.
@@ -83,16 +136,13 @@ impl StateTable {
             Closing::Never => (plan.window().map(|window| (window.key, window.size_us)), None),
         };
         let names = value_names(plan, spec.keys.len(), &spec.calls);
-        let value = |(call, name): (Call, String)| {
-            let named = FUNCTIONS.iter().find(|(_, function)| *function == call.spec.function);
-            Value {
-                name,
-                function: named.expect("the table has every function").0.to_owned(),
-                argument: call.argument,
-                filter: call.filter,
-                input: call.spec.input.map(|input| input.to_string()),
-                output: call.spec.output.to_string(),
-            }
+        let value = |(call, name): (Call, String)| Value {
+            name,
+            function: name_of(call.spec.function),
+            argument: call.argument,
+            filter: call.filter,
+            input: call.spec.input.map(|input| input.to_string()),
+            output: call.spec.output.to_string(),
         };
         Some(StateTable {
             keys: spec.keys.iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect(),
@@ -128,10 +178,10 @@ impl StateTable {
 
     fn calls(&self) -> Result<Vec<Call>> {
         let call = |value: &Value| {
-            let known = FUNCTIONS.iter().find(|(name, _)| *name == value.function);
-            let (_, function) = known.ok_or_else(|| unknown("aggregate", &value.function))?;
+            let function = function_of(&value.function);
+            let function = function.ok_or_else(|| unknown("aggregate", &value.function))?;
             let spec = AggregateSpec {
-                function: *function,
+                function,
                 input: value.input.as_deref().map(data_type).transpose()?,
                 output: data_type(&value.output)?,
                 name: value.name.clone(),
@@ -249,4 +299,27 @@ fn with_arguments(name: &str, arguments: &[String]) -> String {
 fn write_number(words: &mut String, digits: &str) {
     words.push('#');
     words.push_str(digits);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_function_is_read_back_from_its_name() {
+        use AggregateFunction::*;
+        let at = 0.3_f64.to_bits();
+        let with_constant = [
+            Percentile { at },
+            PercentileDiscrete { at },
+            PercentileApprox { at },
+            ApproxCountDistinct { precision: 12 },
+        ];
+        let plain = FUNCTIONS.iter().map(|(_, function)| *function);
+        for function in plain.chain(with_constant) {
+            assert_eq!(function_of(&name_of(function)), Some(function));
+        }
+        assert_eq!(function_of("percentile x"), None);
+        assert_eq!(function_of("median"), None);
+    }
 }

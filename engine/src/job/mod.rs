@@ -22,6 +22,7 @@ mod sink;
 mod source;
 pub mod spec;
 mod strings;
+mod table;
 mod text;
 mod transform;
 mod tree;
@@ -31,7 +32,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use finding::{Finding, quoted};
-use reader::{Choice, Reader, Section, later};
+use reader::{Choice, Reader, Section};
 use spec::{Device, JobSpec, SinkOf};
 pub use text::JobText;
 use tree::{Env, Text};
@@ -44,6 +45,7 @@ const TOP_KEYS: &[&str] = &[
     "memory_limit",
     "source",
     "transform",
+    "table",
     "query",
     "sink",
     "checkpoint",
@@ -65,6 +67,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("in dedup = { … }", rows::DEDUP_KEYS),
     ("in [source.NAME.csv]", columns::CSV_KEYS),
     ("in columns.NAME = { … }", columns::COLUMN_KEYS),
+    ("in [table.NAME]", table::KEYS),
     ("in [sink.NAME]", sink::COMMON_KEYS),
     ("in [sink.NAME] with type = \"console\"", sink::CONSOLE_KEYS),
     ("in [sink.NAME] with type = \"file\"", sink::FILE_KEYS),
@@ -122,10 +125,7 @@ pub fn parse(text: &JobText, env: Env) -> Result<(JobSpec, Vec<Finding>), Vec<Fi
 
 fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
     let root = Section::new("the job".into(), None, tree, TOP_KEYS.to_vec());
-    let root = r.open(
-        root,
-        &[later("table", "joins with static tables are", "join before, in another tool")],
-    );
+    let root = r.open(root, &[]);
     let name = name(r, &root);
     let device = device(r, &root);
     let cores = r.parsed(&root, "cores", unit::cores, "a set of CPUs in quotes", unit::CORES_FORM);
@@ -133,6 +133,7 @@ fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
     let memory_limit = r.size(&root, "memory_limit");
     http(r, &root);
     let source = source::read(r, &root);
+    let tables = table::read(r, &root, source.as_ref().map(|(_, source)| source.name.as_str()));
     let schema = source.as_ref().map_or(&[][..], |(_, source)| source.schema.as_slice());
     let transform = match source {
         Some(_) => transform::read(r, &root, schema),
@@ -176,6 +177,7 @@ fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
         timezone: timezone.unwrap_or("UTC".into()),
         memory_limit,
         source,
+        tables,
         query,
         kept,
         sinks,

@@ -70,8 +70,8 @@ fn csv(r: &mut Reader, s: &Section) -> Option<Rows> {
     Some((Format::Csv(dialect), schema))
 }
 
-/// `[source.NAME.csv]`: the dialect, and whether empty fields are NULL.
-fn dialect(r: &mut Reader, s: &Section) -> (CsvDialect, bool) {
+/// `[….csv]`: the dialect, and whether empty fields are NULL.
+pub fn dialect(r: &mut Reader, s: &Section) -> (CsvDialect, bool) {
     let name = format!("{}.csv]", s.name.trim_end_matches(']'));
     match s.get("csv").and_then(|entry| r.open_entry(name, entry, CSV_KEYS, &[])) {
         Some(csv) => columns::dialect(r, &csv),

@@ -23,6 +23,8 @@ pub struct JobSpec {
     /// Bytes; `None`: 75 % of the cgroup's or the machine's memory.
     pub memory_limit: Option<u64>,
     pub source: SourceSpec,
+    /// Static tables that the query may join the stream with.
+    pub tables: Vec<TableSpec>,
     pub query: QuerySpec,
     /// What `[[transform]]` steps leave of the source's columns; `None`: there are no steps.
     pub kept: Option<Vec<usize>>,
@@ -130,6 +132,26 @@ pub enum KafkaEnd {
     Timestamp(i64),
     /// Exclusive; the log's end where there is none.
     Offsets(Vec<(String, i32, i64)>),
+}
+
+/// A table that does not stream: read whole at the start.
+#[derive(Clone, Debug)]
+pub struct TableSpec {
+    /// Its name in SQL.
+    pub name: String,
+    /// One file, absolute.
+    pub path: PathBuf,
+    pub format: TableFormat,
+    pub schema: Vec<Column>,
+    /// Read again before an epoch where the file is another than before.
+    pub reload: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum TableFormat {
+    Csv(CsvDialect),
+    Parquet,
+    Arrow,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,5 +1,6 @@
-//! The rows that expressions see: the batch's own, or one for each element of an exploded list.
+//! The rows that expressions see: the batch's own, or those that explode and joins make of them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, NullArray, UInt32Array};
@@ -8,40 +9,74 @@ use pelton_kernels::cpu::filter::select;
 use pelton_kernels::cpu::split::{Words, split_by_byte};
 
 use super::Grouping;
-use super::fate::{Fate, Fates};
+use super::fate::Fates;
+use super::join;
 use crate::batch::InputBatch;
-use crate::plan::{Explode, ExplodeList, Plan};
+use crate::plan::expr::Compiled;
+use crate::plan::side::Lookup;
+use crate::plan::{Derive, ExplodeList, Plan};
 
 pub(super) struct Derived<'a> {
-    columns: std::borrow::Cow<'a, [ArrayRef]>,
+    columns: Cow<'a, [ArrayRef]>,
     rows: usize,
-    /// Input row of each derived row; `None`: they are the same.
+    /// Input row of each derived row, ascending; `None`: they are the same.
     parents: Option<Vec<u32>>,
     element_is_ids: bool,
     starts: Vec<u32>,
 }
 
+/// What rows are made by.
+#[derive(Clone, Copy)]
+pub(super) struct Make<'a> {
+    pub plan: &'a Plan,
+    /// What each join meets, in the order of the joins.
+    pub tables: &'a [Arc<Lookup>],
+    /// The input columns that something behind the first step reads.
+    pub reads: &'a [bool],
+}
+
 impl<'a> Derived<'a> {
     pub(super) fn of(
-        plan: &Plan,
+        Make { plan, tables, reads }: Make<'_>,
         batch: &InputBatch<'a>,
         fates: &mut Fates,
-        grouping: Option<&mut Grouping>,
-        reads: &[bool],
+        mut grouping: Option<&mut Grouping>,
     ) -> Derived<'a> {
-        match &plan.explode {
-            None => Derived {
-                columns: batch.columns.into(),
-                rows: batch.rows,
-                parents: None,
-                element_is_ids: false,
-                starts: Vec::new(),
-            },
-            Some(explode) => explode_rows(explode, batch, fates, grouping, reads),
+        let mut tables = tables.iter();
+        let mut derived = Derived {
+            columns: batch.columns.into(),
+            rows: batch.rows,
+            parents: None,
+            element_is_ids: false,
+            starts: Vec::new(),
+        };
+        if plan.derive.is_empty() {
+            return derived;
         }
+        for step in &plan.derive {
+            match step {
+                Derive::Explode(explode) => {
+                    derived.explode(&explode.list, fates, grouping.as_deref_mut(), reads);
+                }
+                Derive::Join(join) => {
+                    let table = tables.next().expect("one table a join");
+                    join::run(join, table, &mut derived, fates, reads);
+                }
+            }
+            if let Some(filter) = step.filter() {
+                derived.filter(filter, fates, reads);
+            }
+        }
+        let parents = derived.parents.as_deref();
+        if let Some(parents) = parents {
+            drop_childless(parents, batch.rows, fates);
+            let start = |&parent: &u32| batch.row_starts[parent as usize];
+            derived.starts = parents.iter().map(start).collect();
+        }
+        derived
     }
 
-    /// The input columns, then the element where there is one.
+    /// The input columns, then those that the steps added.
     pub(super) fn columns(&self) -> &[ArrayRef] {
         &self.columns
     }
@@ -67,54 +102,63 @@ impl<'a> Derived<'a> {
     pub(super) fn row_starts<'s>(&'s self, batch: &'s InputBatch<'_>) -> &'s [u32] {
         if self.parents.is_none() { batch.row_starts } else { &self.starts }
     }
-}
 
-fn explode_rows<'a>(
-    explode: &Explode,
-    batch: &InputBatch<'a>,
-    fates: &mut Fates,
-    grouping: Option<&mut Grouping>,
-    reads: &[bool],
-) -> Derived<'a> {
-    let (mut parents, mut element, element_is_ids) = match &explode.list {
-        ExplodeList::SplitByByte { input, separator } => {
-            let grouping = grouping.expect("words become ids only as a group key");
-            let (parents, ids) = split_to_ids(&batch.columns[*input], *separator, fates, grouping);
-            (parents, Arc::new(UInt32Array::from(ids)) as ArrayRef, true)
-        }
-        ExplodeList::List(list) => {
-            let evaluated = list.evaluate(batch.columns, batch.rows, fates.alive_rows());
-            for (row, reason) in evaluated.errors {
-                fates.reject_expression(row, reason);
-            }
-            let (parents, element) = unnest(&evaluated.values, fates);
-            (parents, element, false)
-        }
-    };
-    let mut columns = expand(batch.columns, &parents, reads);
-    if let Some(filter) = &explode.filter {
-        columns.push(element.clone());
-        let evaluated = filter.evaluate(&columns, parents.len(), None);
-        columns.pop();
+    /// Values of an expression; a row at which it stops is rejected.
+    pub(super) fn evaluate(&self, expression: &Compiled, fates: &mut Fates) -> ArrayRef {
+        let evaluated = expression.evaluate(&self.columns, self.rows, fates.surviving(self));
         for (row, reason) in evaluated.errors {
-            fates.reject_expression(parents[row as usize], reason);
+            fates.reject_expression(self.parent(row), reason);
         }
-        let mut kept = Vec::new();
-        select(evaluated.values.as_boolean(), &mut kept);
-        let kept = UInt32Array::from(kept);
-        element = take(&element, &kept, None).expect("row numbers are within the batch");
-        parents = kept.values().iter().map(|&row| parents[row as usize]).collect();
-        columns = expand(batch.columns, &parents, reads);
+        evaluated.values
     }
-    drop_childless(&parents, batch.rows, fates);
-    columns.push(element);
-    let starts = parents.iter().map(|&parent| batch.row_starts[parent as usize]).collect();
-    Derived {
-        rows: parents.len(),
-        columns: columns.into(),
-        parents: Some(parents),
-        element_is_ids,
-        starts,
+
+    /// Puts rows in place of the rows: `from[i]`, ascending, is the row that row `i` comes from.
+    pub(super) fn replace(&mut self, from: Vec<u32>, added: Vec<ArrayRef>, reads: &[bool]) {
+        let same =
+            from.len() == self.rows && from.iter().zip(0u32..).all(|(from, row)| *from == row);
+        let mut columns = match same {
+            true => self.columns.to_vec(),
+            false => expand(&self.columns, &from, reads),
+        };
+        columns.extend(added);
+        self.rows = from.len();
+        self.columns = columns.into();
+        if !same || self.parents.is_some() {
+            let parents = from.iter().map(|&row| self.parent(row)).collect();
+            self.parents = Some(parents);
+        }
+    }
+
+    fn explode(
+        &mut self,
+        list: &ExplodeList,
+        fates: &mut Fates,
+        grouping: Option<&mut Grouping>,
+        reads: &[bool],
+    ) {
+        let (from, element) = match list {
+            ExplodeList::SplitByByte { input, separator } => {
+                let grouping = grouping.expect("words become ids only as a group key");
+                self.element_is_ids = true;
+                let text = &self.columns[*input];
+                let (from, ids) = split_to_ids(text, *separator, fates, grouping);
+                (from, Arc::new(UInt32Array::from(ids)) as ArrayRef)
+            }
+            ExplodeList::List(list) => {
+                let lists = self.evaluate(list, fates);
+                unnest(&lists, fates.surviving(self))
+            }
+        };
+        self.replace(from, vec![element], reads);
+    }
+
+    fn filter(&mut self, filter: &Compiled, fates: &mut Fates, reads: &[bool]) {
+        let mask = self.evaluate(filter, fates);
+        let mut kept = Vec::new();
+        select(mask.as_boolean(), &mut kept);
+        if kept.len() < self.rows {
+            self.replace(kept, Vec::new(), reads);
+        }
     }
 }
 
@@ -138,33 +182,37 @@ fn split_to_ids(
     (words.rows, ids)
 }
 
-/// Elements of the lists of rows that are alive, and the row of each.
-fn unnest(lists: &ArrayRef, fates: &Fates) -> (Vec<u32>, ArrayRef) {
+/// Elements of the lists of the rows asked for, and the row of each.
+fn unnest(lists: &ArrayRef, rows: Option<&[u32]>) -> (Vec<u32>, ArrayRef) {
     let lists = lists.as_list::<i32>();
-    let (mut parents, mut elements) = (Vec::new(), Vec::new());
-    for row in 0..lists.len() {
-        if lists.is_valid(row) && fates.of_row(row) == Fate::Alive {
-            let (start, end) = (lists.value_offsets()[row], lists.value_offsets()[row + 1]);
-            parents.extend((start..end).map(|_| row as u32));
-            elements.extend((start..end).map(|element| element as u32));
+    let (mut from, mut elements) = (Vec::new(), Vec::new());
+    let mut take_row = |row: u32| {
+        if lists.is_valid(row as usize) {
+            let offsets = &lists.value_offsets()[row as usize..];
+            from.extend((offsets[0]..offsets[1]).map(|_| row));
+            elements.extend((offsets[0]..offsets[1]).map(|element| element as u32));
         }
+    };
+    match rows {
+        None => (0..lists.len() as u32).for_each(&mut take_row),
+        Some(rows) => rows.iter().copied().for_each(&mut take_row),
     }
     let elements = UInt32Array::from(elements);
     let values = take(lists.values(), &elements, None).expect("offsets are within the values");
-    (parents, values)
+    (from, values)
 }
 
-/// Each input column that something reads, one value for each derived row.
-fn expand(columns: &[ArrayRef], parents: &[u32], reads: &[bool]) -> Vec<ArrayRef> {
-    let parents = UInt32Array::from(parents.to_vec());
-    let expand_column = |(column, &read): (&ArrayRef, &bool)| -> ArrayRef {
-        if read {
-            take(column, &parents, None).expect("row numbers are within the batch")
+/// Each column that something reads, one value for each new row; those that steps added are read.
+fn expand(columns: &[ArrayRef], from: &[u32], reads: &[bool]) -> Vec<ArrayRef> {
+    let rows = UInt32Array::from(from.to_vec());
+    let expand_column = |(index, column): (usize, &ArrayRef)| -> ArrayRef {
+        if reads.get(index).copied().unwrap_or(true) {
+            take(column, &rows, None).expect("row numbers are within the batch")
         } else {
-            Arc::new(NullArray::new(parents.len()))
+            Arc::new(NullArray::new(from.len()))
         }
     };
-    columns.iter().zip(reads).map(expand_column).collect()
+    columns.iter().enumerate().map(expand_column).collect()
 }
 
 /// A row that no derived row is left of was filtered.

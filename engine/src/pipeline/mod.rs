@@ -10,6 +10,7 @@
 mod derive;
 pub mod device;
 mod fate;
+mod join;
 mod late;
 mod segment;
 #[cfg(test)]
@@ -28,8 +29,9 @@ use crate::batch::{Counters, DeadLetter, Encoding, InputBatch};
 use crate::error::{Error, Result};
 use crate::job::spec::{OnError, OutputMode};
 use crate::plan::expr::Compiled;
-use crate::plan::{Groups, Plan, Shape};
-use derive::Derived;
+use crate::plan::side::Lookup;
+use crate::plan::{Derive, Groups, Plan, Shape};
+use derive::{Derived, Make};
 use device::OnDevice;
 use fate::Fates;
 pub use late::EventClock;
@@ -41,7 +43,7 @@ const GROUP_BYTES: usize = 160;
 
 pub struct Pipeline {
     plan: Arc<Plan>,
-    /// Input columns that are read behind an explode.
+    /// Input columns that are read behind an explode or a join.
     reads: Vec<bool>,
     grouping: Option<Grouping>,
     current: Option<Segment>,
@@ -54,6 +56,8 @@ pub struct Pipeline {
     fates: Fates,
     /// Where the job runs on one.
     device: Option<OnDevice>,
+    /// The static tables that this epoch's rows meet, one a join.
+    tables: Vec<Arc<Lookup>>,
 }
 
 /// Key ids and the epoch's groups of this core.
@@ -118,6 +122,7 @@ impl Pipeline {
             recycled: Vec::new(),
             fates: Fates::new(on_error),
             device: None,
+            tables: plan.lookups(),
             plan,
         }
     }
@@ -162,9 +167,9 @@ impl Pipeline {
         let plan = Arc::clone(&self.plan);
         self.fates.begin(batch.rows);
         self.fates.reject_values(batch, |input| plan.input[input].in_filter);
-        let mut projected = match &plan.explode {
-            None => self.project(&plan, batch.columns, batch.rows, None),
-            Some(_) => None,
+        let mut projected = match plan.derive.is_empty() {
+            true => self.project(&plan, batch.columns, batch.rows, None),
+            false => None,
         };
         let asked = self.device.as_ref().map_or(&[][..], |device| &device.plan().filters);
         let told = projected.as_ref().map(|projected| (asked, &projected.fates[..]));
@@ -174,8 +179,8 @@ impl Pipeline {
             self.fates.drop_nulls(&batch.columns[time]);
         }
         self.fates.reject_values(batch, |_| true);
-        let derived =
-            Derived::of(&plan, batch, &mut self.fates, self.grouping.as_mut(), &self.reads);
+        let make = Make { plan: &plan, tables: &self.tables, reads: &self.reads };
+        let derived = Derived::of(make, batch, &mut self.fates, self.grouping.as_mut());
         match &plan.shape {
             Shape::Rows { columns, schema } => {
                 let values = evaluate(columns, &derived, &mut self.fates);
@@ -192,7 +197,7 @@ impl Pipeline {
                 segment.push_rows(&first.schema, &values, self.fates.surviving(&derived));
             }
             Shape::Groups(groups) => {
-                if plan.explode.is_some() {
+                if !plan.derive.is_empty() {
                     projected =
                         self.project(&plan, derived.columns(), derived.rows(), Some(&derived));
                 }
@@ -318,6 +323,7 @@ impl Pipeline {
             device.drain(&mut grouping.table, &mut grouping.space);
             (epoch.gpu_rows, epoch.gpu_trouble) = device.take_facts();
         }
+        self.tables = self.plan.lookups();
         if let Some(grouping) = &mut self.grouping {
             if !grouping.table.groups().is_empty() {
                 epoch.partial = Some(grouping.table.partial(&grouping.space, None));
@@ -463,7 +469,7 @@ fn columns_read(plan: &Plan) -> Vec<bool> {
             }
         }
     };
-    plan.explode.iter().filter_map(|explode| explode.filter.as_ref()).for_each(&mut mark);
+    plan.derive.iter().flat_map(Derive::expressions).for_each(&mut mark);
     match &plan.shape {
         Shape::Rows { columns, .. } => columns.iter().for_each(&mut mark),
         Shape::First(first) => first.columns.iter().for_each(&mut mark),

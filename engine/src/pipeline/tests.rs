@@ -67,7 +67,7 @@ pub(crate) fn plan(delay_us: i64, mode: OutputMode) -> Arc<Plan> {
         watermark: Some(Watermark { delay_us, late: LateRule::Row, max_future_skew_us: None }),
         filter_below: Some(Compiled::Kernel(Expr { kind: not_zero, data_type: DataType::Boolean })),
         filter_above: None,
-        explode: None,
+        derive: Vec::new(),
         shape: Shape::Groups(Groups {
             keys: vec![
                 key("start", Expr { kind: start, data_type: timestamp() }),

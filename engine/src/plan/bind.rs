@@ -1,4 +1,6 @@
-//! From the parser's tree to DataFusion's logical plan over the source's one table.
+//! From the parser's tree to DataFusion's logical plan over the source's table and static ones.
+//!
+//! IN and EXISTS over a subquery become semi and anti joins here, by DataFusion's rule.
 
 use std::sync::Arc;
 
@@ -9,8 +11,9 @@ use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion_expr::{
     AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
 };
-use datafusion_optimizer::AnalyzerRule;
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion_optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion_optimizer::{AnalyzerRule, Optimizer, OptimizerContext};
 use datafusion_sql::planner::{ParserOptions, SqlToRel};
 use datafusion_sql::sqlparser::ast::{DataType as SqlType, Query, Statement, TimezoneInfo};
 
@@ -20,17 +23,18 @@ use super::sql::Marks;
 use super::sql::place::Places;
 use super::types::timestamp;
 use crate::job::finding::Finding;
-use crate::job::spec::SourceSpec;
+use crate::job::spec::{Column, SourceSpec, TableSpec};
 
 /// Binds a query whose names are resolved; types come out by Spark's rules.
 pub fn bind(
     query: Box<Query>,
     source: &SourceSpec,
+    tables: &[TableSpec],
     catalog: &Catalog,
     marks: &Marks,
     places: &Places,
 ) -> Result<LogicalPlan, Vec<Finding>> {
-    let context = Context::new(source, catalog);
+    let context = Context::new(source, tables, catalog);
     let options = ParserOptions::new()
         .with_enable_ident_normalization(false)
         .with_map_string_types_to_utf8view(false)
@@ -38,8 +42,15 @@ pub fn bind(
     let planner = SqlToRel::new_with_options(&context, options);
     let bound = planner
         .sql_statement_to_plan(Statement::Query(query))
-        .and_then(|plan| TypeCoercion::new().analyze(plan, &context.options));
+        .and_then(|plan| TypeCoercion::new().analyze(plan, &context.options))
+        .and_then(subqueries_as_joins);
     bound.map_err(|error| vec![finding(&error, marks, places)])
+}
+
+fn subqueries_as_joins(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let rule = Arc::new(DecorrelatePredicateSubquery::new());
+    let optimizer = Optimizer::with_rules(vec![rule]);
+    optimizer.optimize(plan, &OptimizerContext::new().with_max_passes(1), |_, _| {})
 }
 
 /// The binder's message in the words of this planner, at the place that it knows or names.
@@ -104,29 +115,34 @@ impl Said {
 
 struct Context<'a> {
     catalog: &'a Catalog,
-    table: Arc<Table>,
-    name: &'a str,
+    tables: Vec<(&'a str, Arc<Table>)>,
     options: ConfigOptions,
     operators: Vec<Arc<dyn ExprPlanner>>,
 }
 
 impl<'a> Context<'a> {
-    fn new(source: &'a SourceSpec, catalog: &'a Catalog) -> Self {
-        let fields = source
-            .schema
-            .iter()
-            .map(|column| Field::new(&column.name, column.data_type.clone(), true));
-        let table = Arc::new(Table { schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())) });
+    fn new(source: &'a SourceSpec, tables: &'a [TableSpec], catalog: &'a Catalog) -> Self {
+        let tables = tables.iter().map(|table| (table.name.as_str(), Table::of(&table.schema)));
+        let stream = (source.name.as_str(), Table::of(&source.schema));
+        let tables = std::iter::once(stream).chain(tables).collect();
         let operators: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(SparkOperators)];
         let mut options = ConfigOptions::default();
         options.sql_parser.map_string_types_to_utf8view = false;
-        Context { catalog, table, name: &source.name, options, operators }
+        Context { catalog, tables, options, operators }
     }
 }
 
 #[derive(Debug)]
 struct Table {
     schema: SchemaRef,
+}
+
+impl Table {
+    fn of(columns: &[Column]) -> Arc<Table> {
+        let field = |column: &Column| Field::new(&column.name, column.data_type.clone(), true);
+        let fields: Vec<Field> = columns.iter().map(field).collect();
+        Arc::new(Table { schema: Arc::new(Schema::new(fields)) })
+    }
 }
 
 impl TableSource for Table {
@@ -147,6 +163,7 @@ impl TypePlanner for SparkTypes {
             }
             SqlType::Float(_) => DataType::Float32,
             SqlType::String(_) => DataType::Utf8,
+            SqlType::Binary(_) => DataType::Binary,
             _ => return Ok(None),
         };
         Ok(Some(Arc::new(Field::new("", data_type, true))))
@@ -155,10 +172,10 @@ impl TypePlanner for SparkTypes {
 
 impl ContextProvider for Context<'_> {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
-        if name.table() == self.name {
-            return Ok(Arc::clone(&self.table) as Arc<dyn TableSource>);
+        match self.tables.iter().find(|(known, _)| *known == name.table()) {
+            Some((_, table)) => Ok(Arc::clone(table) as Arc<dyn TableSource>),
+            None => plan_err!("unknown table {}", name.table()),
         }
-        plan_err!("unknown table {}", name.table())
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

@@ -46,6 +46,11 @@ impl Columns {
         self.columns.push((column, data_type, index));
     }
 
+    /// How many columns there are from the batch's `from`-th on.
+    pub fn added(&self, from: usize) -> usize {
+        self.columns.iter().filter(|(_, _, index)| *index >= from).count()
+    }
+
     /// Types by the batch's index.
     pub fn types(&self) -> Vec<DataType> {
         let width = self.columns.iter().map(|(_, _, index)| index + 1).max().unwrap_or(0);
@@ -129,14 +134,21 @@ impl Compiler {
     }
 
     fn physical(&self, expr: &Expr, columns: &Columns) -> Result<Compiled> {
-        let text = super::explain::logical(expr, &columns.names);
+        let text = super::words::logical(expr, &columns.names);
         let translator = kernel::Translator { columns, utc: self.is_utc() };
         let prepared = expr.clone().transform_down(|node| {
             if matches!(node, Expr::Column(_) | Expr::Literal(_, _)) {
                 return Ok(Transformed::no(node));
             }
             if let Some(kernel) = translator.translate(&node) {
-                let call = kernel_call(&node, kernel, columns);
+                let call = call_of(&node, Compiled::Kernel(kernel), columns, false);
+                return Ok(Transformed::new(call, true, TreeNodeRecursion::Jump));
+            }
+            if let Expr::ScalarFunction(guard) = &node
+                && guard.func.name() == "null_on_error"
+            {
+                let guarded = self.folded(&guard.args[0], columns)?;
+                let call = call_of(&node, guarded, columns, true);
                 return Ok(Transformed::new(call, true, TreeNodeRecursion::Jump));
             }
             Ok(match node {
@@ -219,50 +231,57 @@ fn call(udf: ScalarUDF, args: Vec<Expr>) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(udf), args))
 }
 
-/// A call of the kernel in place of the expression that it computes.
-fn kernel_call(expr: &Expr, kernel: pelton_kernels::expr::Expr, columns: &Columns) -> Expr {
+/// A call of what is compiled in place of the expression that it computes.
+fn call_of(expr: &Expr, compiled: Compiled, columns: &Columns, null_on_error: bool) -> Expr {
     let mut reads: Vec<Column> = expr.column_refs().into_iter().cloned().collect();
     reads.sort();
     let indices = reads.iter().map(|column| columns.get(column).map_or(0, |(_, index)| index));
-    let udf = KernelCall {
-        text: super::explain::logical(expr, &columns.names),
-        data_type: kernel.data_type.clone(),
-        kernel,
+    let udf = CompiledCall {
+        text: super::words::logical(expr, &columns.names),
+        data_type: compiled.data_type().clone(),
+        compiled,
+        null_on_error,
         indices: indices.collect(),
-        signature: Signature::variadic_any(Volatility::Immutable),
+        signature: match reads.is_empty() {
+            true => Signature::nullary(Volatility::Immutable),
+            false => Signature::variadic_any(Volatility::Immutable),
+        },
     };
     let args = reads.into_iter().map(Expr::Column).collect();
     call(ScalarUDF::new_from_impl(udf), args)
 }
 
 #[derive(Debug)]
-struct KernelCall {
+struct CompiledCall {
     text: String,
     data_type: DataType,
-    kernel: pelton_kernels::expr::Expr,
-    /// Column of the kernel's tree that each argument is.
+    compiled: Compiled,
+    /// A row at which it stops is NULL.
+    null_on_error: bool,
+    /// Column of the batch that each argument is.
     indices: Vec<usize>,
     signature: Signature,
 }
 
-/// The text and the columns say all that the kernel computes.
-impl PartialEq for KernelCall {
+/// The text, the type and the columns say all that is computed.
+impl PartialEq for CompiledCall {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text && self.kernel == other.kernel && self.indices == other.indices
+        (&self.text, &self.data_type, &self.indices, self.null_on_error)
+            == (&other.text, &other.data_type, &other.indices, other.null_on_error)
     }
 }
 
-impl Eq for KernelCall {}
+impl Eq for CompiledCall {}
 
-impl Hash for KernelCall {
+impl Hash for CompiledCall {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.text.hash(state);
     }
 }
 
-impl ScalarUDFImpl for KernelCall {
+impl ScalarUDFImpl for CompiledCall {
     fn name(&self) -> &str {
-        "kernel"
+        "compiled"
     }
 
     fn signature(&self) -> &Signature {
@@ -277,16 +296,15 @@ impl ScalarUDFImpl for KernelCall {
         let rows = args.number_rows;
         let arrays = args.args.into_iter().map(|arg| arg.into_array(rows));
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
-        // The kernel's columns have gaps where other parts of the expression read.
+        // The batch has gaps where other parts of the expression read.
         let width = self.indices.iter().max().map_or(0, |greatest| greatest + 1);
         let gap: ArrayRef = new_null_array(&DataType::Null, rows);
         let mut columns = vec![gap; width];
         for (index, array) in self.indices.iter().zip(arrays) {
             columns[*index] = array;
         }
-        let kernel = Compiled::Kernel(self.kernel.clone());
-        let evaluated = kernel.evaluate(&columns, rows, None);
-        match evaluated.errors.into_iter().next() {
+        let evaluated = self.compiled.evaluate(&columns, rows, None);
+        match evaluated.errors.into_iter().next().filter(|_| !self.null_on_error) {
             Some((_, reason)) => Err(exec_datafusion_err!("{reason}")),
             None => Ok(ColumnarValue::Array(evaluated.values)),
         }

@@ -9,7 +9,7 @@ use pelton_kernels::expr::Expr;
 use pelton_kernels::gpu::{Input, Query, Refusal, refusal};
 
 use super::expr::Compiled;
-use super::{ExplodeList, Groups, Plan, Shape};
+use super::{Derive, Explode, ExplodeList, Groups, Plan, Shape};
 use crate::batch::Encoding;
 
 /// What goes to the device, and where its columns come from.
@@ -48,12 +48,16 @@ pub fn device_plan(plan: &Plan) -> Result<DevicePlan, Vec<Refusal>> {
         let reason = "a query without GROUP BY keeps no table on a device".to_owned();
         return Err(vec![Refusal { node: "rows".to_owned(), reason }]);
     };
+    if plan.derive.iter().any(|step| matches!(step, Derive::Join(_))) {
+        let reason = "rows meet a static table on the CPU".to_owned();
+        return Err(vec![Refusal { node: "join".to_owned(), reason }]);
+    }
     if let Some(refusal) = window_refusal(groups) {
         return Err(vec![refusal]);
     }
     let mut inputs = Inputs { plan, inputs: Vec::new(), feeds: Vec::new() };
     let (mut filters, mut stages) = (Vec::new(), Vec::new());
-    if plan.explode.is_none() {
+    if plan.derive.is_empty() {
         let both = [(&plan.filter_below, Filter::Below), (&plan.filter_above, Filter::Above)];
         for (filter, stage) in both {
             if let Some(Compiled::Kernel(expr)) = filter
@@ -130,8 +134,8 @@ impl Inputs<'_> {
         match self.plan.input.get(column) {
             Some(input) => input.encoding == Encoding::Ids,
             None => matches!(
-                self.plan.explode.as_ref().map(|explode| &explode.list),
-                Some(ExplodeList::SplitByByte { .. })
+                self.plan.derive.first(),
+                Some(Derive::Explode(Explode { list: ExplodeList::SplitByByte { .. }, .. }))
             ),
         }
     }

@@ -2,17 +2,14 @@
 
 use std::fmt::Write as _;
 
-use arrow::datatypes::DataType;
-use datafusion_common::ScalarValue;
-use datafusion_expr::Expr as Logical;
 use pelton_kernels::cpu::aggregate::AggregateFunction;
-use pelton_kernels::expr::{ArithmeticOp, CompareOp, Expr, ExprKind, Literal};
 
 use super::device::{Filter, computed_on_cpu, device_plan};
 use super::expr::Compiled;
-use super::functions::{arithmetic, window};
-use super::types::{is_integer, is_text, is_time, sql_name};
-use super::{Aggregate, Explode, ExplodeList, First, Groups, Plan, Shape};
+use super::functions;
+use super::types::sql_name;
+use super::words::{duration, text};
+use super::{Aggregate, Derive, ExplodeList, First, Groups, Plan, Shape, StaticJoin};
 use crate::batch::Encoding;
 use crate::job::spec::{Device, LateRule, OutputMode};
 use crate::state::Closing;
@@ -48,8 +45,8 @@ pub fn explain(plan: &Plan) -> String {
             _ = writeln!(out, "filter   {}{on}{}", text(filter, &names), place(filter));
         }
     }
-    if let Some(explode) = &plan.explode {
-        explode_line(&mut out, explode, &names);
+    for step in &plan.derive {
+        step_lines(&mut out, step, &names);
     }
     match &plan.shape {
         Shape::Rows { columns, schema } => {
@@ -129,7 +126,13 @@ fn first_bound(plan: &Plan, first: &First) -> String {
 
 pub(super) fn row_names(plan: &Plan) -> Vec<String> {
     let mut names = plan.input_names.clone();
-    names.push("element".into());
+    for step in &plan.derive {
+        match step {
+            Derive::Explode(_) => names.push("element".into()),
+            Derive::Join(join) if join.kind.adds_columns() => names.extend(side_names(join)),
+            Derive::Join(_) => {}
+        }
+    }
     names
 }
 
@@ -149,11 +152,36 @@ fn inputs(out: &mut String, plan: &Plan) {
     _ = writeln!(out, "decode   {}", columns.collect::<Vec<_>>().join(", "));
 }
 
-fn explode_line(out: &mut String, explode: &Explode, names: &[String]) {
-    _ = writeln!(out, "explode  {}", list_text(&explode.list, names));
-    if let Some(filter) = &explode.filter {
-        _ = writeln!(out, "filter   {} on the elements{}", text(filter, names), place(filter));
+fn step_lines(out: &mut String, step: &Derive, names: &[String]) {
+    match step {
+        Derive::Explode(explode) => {
+            _ = writeln!(out, "explode  {}", list_text(&explode.list, names));
+        }
+        Derive::Join(join) => {
+            _ = writeln!(out, "join     {}", join_text(join, names));
+        }
     }
+    if let Some(filter) = step.filter() {
+        let on = match step {
+            Derive::Explode(_) => "the elements",
+            Derive::Join(_) => "the joined rows",
+        };
+        _ = writeln!(out, "filter   {} on {on}{}", text(filter, names), place(filter));
+    }
+}
+
+fn side_names(join: &StaticJoin) -> impl Iterator<Item = String> {
+    join.side.columns.iter().map(|index| format!("{}.{index}", join.table))
+}
+
+pub(super) fn join_text(join: &StaticJoin, names: &[String]) -> String {
+    let keys: Vec<String> = join.keys.iter().map(|key| text(key, names)).collect();
+    let by = if keys.is_empty() { "every row".into() } else { keys.join(", ") };
+    let mut out = format!("{} with the table {} by {by}", join.kind.name(), join.table);
+    if let Some(residual) = &join.residual {
+        _ = write!(out, " where {}", text(residual, names));
+    }
+    out
 }
 
 pub(super) fn list_text(list: &ExplodeList, names: &[String]) -> String {
@@ -259,8 +287,30 @@ pub(super) fn aggregate_text(aggregate: &Aggregate, groups: &Groups, names: &[St
         AggregateFunction::BitAnd => "bit_and",
         AggregateFunction::BitOr => "bit_or",
         AggregateFunction::BitXor => "bit_xor",
+        kept => {
+            return with_filter(
+                kept_text(kept, &argument.unwrap_or_default()),
+                aggregate,
+                groups,
+                names,
+            );
+        }
     };
     with_filter(format!("{name}({})", argument.unwrap_or_default()), aggregate, groups, names)
+}
+
+/// Functions with a constant name it: the fingerprint tells them apart by this text.
+fn kept_text(function: AggregateFunction, argument: &str) -> String {
+    use AggregateFunction::*;
+    match function {
+        Percentile { at } => format!("percentile({argument}, {})", f64::from_bits(at)),
+        PercentileDiscrete { at } => format!("percentile_disc({argument}, {})", f64::from_bits(at)),
+        PercentileApprox { at } => format!("percentile_approx({argument}, {})", f64::from_bits(at)),
+        ApproxCountDistinct { precision } => {
+            format!("approx_count_distinct({argument}), {} registers", 1u32 << precision)
+        }
+        other => format!("{}({argument})", functions::aggregate::name_of(other)),
+    }
 }
 
 fn with_filter(call: String, aggregate: &Aggregate, groups: &Groups, names: &[String]) -> String {
@@ -320,182 +370,5 @@ pub(super) fn mode(mode: OutputMode) -> &'static str {
         OutputMode::Update => "update",
         OutputMode::Complete => "complete",
         OutputMode::Batch => "batch",
-    }
-}
-
-fn duration(us: i64) -> String {
-    const UNITS: [(i64, &str); 6] = [
-        (86_400_000_000, "d"),
-        (3_600_000_000, "h"),
-        (60_000_000, "m"),
-        (1_000_000, "s"),
-        (1_000, "ms"),
-        (1, "us"),
-    ];
-    let fits = UNITS.iter().find(|(unit, _)| us % unit == 0 && us != 0);
-    fits.map_or("0s".into(), |(unit, name)| format!("{}{name}", us / unit))
-}
-
-/// A compiled expression over columns of these names.
-pub fn text(compiled: &Compiled, names: &[String]) -> String {
-    match compiled {
-        Compiled::Kernel(expr) => kernel(expr, names),
-        Compiled::DataFusion { text, .. } => text.clone(),
-    }
-}
-
-fn kernel(expr: &Expr, names: &[String]) -> String {
-    let of = |e: &Expr| kernel(e, names);
-    match &expr.kind {
-        ExprKind::Column(index) => {
-            names.get(*index).cloned().unwrap_or_else(|| format!("#{index}"))
-        }
-        ExprKind::Literal(literal) => literal_text(literal, expr),
-        ExprKind::Not(e) => format!("NOT {}", of(e)),
-        ExprKind::IsNull(e) => format!("({} IS NULL)", of(e)),
-        ExprKind::IsNotNull(e) => format!("({} IS NOT NULL)", of(e)),
-        ExprKind::And(a, b) => format!("({} AND {})", of(a), of(b)),
-        ExprKind::Or(a, b) => format!("({} OR {})", of(a), of(b)),
-        ExprKind::Compare(op, a, b) => format!("({} {} {})", of(a), compare(*op), of(b)),
-        ExprKind::Arithmetic(op, a, b) => {
-            let right = match (&b.kind, is_time(&expr.data_type), &b.data_type) {
-                (ExprKind::Literal(Literal::Int(us)), true, DataType::Int64) => duration(*us),
-                (ExprKind::Literal(Literal::Int(days)), true, _) => format!("{days}d"),
-                _ => of(b),
-            };
-            format!("({} {} {right})", of(a), symbol(*op, expr))
-        }
-        ExprKind::Negate(e) => format!("-{}", of(e)),
-        ExprKind::Cast(e) => format!("CAST({} AS {})", of(e), sql_name(&expr.data_type)),
-        ExprKind::Case { branches, otherwise } => {
-            let branches = branches.iter();
-            let branches =
-                branches.map(|(when, then)| format!(" WHEN {} THEN {}", of(when), of(then)));
-            let otherwise = otherwise.as_ref().map(|e| format!(" ELSE {}", of(e)));
-            format!("CASE{}{} END", branches.collect::<String>(), otherwise.unwrap_or_default())
-        }
-        ExprKind::WindowStart { time, size_us, offset_us } => {
-            start_text(&of(time), *size_us, *offset_us)
-        }
-    }
-}
-
-fn start_text(time: &str, size_us: i64, offset_us: i64) -> String {
-    let size = duration(size_us);
-    match offset_us {
-        0 => format!("start of {time}'s {size} window"),
-        offset => format!("start of {time}'s {size} window at {}", duration(offset)),
-    }
-}
-
-fn literal_text(literal: &Literal, expr: &Expr) -> String {
-    let value = match literal {
-        Literal::Null => return "NULL".into(),
-        Literal::Boolean(value) => return value.to_string(),
-        Literal::Float(value) => return value.to_string(),
-        Literal::Int(value) if is_integer(&expr.data_type) => {
-            return value.to_string();
-        }
-        Literal::Int(value) => match &expr.data_type {
-            DataType::Date32 => ScalarValue::Date32(Some(*value as i32)),
-            DataType::Timestamp(_, zone) => {
-                ScalarValue::TimestampMicrosecond(Some(*value), zone.clone())
-            }
-            _ => return value.to_string(),
-        },
-        Literal::Decimal(value) => match &expr.data_type {
-            DataType::Decimal128(precision, scale) => {
-                ScalarValue::Decimal128(Some(*value), *precision, *scale)
-            }
-            _ => return value.to_string(),
-        },
-    };
-    scalar(&value)
-}
-
-fn scalar(value: &ScalarValue) -> String {
-    use arrow::util::display::array_value_to_string;
-    if value.is_null() {
-        return "NULL".into();
-    }
-    let text = value.to_array().ok().and_then(|a| array_value_to_string(&a, 0).ok());
-    let text = text.unwrap_or_else(|| value.to_string());
-    let data_type = value.data_type();
-    let quoted = is_text(&data_type) || is_time(&data_type);
-    if quoted { format!("'{text}'") } else { text }
-}
-
-fn compare(op: CompareOp) -> &'static str {
-    match op {
-        CompareOp::Equal => "=",
-        CompareOp::NotEqual => "<>",
-        CompareOp::Less => "<",
-        CompareOp::LessOrEqual => "<=",
-        CompareOp::Greater => ">",
-        CompareOp::GreaterOrEqual => ">=",
-    }
-}
-
-fn symbol(op: ArithmeticOp, expr: &Expr) -> &'static str {
-    arithmetic::symbol(op, &expr.data_type)
-}
-
-/// A bound expression: names without their relations, the groups' columns by `names`.
-pub fn logical(expr: &Logical, names: &[String]) -> String {
-    let of = |e: &Logical| logical(e, names);
-    if let Some((op, left, right, to)) = arithmetic::parts(expr) {
-        return format!("({} {} {})", of(left), arithmetic::symbol(op, to), of(right));
-    }
-    if let Some((time, us)) = window::shift_parts(expr) {
-        return format!("({} + {})", of(time), duration(us));
-    }
-    if let Some((time, size_us, offset_us)) = window::start_parts(expr) {
-        return start_text(&of(time), size_us, offset_us);
-    }
-    let list = |exprs: &[Logical]| exprs.iter().map(of).collect::<Vec<_>>().join(", ");
-    match expr {
-        Logical::Alias(alias) => of(&alias.expr),
-        Logical::Column(column) => match &column.relation {
-            Some(relation) if relation.table() == super::lower::GROUP => {
-                let name = column.name.parse().ok().and_then(|index: usize| names.get(index));
-                name.cloned().unwrap_or_else(|| format!("#{}", column.name))
-            }
-            _ => column.name.clone(),
-        },
-        Logical::Literal(value, _) => scalar(value),
-        Logical::BinaryExpr(b) => format!("({} {} {})", of(&b.left), b.op, of(&b.right)),
-        Logical::Not(e) => format!("NOT {}", of(e)),
-        Logical::IsNull(e) => format!("({} IS NULL)", of(e)),
-        Logical::IsNotNull(e) => format!("({} IS NOT NULL)", of(e)),
-        Logical::Negative(e) => format!("-{}", of(e)),
-        Logical::Cast(cast) => {
-            format!("CAST({} AS {})", of(&cast.expr), sql_name(cast.field.data_type()))
-        }
-        Logical::TryCast(cast) => {
-            format!("TRY_CAST({} AS {})", of(&cast.expr), sql_name(cast.field.data_type()))
-        }
-        Logical::ScalarFunction(call) => format!("{}({})", call.func.name(), list(&call.args)),
-        Logical::InList(l) => {
-            let not = if l.negated { "NOT " } else { "" };
-            format!("({} {not}IN ({}))", of(&l.expr), list(&l.list))
-        }
-        Logical::Like(l) => {
-            let not = if l.negated { "NOT " } else { "" };
-            format!("({} {not}LIKE {})", of(&l.expr), of(&l.pattern))
-        }
-        Logical::Case(case) => {
-            let operand = case.expr.as_ref().map(|e| format!(" {}", of(e)));
-            let branches = case.when_then_expr.iter();
-            let branches =
-                branches.map(|(when, then)| format!(" WHEN {} THEN {}", of(when), of(then)));
-            let otherwise = case.else_expr.as_ref().map(|e| format!(" ELSE {}", of(e)));
-            let branches = branches.collect::<String>();
-            format!(
-                "CASE{}{branches}{} END",
-                operand.unwrap_or_default(),
-                otherwise.unwrap_or_default()
-            )
-        }
-        other => other.to_string(),
     }
 }

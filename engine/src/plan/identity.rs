@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::explain::{aggregate_text, list_text, mode, row_names, text};
+use super::explain::{aggregate_text, join_text, list_text, mode, row_names};
 use super::types::sql_name;
-use super::{GroupKey, Plan, Shape};
+use super::words::text;
+use super::{Derive, GroupKey, Plan, Shape};
 use crate::checkpoint::manifest::Part;
 use crate::job::spec::LateRule;
 
@@ -22,9 +23,16 @@ pub fn fingerprint(plan: &Plan) -> String {
     for filter in plan.filter_below.iter().chain(&plan.filter_above) {
         _ = write!(out, "filter={};", text(filter, &names));
     }
-    if let Some(explode) = &plan.explode {
-        let filter = explode.filter.as_ref().map(|f| text(f, &names));
-        _ = write!(out, "explode={},{filter:?};", list_text(&explode.list, &names));
+    for step in &plan.derive {
+        let filter = step.filter().map(|f| text(f, &names));
+        match step {
+            Derive::Explode(explode) => {
+                _ = write!(out, "explode={},{filter:?};", list_text(&explode.list, &names));
+            }
+            Derive::Join(join) => {
+                _ = write!(out, "join={},{filter:?};", join_text(join, &names));
+            }
+        }
     }
     match &plan.shape {
         Shape::Rows { .. } => out.push_str("rows;"),
@@ -63,13 +71,14 @@ pub fn state_parts(plan: &Plan) -> Vec<Part> {
     });
     let filters = plan.filter_below.iter().chain(&plan.filter_above);
     let mut rows: Vec<String> = filters.map(|filter| text(filter, &names)).collect();
-    if let Some(explode) = &plan.explode {
-        let filter = explode.filter.as_ref().map(|filter| text(filter, &names));
-        rows.push(format!(
-            "each of {} {}",
-            list_text(&explode.list, &names),
-            filter.unwrap_or_default()
-        ));
+    for step in &plan.derive {
+        let filter = step.filter().map(|filter| text(filter, &names)).unwrap_or_default();
+        rows.push(match step {
+            Derive::Explode(explode) => {
+                format!("each of {} {filter}", list_text(&explode.list, &names))
+            }
+            Derive::Join(join) => format!("joined, {} {filter}", join_text(join, &names)),
+        });
     }
     let rows = if rows.is_empty() { "all".to_owned() } else { rows.join(" and ") };
     let keys = match &plan.shape {

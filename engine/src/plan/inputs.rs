@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::Column;
 use datafusion_expr::Expr;
 
-use super::lower::Chain;
+use super::lower::{self, Chain, Step};
 use super::types::is_text;
 use super::{LateRows, Plan};
 use crate::batch::{Encoding, InputColumn};
@@ -52,10 +52,7 @@ impl Inputs {
             expr.column_refs().into_iter().filter_map(index_of).for_each(|i| values[i] = true);
         };
         chain.filters.iter().for_each(&mut read);
-        if let Some(explode) = &chain.explode {
-            read(&explode.list);
-            explode.filters.iter().for_each(&mut read);
-        }
+        chain.steps.iter().flat_map(step_expressions).for_each(&mut read);
         match &chain.groups {
             None => {
                 chain.columns.iter().map(|(_, expr)| expr).for_each(&mut read);
@@ -115,4 +112,50 @@ pub fn source_columns(chain: &Chain, source: &SourceSpec) -> Vec<bool> {
     let inputs = Inputs::of(chain, source, None);
     inputs.columns.iter().for_each(|column| reads[column.source] = true);
     reads
+}
+
+/// Every expression of a step.
+fn step_expressions(step: &Step) -> Vec<&Expr> {
+    match step {
+        Step::Explode(explode) => std::iter::once(&explode.list).chain(&explode.filters).collect(),
+        Step::Join(join) => {
+            let keys = join.on.iter().flat_map(|(row, side)| [row, side]);
+            let rest = join.of_side.iter().chain(&join.residual).chain(&join.filters);
+            keys.chain(rest).collect()
+        }
+    }
+}
+
+/// Which columns of its static side the rows have behind a join, the `n`-th step: those that its ON
+/// and what comes after it read.
+pub fn added(chain: &Chain, n: usize) -> Vec<usize> {
+    let relation = lower::joined_relation(n);
+    let mut read = Vec::new();
+    let mut mark = |expr: &Expr| {
+        for column in expr.column_refs() {
+            if column.relation.as_ref().is_some_and(|r| r.table() == relation) {
+                read.push(
+                    column.name.parse().expect("a table's columns are named by their number"),
+                );
+            }
+        }
+    };
+    if let Step::Join(join) = &chain.steps[n] {
+        join.residual.iter().chain(&join.filters).for_each(&mut mark);
+    }
+    chain.steps[n + 1..].iter().flat_map(step_expressions).for_each(&mut mark);
+    match &chain.groups {
+        None => {
+            chain.columns.iter().map(|(_, expr)| expr).for_each(&mut mark);
+            chain.order_by.iter().map(|key| &key.expr).for_each(&mut mark);
+        }
+        Some(groups) => {
+            let aggregates = groups.aggregates.iter();
+            aggregates.flat_map(|a| a.argument.iter().chain(&a.filter)).for_each(&mut mark);
+            groups.keys.iter().map(|key| &key.expr).for_each(&mut mark);
+        }
+    }
+    read.sort_unstable();
+    read.dedup();
+    read
 }

@@ -1,24 +1,26 @@
 //! The logical plan as one chain: filters, explode, rows or groups, output.
 //!
 //! Projections are inlined: every expression of a [`Chain`] reads the source's columns, the exploded
-//! element ([`ELEMENT`]) or, above an aggregate, the groups' columns ([`GROUP`]). What is no chain is
-//! refused here with its reason. A chain may stand on another: on the groups of a query in FROM, or
+//! element ([`ELEMENT`]), a static table's columns ([`joined_column`]) or, above an aggregate, the
+//! groups' columns ([`GROUP`]). What is no chain is refused here with its reason. A chain may stand on another: on the groups of a query in FROM, or
 //! on the rows that deduplication lets pass.
 
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column, DFSchema, DataFusionError, Result, ScalarValue};
-use datafusion_expr::expr::{AggregateFunction as BoundAggregate, NullTreatment, ScalarFunction};
+use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::utils::split_conjunction_owned;
 use datafusion_expr::{
     Aggregate, Distinct, Expr, FetchType, Limit, LogicalPlan, SkipType, Sort, Unnest, lit,
 };
 use pelton_kernels::cpu::aggregate::AggregateFunction;
 
-use super::explain::logical;
-use super::functions::{aggregate, window};
+use super::aggregated::aggregate_of;
+use super::functions::window;
+use super::join::{self, Joined};
 use super::windows::{field_in_place, window_of_below, window_time};
-use crate::job::spec::DedupSpec;
+use super::words::logical;
+use crate::job::spec::{DedupSpec, TableSpec};
 
 /// Relation of the exploded element's column.
 pub const ELEMENT: &str = "$element";
@@ -33,15 +35,24 @@ pub struct Chain {
     pub below: Option<Box<Chain>>,
     /// Deduplication of the source's rows, and nothing else.
     pub first: Option<DedupSpec>,
-    /// WHERE below the explode, in conjuncts, over the source's columns.
+    /// The static tables' names.
+    pub tables: Vec<String>,
+    /// WHERE below every step, in conjuncts, over the source's columns.
     pub filters: Vec<Expr>,
-    pub explode: Option<Exploded>,
+    pub steps: Vec<Step>,
     pub groups: Option<Grouping>,
     /// Over the groups' columns.
     pub having: Vec<Expr>,
     pub columns: Vec<(String, Expr)>,
     pub order_by: Vec<SortKey>,
     pub limit: Option<usize>,
+}
+
+/// What makes rows of rows, before they are grouped or leave.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Explode(Exploded),
+    Join(Joined),
 }
 
 #[derive(Clone, Debug)]
@@ -118,13 +129,18 @@ impl From<DataFusionError> for Refused {
     }
 }
 
-fn refuse<T>(what: impl Into<String>, fix: &'static str) -> Result<T, Refused> {
+pub fn refuse<T>(what: impl Into<String>, fix: &'static str) -> Result<T, Refused> {
     Err(Refused { what: what.into(), fix })
 }
 
-/// `dedup`: of the source, before all that the query does.
-pub fn lower(plan: &LogicalPlan, dedup: Option<&DedupSpec>) -> Result<Chain, Refused> {
-    let mut chain = Chain::default();
+/// `tables`: the static ones. `dedup`: of the source, before all that the query does.
+pub fn lower(
+    plan: &LogicalPlan,
+    tables: &[TableSpec],
+    dedup: Option<&DedupSpec>,
+) -> Result<Chain, Refused> {
+    let tables = tables.iter().map(|table| table.name.clone()).collect();
+    let mut chain = Chain { tables, ..Chain::default() };
     if let Some(dedup) = dedup {
         let first = Chain { first: Some(dedup.clone()), ..Chain::default() };
         chain.below = Some(Box::new(first));
@@ -137,8 +153,12 @@ pub fn lower(plan: &LogicalPlan, dedup: Option<&DedupSpec>) -> Result<Chain, Ref
 }
 
 /// Adds a plan's steps to the chain; what its columns are made of.
-fn step(plan: &LogicalPlan, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
+pub fn step(plan: &LogicalPlan, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
     match plan {
+        LogicalPlan::TableScan(scan) if chain.is_static(scan.table_name.table()) => {
+            let what = format!("the query reads no stream: {} is static", scan.table_name.table());
+            refuse(what, "read the source's table, and join it with this one")
+        }
         LogicalPlan::TableScan(scan) => {
             let columns = scan.projected_schema.columns();
             Ok(columns.into_iter().map(Expr::Column).collect())
@@ -162,7 +182,7 @@ fn step(plan: &LogicalPlan, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
         LogicalPlan::Distinct(Distinct::All(input)) => distinct(input, chain),
         LogicalPlan::Sort(sort) => order(sort, chain),
         LogicalPlan::Limit(limit) => cut(limit, chain),
-        LogicalPlan::Join(_) => refuse("joins are not in this version", "read one table"),
+        LogicalPlan::Join(join) => join::lower(join, chain),
         LogicalPlan::Union(_) => refuse("UNION is not in this version", "write one SELECT"),
         LogicalPlan::Window(_) => refuse(
             "Window function is not supported on streaming DataFrames/Datasets",
@@ -190,17 +210,32 @@ impl Chain {
         }
     }
 
-    fn filter(&mut self, predicate: Expr) {
+    /// WHERE or HAVING: each conjunct stands where its last column comes to be.
+    pub fn filter(&mut self, predicate: Expr) {
         for conjunct in split_conjunction_owned(predicate) {
             if self.groups.is_some() {
                 self.having.push(conjunct);
-            } else if let Some(explode) = &mut self.explode
-                && reads(&conjunct, ELEMENT)
-            {
-                explode.filters.push(conjunct);
-            } else {
-                self.filters.push(conjunct);
+                continue;
             }
+            let mut steps = self.steps.iter().enumerate();
+            let step = steps.rposition(|(n, step)| step.is_read(n, &conjunct));
+            match step.map(|at| (at, &mut self.steps[at])) {
+                None => self.filters.push(conjunct),
+                Some((_, Step::Explode(explode))) => explode.filters.push(conjunct),
+                Some((at, Step::Join(join))) => join.filter(at, conjunct),
+            }
+        }
+    }
+
+    pub fn is_static(&self, table: &str) -> bool {
+        self.tables.iter().any(|known| known == table)
+    }
+
+    /// The one explode, where it is the only step.
+    pub fn only_explode(&self) -> Option<&Exploded> {
+        match self.steps.as_slice() {
+            [Step::Explode(explode)] => Some(explode),
+            _ => None,
         }
     }
 
@@ -213,6 +248,7 @@ impl Chain {
         let column =
             |(index, name): (usize, &String)| (name.clone(), Expr::Column(group_column(index)));
         below.columns = names.enumerate().map(column).collect();
+        self.tables.clone_from(&below.tables);
         self.below = Some(Box::new(below));
     }
 
@@ -221,7 +257,7 @@ impl Chain {
         std::iter::successors(Some(self), |chain| chain.below.as_deref())
     }
 
-    fn nothing_above(&self, what: &str) -> Result<(), Refused> {
+    pub fn nothing_above(&self, what: &str) -> Result<(), Refused> {
         if !self.order_by.is_empty() || self.limit.is_some() {
             let what = format!("{what} above ORDER BY or LIMIT is not in this version");
             return refuse(what, "order and cut the outermost query");
@@ -237,7 +273,8 @@ pub fn reads(expr: &Expr, relation: &str) -> bool {
 fn explode(unnest: &Unnest, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
     let columns = step(&unnest.input, chain)?;
     chain.nothing_above("explode")?;
-    if chain.groups.is_some() || chain.explode.is_some() {
+    let exploded = chain.steps.iter().any(|step| matches!(step, Step::Explode(_)));
+    if chain.groups.is_some() || exploded {
         return refuse("only one explode below the aggregate is in this version", "explode once");
     }
     let ([(list, _)], []) =
@@ -250,7 +287,8 @@ fn explode(unnest: &Unnest, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
         return refuse("explode takes one array", "explode one array");
     };
     let element = unnest.schema.field(output).data_type().clone();
-    chain.explode = Some(Exploded { list: columns[*list].clone(), element, filters: Vec::new() });
+    let exploded = Exploded { list: columns[*list].clone(), element, filters: Vec::new() };
+    chain.steps.push(Step::Explode(exploded));
     let made_of = unnest.dependency_indices.iter().map(|dependency| {
         if dependency == list {
             Expr::Column(element_column())
@@ -284,45 +322,6 @@ fn group(node: &Aggregate, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
     let made_of = grouping.columns();
     chain.groups = Some(grouping);
     Ok(made_of)
-}
-
-fn aggregate_of(
-    expr: &Expr,
-    output: DataType,
-    schema: &DFSchema,
-    columns: &[Expr],
-) -> Result<Aggregated, Refused> {
-    let Expr::AggregateFunction(BoundAggregate { func, params }) = unaliased(expr) else {
-        return refuse(format!("{expr} is no aggregate"), "");
-    };
-    if params.distinct || !params.order_by.is_empty() {
-        let what = format!("{}: DISTINCT and ORDER BY inside are not in this version", func.name());
-        return refuse(what, "leave them out");
-    }
-    let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
-    let function = aggregate::function(func.name(), ignore_nulls)
-        .ok_or_else(|| Refused { what: format!("{} has no kernel", func.name()), fix: "" })?;
-    let argument = inline(&params.args[0], schema, columns)?;
-    let filter = params.filter.as_deref().map(|f| inline(f, schema, columns)).transpose()?;
-    let mut name = format!("{}({})", func.name(), logical(&argument, &[]));
-    if let Some(filter) = &filter {
-        name += &format!(" FILTER (WHERE {})", logical(filter, &[]));
-    }
-    let counts_rows = function == AggregateFunction::Count
-        && match unaliased(&argument) {
-            Expr::Cast(cast) => is_value(&cast.expr),
-            other => is_value(other),
-        };
-    if counts_rows {
-        let function = AggregateFunction::CountRows;
-        return Ok(Aggregated { name, function, argument: None, filter, input: None, output });
-    }
-    let input = Some(super::compile::type_of(&params.args[0], schema)?);
-    Ok(Aggregated { name, function, argument: Some(argument), filter, input, output })
-}
-
-fn is_value(expr: &Expr) -> bool {
-    matches!(expr, Expr::Literal(value, _) if !value.is_null())
 }
 
 impl Grouping {
@@ -429,13 +428,17 @@ fn cut(limit: &Limit, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
     Ok(columns)
 }
 
-fn inline_all(exprs: &[Expr], schema: &DFSchema, columns: &[Expr]) -> Result<Vec<Expr>, Refused> {
+pub fn inline_all(
+    exprs: &[Expr],
+    schema: &DFSchema,
+    columns: &[Expr],
+) -> Result<Vec<Expr>, Refused> {
     exprs.iter().map(|expr| inline(expr, schema, columns)).collect()
 }
 
 /// The expression over what the columns below are made of; aliases are dropped, fields of a struct
 /// that is made in place are taken from it.
-fn inline(expr: &Expr, schema: &DFSchema, columns: &[Expr]) -> Result<Expr, Refused> {
+pub fn inline(expr: &Expr, schema: &DFSchema, columns: &[Expr]) -> Result<Expr, Refused> {
     let inlined = expr.clone().transform_up(|node| {
         let replaced = match &node {
             Expr::Column(column) => {
@@ -454,7 +457,7 @@ fn inline(expr: &Expr, schema: &DFSchema, columns: &[Expr]) -> Result<Expr, Refu
     Ok(inlined.data)
 }
 
-fn unaliased(expr: &Expr) -> &Expr {
+pub fn unaliased(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => unaliased(&alias.expr),
         other => other,
@@ -463,6 +466,16 @@ fn unaliased(expr: &Expr) -> &Expr {
 
 pub fn element_column() -> Column {
     Column::new(Some(ELEMENT), "element")
+}
+
+/// Relation of the columns that the `n`-th step, a join, adds.
+pub fn joined_relation(n: usize) -> String {
+    format!("$join{n}")
+}
+
+/// A static table's column, named by its number.
+pub fn joined_column(n: usize, index: usize) -> Column {
+    Column::new(Some(joined_relation(n)), index.to_string())
 }
 
 pub fn group_column(index: usize) -> Column {

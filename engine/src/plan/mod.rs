@@ -2,15 +2,17 @@
 //! leaves at the end of an epoch.
 //!
 //! SQL is parsed, bound and typed with DataFusion's crates; what comes out is one chain:
-//! input → filters → explode → rows or groups → output. Anything else is refused with its reason.
+//! input → filters → explode and joins → rows or groups → output. Anything else is refused with its reason.
 //!
 //! The way of a query: `sql` parses it and resolves its names, `bind` makes DataFusion's logical plan
 //! with Spark's operators (`operators`) and functions (`functions`), `lower` makes the chain, `modes`
 //! says whether the output mode fits it, `shape` compiles it (`compile`, `kernel`). `expr` and
 //! `output` are what runs. No file, clock or thread is used; only `ends` asks what a path is.
 
+mod aggregated;
 mod bind;
 mod compile;
+mod derive;
 pub mod device;
 mod diagnose;
 pub mod explain;
@@ -18,17 +20,21 @@ pub mod expr;
 pub mod functions;
 pub mod identity;
 mod inputs;
+mod join;
 mod kernel;
 mod lower;
 mod modes;
 mod operators;
 mod output;
 mod shape;
+pub mod side;
 pub mod sql;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod types;
 mod windows;
+mod words;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,11 +45,13 @@ use pelton_kernels::cpu::aggregate::{AggregateFunction, AggregateSpec, Call};
 
 use crate::batch::InputColumn;
 use crate::job::finding::Finding;
-use crate::job::spec::{Device, JobSpec, LateRule, OutputMode, SinkOf, SourceKind, Trigger};
+use crate::job::spec::{Device, JobSpec, LateRule, OutputMode, SourceKind, Trigger};
 use crate::state::{Closing, StateSpec};
 use compile::Compiler;
+pub use derive::{Derive, Explode, ExplodeList, StaticJoin};
 use expr::Compiled;
 use functions::Catalog;
+pub use join::JoinKind;
 use modes::Facts;
 use sql::place::Places;
 
@@ -56,9 +64,10 @@ pub fn plan(job: &JobSpec) -> Result<Plan, Vec<Finding>> {
     })?;
     check_watermark(job)?;
     let catalog = Catalog::new(zone.clone());
-    let parsed = sql::parse(&job.query.sql, &job.source, &catalog, &places)?;
-    let bound = bind::bind(parsed.query, &job.source, &catalog, &parsed.marks, &places)?;
-    let chain = lower::lower(&bound, job.source.dedup.as_ref())
+    let parsed = sql::parse(&job.query.sql, &job.source, &job.tables, &catalog, &places)?;
+    let bound =
+        bind::bind(parsed.query, &job.source, &job.tables, &catalog, &parsed.marks, &places)?;
+    let chain = lower::lower(&bound, &job.tables, job.source.dedup.as_ref())
         .map_err(|refused| whole(refused.what, refused.fix))?;
     let facts = Facts {
         mode: job.query.mode,
@@ -73,8 +82,7 @@ pub fn plan(job: &JobSpec) -> Result<Plan, Vec<Finding>> {
         return Err(findings);
     }
     let compiler = Compiler { zone };
-    let keeps_late = job.sinks.iter().any(|sink| sink.of == SinkOf::Late);
-    let plan = shape::assemble(chain, &job.source, job.query.mode, &compiler, keeps_late)
+    let plan = shape::assemble(chain, job, &compiler)
         .map_err(|error| whole(format!("SQL: {}", error.find_root().strip_backtrace()), ""))?;
     if matches!(job.device, Device::Gpu(_)) {
         check_device(&plan)?;
@@ -167,7 +175,8 @@ pub struct Plan {
     pub filter_below: Option<Compiled>,
     /// WHERE on the event time: rows that it drops do move the watermark.
     pub filter_above: Option<Compiled>,
-    pub explode: Option<Explode>,
+    /// What makes rows of rows, in this order.
+    pub derive: Vec<Derive>,
     pub shape: Shape,
     pub output: Output,
     /// A plan over what leaves this one: its input columns are the columns of this one's output.
@@ -260,23 +269,6 @@ pub struct Watermark {
     pub delay_us: i64,
     pub late: LateRule,
     pub max_future_skew_us: Option<i64>,
-}
-
-/// One row becomes one row for each element of a list; none for NULL and for the empty list.
-#[derive(Debug)]
-pub struct Explode {
-    pub list: ExplodeList,
-    /// WHERE above the explode, over the input columns and then the element.
-    pub filter: Option<Compiled>,
-}
-
-#[derive(Debug)]
-pub enum ExplodeList {
-    /// `split(column, 'c')` with a one-byte literal separator: words become ids without a copy. The
-    /// element is delivered as ids, the input column as a Utf8 array.
-    SplitByByte { input: usize, separator: u8 },
-    /// Any expression of a list type over the input columns.
-    List(Compiled),
 }
 
 #[derive(Debug)]

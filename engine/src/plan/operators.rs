@@ -49,6 +49,9 @@ impl ExprPlanner for SparkOperators {
             And => operation.connect(Operator::And),
             Or => operation.connect(Operator::Or),
             StringConcat => operation.concat(),
+            BitwiseAnd => operation.bits(Operator::BitwiseAnd),
+            BitwiseOr => operation.bits(Operator::BitwiseOr),
+            BitwiseXor => operation.bits(Operator::BitwiseXor),
             _ => Err(operation.unsupported()),
         };
         planned.map(PlannerResult::Planned)
@@ -192,6 +195,15 @@ impl Operation {
         Ok(binary(left, Operator::StringConcat, right))
     }
 
+    fn bits(self, op: Operator) -> Result<Expr> {
+        let integer = |t: &DataType| is_integer(t) || matches!(t, DataType::Null);
+        let to = wider_number(&self.left_type, &self.right_type);
+        let both = integer(&self.left_type) && integer(&self.right_type);
+        let Some(to) = to.filter(|_| both) else { return Err(self.mismatch("integers")) };
+        let left = cast_from(self.left, &self.left_type, &to);
+        Ok(binary(left, op, cast_from(self.right, &self.right_type, &to)))
+    }
+
     fn mismatch(&self, expected: &str) -> DataFusionError {
         let (left, right) = (sql_name(&self.left_type), sql_name(&self.right_type));
         let what = format!("{left} {} {right}: expected {expected}", self.op);
@@ -227,6 +239,10 @@ pub fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
         },
         (Date32, time @ Timestamp(_, _)) | (time @ Timestamp(_, _), Date32) => Some(time.clone()),
         (Timestamp(_, _), Timestamp(_, _)) => Some(timestamp()),
+        (List(left), List(right)) => {
+            let item = common_type(left.data_type(), right.data_type())?;
+            Some(List(std::sync::Arc::new(arrow::datatypes::Field::new("item", item, true))))
+        }
         (left, right) => wider_number(left, right),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
-use datafusion_common::{Column, DataFusionError, Result, ScalarValue};
+use datafusion_common::{Column, DataFusionError, Result};
 use datafusion_expr::Expr;
 use datafusion_expr::utils::conjunction;
 use pelton_kernels::cpu::aggregate::{AggregateSpec, is_supported};
@@ -13,28 +13,21 @@ use pelton_kernels::expr::Expr as Kernel;
 use super::compile::{Columns, Compiler};
 use super::expr::Compiled;
 use super::functions::window;
-use super::inputs::{Inputs, has_ids, source_columns};
-use super::lower::{self, Aggregated, Chain, Exploded, Grouping, Key, Window};
-use super::types::{is_text, sql_name};
+use super::inputs::{Inputs, added, has_ids, source_columns};
+use super::lower::{self, Aggregated, Chain, Grouping, Key, Step, Window};
+use super::types::sql_name;
 use super::windows::{closes, is_event_time};
 use super::{
-    Aggregate, Explode, ExplodeList, First, GroupKey, Groups, OrderBy, Output, Plan, SessionKey,
-    Shape, Watermark, WindowKey,
+    Aggregate, Derive, First, GroupKey, Groups, OrderBy, Output, Plan, SessionKey, Shape,
+    Watermark, WindowKey,
 };
 use crate::batch::Encoding;
-use crate::job::spec::{DedupSpec, LateRule, OutputMode, SourceSpec};
+use crate::job::spec::{DedupSpec, JobSpec, LateRule, SinkOf, SourceSpec};
 
 /// Compiles a chain that its mode allows, and those below it.
-pub fn assemble(
-    chain: Chain,
-    source: &SourceSpec,
-    mode: OutputMode,
-    compiler: &Compiler,
-    keeps_late: bool,
-) -> Result<Plan> {
+pub fn assemble(chain: Chain, job: &JobSpec, compiler: &Compiler) -> Result<Plan> {
     let mut plans = Vec::new();
-    let job = Job { source, mode, compiler, keeps_late };
-    level(chain, job, None, &mut plans)?;
+    level(chain, job, compiler, None, &mut plans)?;
     let mut above = None;
     while let Some(mut plan) = plans.pop() {
         plan.above = above.map(Arc::new);
@@ -45,31 +38,23 @@ pub fn assemble(
     Ok(plan)
 }
 
-/// What every level of a plan is made for.
-#[derive(Clone, Copy)]
-struct Job<'a> {
-    source: &'a SourceSpec,
-    mode: OutputMode,
-    compiler: &'a Compiler,
-    /// A sink takes late rows: all columns are decoded for it.
-    keeps_late: bool,
-}
-
 /// Adds the plans of a chain, from the lowest up. `reads`: the source's columns that the chain above
 /// reads through this one.
 fn level(
     mut chain: Chain,
-    job: Job<'_>,
+    job: &JobSpec,
+    compiler: &Compiler,
     reads: Option<Vec<bool>>,
     plans: &mut Vec<Plan>,
 ) -> Result<()> {
-    let Job { source, mode, compiler, keeps_late } = job;
+    let source = &job.source;
+    let keeps_late = job.sinks.iter().any(|sink| sink.of == SinkOf::Late);
     if let Some(mut below) = chain.below.take() {
         let reads = below.first.is_some().then(|| source_columns(&chain, source));
         if let Some(groups) = &mut below.groups {
             window_first(groups, &mut below.having, &mut below.columns, &mut below.order_by);
         }
-        level(below.as_ref().clone(), job, reads, plans)?;
+        level(below.as_ref().clone(), job, compiler, reads, plans)?;
         chain.below = Some(below);
     }
     if let Some(groups) = &mut chain.groups {
@@ -81,12 +66,15 @@ fn level(
         None => Inputs::of(&chain, source, reads.as_deref()),
     };
     let ground = plans.last();
-    let assembler = Assembler { source, compiler, inputs: &inputs, chain: &chain, ground };
+    let added = (0..chain.steps.len()).map(|n| added(&chain, n)).collect();
+    let assembler =
+        Assembler { job, source, compiler, inputs: &inputs, chain: &chain, ground, added };
     let (below, above) = assembler.split_filters(chain.filters.clone());
     let filter_below = assembler.filter(below)?;
     let filter_above = assembler.filter(above)?;
-    let explode = chain.explode.as_ref().map(|e| assembler.explode(e, &chain)).transpose()?;
-    let rows = assembler.row_columns(chain.explode.as_ref());
+    let derive = (0..chain.steps.len()).map(|n| assembler.step(n, &chain));
+    let derive = derive.collect::<Result<Vec<_>>>()?;
+    let rows = assembler.row_columns(&chain.steps);
     let (shape, output) = match (&chain.groups, &chain.first) {
         (Some(grouping), _) => {
             let groups = assembler.groups(grouping, &rows)?;
@@ -108,12 +96,12 @@ fn level(
         input: inputs.columns.clone(),
         filter_below,
         filter_above,
-        explode,
+        derive,
         shape,
         output,
         above: None,
         fed_by_state: ground.is_some(),
-        mode,
+        mode: job.query.mode,
         fingerprint: String::new(),
     };
     plan.mark_filters();
@@ -144,13 +132,16 @@ fn window_first(
     groups.keys.extend(order.iter().map(|&at| keys[at].take().expect("each stands once")));
 }
 
-struct Assembler<'a> {
+pub(super) struct Assembler<'a> {
+    pub(super) job: &'a JobSpec,
     source: &'a SourceSpec,
-    compiler: &'a Compiler,
-    inputs: &'a Inputs,
+    pub(super) compiler: &'a Compiler,
+    pub(super) inputs: &'a Inputs,
     chain: &'a Chain,
     /// The plan whose rows are read; none: the source's.
     ground: Option<&'a Plan>,
+    /// By step: the columns of its static side that its rows have.
+    pub(super) added: Vec<Vec<usize>>,
 }
 
 impl Assembler<'_> {
@@ -164,8 +155,8 @@ impl Assembler<'_> {
         self.inputs.find(index, Encoding::Values)
     }
 
-    /// The input columns as expressions see them, then the exploded element.
-    fn row_columns(&self, explode: Option<&Exploded>) -> Columns {
+    /// The input columns as expressions see them, then what the steps add.
+    pub(super) fn row_columns(&self, steps: &[Step]) -> Columns {
         let mut columns = Columns::default();
         if let Some(below) = self.ground {
             for (index, field) in below.output.schema.fields().iter().enumerate() {
@@ -184,9 +175,18 @@ impl Assembler<'_> {
                 columns.push(name, column.data_type.clone(), index);
             }
         }
-        if let Some(explode) = explode {
-            let index = self.inputs.columns.len();
-            columns.push(lower::element_column(), explode.element.clone(), index);
+        let mut index = self.inputs.columns.len();
+        for (n, step) in steps.iter().enumerate() {
+            match step {
+                Step::Explode(explode) => {
+                    columns.push(lower::element_column(), explode.element.clone(), index);
+                    index += 1;
+                }
+                Step::Join(join) if join.kind.adds_columns() => {
+                    index = self.push_side(&mut columns, n, join, index);
+                }
+                Step::Join(_) => {}
+            }
         }
         columns
     }
@@ -201,40 +201,8 @@ impl Assembler<'_> {
     }
 
     fn filter(&self, conjuncts: Vec<Expr>) -> Result<Option<Compiled>> {
-        let columns = self.row_columns(None);
+        let columns = self.row_columns(&[]);
         conjunction(conjuncts).map(|all| self.compiler.compile(&all, &columns)).transpose()
-    }
-
-    fn explode(&self, exploded: &Exploded, chain: &Chain) -> Result<Explode> {
-        let columns = self.row_columns(None);
-        let filter = match conjunction(exploded.filters.clone()) {
-            None => None,
-            Some(all) => Some(self.compiler.compile(&all, &self.row_columns(Some(exploded)))?),
-        };
-        let list = match self.split_by_byte(&exploded.list, &columns) {
-            Some((input, separator)) if only_a_key(chain) => {
-                ExplodeList::SplitByByte { input, separator }
-            }
-            _ => ExplodeList::List(self.compiler.compile(&exploded.list, &columns)?),
-        };
-        Ok(Explode { list, filter })
-    }
-
-    /// `split(column, 'c')` where `c` is one byte that no regular expression gives a meaning.
-    fn split_by_byte(&self, list: &Expr, columns: &Columns) -> Option<(usize, u8)> {
-        let Expr::ScalarFunction(call) = list else { return None };
-        let ("split", [Expr::Column(column), Expr::Literal(ScalarValue::Utf8(Some(pattern)), _)]) =
-            (call.func.name(), call.args.as_slice())
-        else {
-            return None;
-        };
-        let (data_type, input) = columns.get(column)?;
-        let separator = match pattern.as_bytes() {
-            [byte] if !b"\\.[]{}()*+-?^$|#&~".contains(byte) && byte.is_ascii() => *byte,
-            [b'\\', byte] if byte.is_ascii_punctuation() => *byte,
-            _ => return None,
-        };
-        is_text(data_type).then_some((input, separator))
     }
 
     fn groups(&self, grouping: &Grouping, rows: &Columns) -> Result<Groups> {
@@ -454,23 +422,6 @@ fn identity(fields: &[Field]) -> Output {
     }
 }
 
-/// Whether nothing reads the exploded element but bare group keys, for which its id is enough.
-fn only_a_key(chain: &Chain) -> bool {
-    let reads = |expr: &Expr| lower::reads(expr, lower::ELEMENT);
-    let filtered = chain.explode.as_ref().is_some_and(|e| !e.filters.is_empty());
-    match &chain.groups {
-        None => false,
-        Some(groups) => {
-            let computed = groups.keys.iter().map(|key| &key.expr);
-            let computed = computed.filter(|expr| !matches!(expr, Expr::Column(_)));
-            let aggregates = groups.aggregates.iter();
-            let arguments = aggregates.flat_map(|a| a.argument.iter().chain(&a.filter));
-            let bare = groups.keys.iter().filter(|key| reads(&key.expr)).count();
-            !filtered && bare == 1 && !computed.chain(arguments).any(reads)
-        }
-    }
-}
-
 fn group_columns(grouping: &Grouping) -> Columns {
     let mut columns = Columns::default();
     let keys = grouping.keys.iter().map(|key| &key.data_type);
@@ -487,8 +438,8 @@ impl Plan {
     /// A bad value in a column that WHERE reads rejects its row before WHERE is asked.
     fn mark_filters(&mut self) {
         let filters = self.filter_below.iter().chain(&self.filter_above);
-        let elements = self.explode.iter().filter_map(|explode| explode.filter.as_ref());
-        let read: Vec<usize> = filters.chain(elements).flat_map(Compiled::columns).collect();
+        let derived = self.derive.iter().filter_map(Derive::filter);
+        let read: Vec<usize> = filters.chain(derived).flat_map(Compiled::columns).collect();
         for index in read {
             if let Some(input) = self.input.get_mut(index) {
                 input.in_filter = true;

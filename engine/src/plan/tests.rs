@@ -13,6 +13,8 @@ use crate::job::spec::{Column as SourceColumn, *};
 mod cases;
 mod evaluation;
 mod functions;
+mod joins;
+mod values;
 
 /// `name TYPE, …` as the columns of a source.
 fn columns(schema: &str) -> Vec<SourceColumn> {
@@ -102,6 +104,7 @@ fn job(schema: &str, watermark: Option<(&str, u64)>, mode: OutputMode, sql: &str
             max_error_ratio: None,
             max_record_bytes: 16 << 20,
         },
+        tables: Vec::new(),
         query: QuerySpec { sql: sql.into(), sql_map: map, mode, trigger: Trigger::Default },
         sinks: Vec::new(),
         checkpoint: None,

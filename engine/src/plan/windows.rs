@@ -50,7 +50,7 @@ pub fn window_of_below(expr: &Expr) -> Option<(Expr, i64)> {
     (of == start && reads(start, GROUP)).then(|| (start.clone(), size_us))
 }
 
-fn text(expr: &Expr) -> Option<&str> {
+pub fn text(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Literal(ScalarValue::Utf8(Some(text)), _) => Some(text),
         _ => None,

@@ -43,7 +43,7 @@ mod streaming;
 mod worker;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// A work unit of a file: large against a row and a piece, small against an epoch.
 const RANGE_BYTES: u64 = 4 << 20;

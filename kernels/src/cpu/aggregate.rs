@@ -7,12 +7,17 @@
 //! `states` what each does, `table` runs them over batches, `values` reads them.
 
 mod arena;
+mod datum;
 mod error;
 mod exact;
 pub(crate) mod fold;
+mod kept;
 pub(crate) mod layout;
 mod load;
+mod moments;
 mod pick;
+mod read_kept;
+mod sketch;
 pub(crate) mod state;
 mod table;
 mod text;
@@ -51,6 +56,50 @@ pub enum AggregateFunction {
     BitAnd,
     BitOr,
     BitXor,
+    /// Of the different values: their number, sum, average.
+    CountDistinct,
+    SumDistinct,
+    AvgDistinct,
+    /// By HyperLogLog++ with 2^precision registers.
+    ApproxCountDistinct {
+        precision: u8,
+    },
+    /// The values that are not NULL, by position; the different ones, in their order.
+    CollectList,
+    CollectSet,
+    /// The value that came most often; the least of those.
+    Mode,
+    /// The value at a part of the whole, between two values by their distance; the part by the bits
+    /// of its double.
+    Percentile {
+        at: u64,
+    },
+    /// The least value that so great a part does not exceed.
+    PercentileDiscrete {
+        at: u64,
+    },
+    /// As that, of at most so many different values as the state keeps.
+    PercentileApprox {
+        at: u64,
+    },
+    /// Of a struct of value and order: the value beside the least or greatest order.
+    MinBy,
+    MaxBy,
+    Skewness,
+    Kurtosis,
+    /// Of a struct of two doubles, y and x in this order; rows where either is NULL do not count.
+    CovarPopulation,
+    CovarSample,
+    Corr,
+    RegrCount,
+    RegrAvgX,
+    RegrAvgY,
+    RegrSxx,
+    RegrSyy,
+    RegrSxy,
+    RegrSlope,
+    RegrIntercept,
+    RegrR2,
 }
 
 /// One aggregate of a query: its function and the types of its argument and its value.
@@ -88,3 +137,7 @@ pub struct Positions<'a> {
 #[cfg(test)]
 #[path = "aggregate/table_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "aggregate/kept_tests.rs"]
+mod kept_tests;

@@ -87,6 +87,7 @@ impl States {
             State::Pick(_) => {
                 Some("first and last go by position, which a device has not".to_owned())
             }
+            State::Kept(_) => Some("sets and lists of values are kept on the CPU".to_owned()),
             State::Fold(_) | State::Sum(_) | State::Squares(_) => None,
         })
     }
@@ -136,7 +137,7 @@ impl States {
                     }
                 }
             }
-            State::Text(_) | State::Pick(_) => unreachable!("refused before"),
+            State::Text(_) | State::Pick(_) | State::Kept(_) => unreachable!("refused before"),
         }
     }
 

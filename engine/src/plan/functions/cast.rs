@@ -160,6 +160,7 @@ impl Cast<'_> {
                 Arc::new(TimestampMicrosecondArray::from(values).with_timezone_opt(zone.clone()))
             }
             Binary => Arc::new(texts.iter().map(|t| t.map(str::as_bytes)).collect::<BinaryArray>()),
+            LargeBinary | BinaryView => arrow::compute::cast(texts, self.to)?,
             to => return not_impl_err!("a cast of STRING to {}", sql_name(to)),
         })
     }
@@ -228,6 +229,12 @@ impl Cast<'_> {
         });
         Ok(Arc::new(moved.with_timezone_opt(zone.clone())))
     }
+}
+
+/// Values as Spark prints them, in UTC.
+pub fn as_text(values: &ArrayRef) -> std::result::Result<ArrayRef, String> {
+    let cast = Cast { to: &DataType::Utf8, try_: false, zone: &UTC };
+    cast.run(values).map_err(|error| error.strip_backtrace())
 }
 
 fn is_zoned(data_type: &DataType) -> bool {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListArray, StructArray, UInt32Array};
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Fields, Int32Type};
 
-use super::native::{Context, Definition, Takes};
+use super::native::{Context, Definition, Takes, define};
 
 pub fn functions() -> impl Iterator<Item = Definition> {
     const ELEMENT: &[Takes] = &[Takes::Array, Takes::Int];
@@ -17,6 +18,7 @@ pub fn functions() -> impl Iterator<Item = Definition> {
         variadic: false,
         returns: item,
         scaled: None,
+        alike: false,
         run,
     };
     [
@@ -35,8 +37,16 @@ pub fn functions() -> impl Iterator<Item = Definition> {
             DataType::List(Arc::new(Field::new("item", DataType::Struct(fields), true)))
         },
         scaled: None,
+        alike: false,
         run: |_, a| Ok(indexed(&a[0])),
     }])
+    .chain([define(
+        "at_least_one",
+        &[Takes::Array],
+        0,
+        |t| t[0].clone(),
+        |_, a| at_least_one(&a[0]),
+    )])
     .chain([Definition {
         name: "size",
         takes: &[Takes::Array],
@@ -44,12 +54,34 @@ pub fn functions() -> impl Iterator<Item = Definition> {
         variadic: false,
         returns: |_| DataType::Int32,
         scaled: None,
+        alike: false,
         run: |_, a| {
             let lists = a[0].as_list::<i32>();
             let sizes = lists.iter().map(|list| list.map(|list| list.len() as i32));
             Ok(Arc::new(sizes.collect::<Int32Array>()))
         },
     }])
+}
+
+/// One NULL in place of no element: what an outer explode takes apart.
+fn at_least_one(list: &ArrayRef) -> Result<ArrayRef, String> {
+    let lists = list.as_list::<i32>();
+    let offsets = lists.value_offsets();
+    let (mut places, mut lengths) = (Vec::new(), Vec::with_capacity(lists.len()));
+    for row in 0..lists.len() {
+        let elements = offsets[row] as u32..offsets[row + 1] as u32;
+        let before = places.len();
+        if lists.is_null(row) || elements.is_empty() {
+            places.push(None);
+        } else {
+            places.extend(elements.map(Some));
+        }
+        lengths.push(places.len() - before);
+    }
+    let values = take(lists.values(), &UInt32Array::from(places), None);
+    let values = values.map_err(|error| error.to_string())?;
+    let field = Arc::new(Field::new("item", values.data_type().clone(), true));
+    Ok(Arc::new(ListArray::new(field, OffsetBuffer::from_lengths(lengths), values, None)))
 }
 
 /// Each element with its place: what `posexplode` takes apart.

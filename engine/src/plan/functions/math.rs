@@ -20,7 +20,7 @@ const fn define(
     returns: fn(&[DataType]) -> DataType,
     run: Run,
 ) -> Definition {
-    Definition { name, takes, optional, variadic: false, returns, scaled: None, run }
+    Definition { name, takes, optional, variadic: false, returns, scaled: None, alike: false, run }
 }
 
 fn double(_: &[DataType]) -> DataType {
@@ -82,7 +82,16 @@ pub fn functions() -> impl Iterator<Item = Definition> {
     ];
     let variadic = [("greatest", greatest as Run), ("least", least as Run)].map(|(name, run)| {
         let takes = &[Any, Any];
-        Definition { name, takes, optional: 0, variadic: true, returns: widest, scaled: None, run }
+        Definition {
+            name,
+            takes,
+            optional: 0,
+            variadic: true,
+            returns: widest,
+            scaled: None,
+            alike: false,
+            run,
+        }
     });
     plain.into_iter().chain(variadic)
 }
@@ -249,7 +258,7 @@ fn round(context: &Context, args: &[ArrayRef], even: bool) -> Result<ArrayRef, S
 }
 
 /// Drops so many digits, half away from zero or half to even.
-fn round_units(value: i128, drop: i32, even: bool) -> Option<i128> {
+pub fn round_units(value: i128, drop: i32, even: bool) -> Option<i128> {
     if drop <= 0 {
         return scaled(value, -drop);
     }

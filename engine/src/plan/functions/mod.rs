@@ -7,9 +7,15 @@ pub mod aggregate;
 pub mod arithmetic;
 pub mod cast;
 
+mod array;
+mod bytes;
+mod calendar;
 mod list;
 mod math;
+mod misc;
 mod native;
+mod numbers;
+mod pieces;
 mod text;
 mod text_time;
 mod time;
@@ -50,7 +56,13 @@ impl Catalog {
         let own = text::functions()
             .chain(math::functions())
             .chain(time::functions())
-            .chain(list::functions());
+            .chain(list::functions())
+            .chain(array::functions())
+            .chain(pieces::functions())
+            .chain(calendar::functions())
+            .chain(numbers::functions())
+            .chain(bytes::functions())
+            .chain(misc::functions());
         for definition in own {
             let name = definition.name.to_string();
             scalars.insert(name, Arc::new(native::udf(definition, zone.clone())));

@@ -12,6 +12,7 @@ use datafusion_expr::{
 };
 use jiff::tz::TimeZone;
 
+use crate::plan::operators::common_type;
 use crate::plan::types::{sql_name, timestamp};
 
 /// What one argument is made into before the function sees it.
@@ -28,6 +29,13 @@ pub enum Takes {
     Number,
     /// Any array, as it is.
     Array,
+    /// An element of the first argument, which is an array.
+    Item,
+    /// An array as it is; anything else as a text.
+    TextOrArray,
+    /// BINARY; a text is its bytes.
+    Binary,
+    Boolean,
     Any,
 }
 
@@ -47,13 +55,32 @@ pub struct Definition {
     /// The last one may come any number of times.
     pub variadic: bool,
     pub returns: fn(&[DataType]) -> DataType,
+    /// Its arguments are brought to one type.
+    pub alike: bool,
     /// What it returns where its last argument is a constant scale.
     pub scaled: Option<fn(&DataType, i32) -> DataType>,
-    pub run: fn(&Context, &[ArrayRef]) -> Result<ArrayRef, String>,
+    pub run: Run,
+}
+
+pub type Run = fn(&Context, &[ArrayRef]) -> Result<ArrayRef, String>;
+
+/// A function whose last `optional` arguments may be left out.
+pub const fn define(
+    name: &'static str,
+    takes: &'static [Takes],
+    optional: usize,
+    returns: fn(&[DataType]) -> DataType,
+    run: Run,
+) -> Definition {
+    let (variadic, alike, scaled) = (false, false, None);
+    Definition { name, takes, optional, variadic, returns, scaled, alike, run }
 }
 
 pub fn udf(definition: Definition, zone: TimeZone) -> ScalarUDF {
-    let signature = Signature::user_defined(Volatility::Immutable);
+    let signature = match definition.takes {
+        [] => Signature::nullary(Volatility::Immutable),
+        _ => Signature::user_defined(Volatility::Immutable),
+    };
     ScalarUDF::new_from_impl(Native { definition, zone, signature })
 }
 
@@ -102,9 +129,13 @@ impl ScalarUDFImpl for Native {
             return plan_err!("{name} takes {wanted} arguments, found {found}");
         }
         let each = types.iter().enumerate();
-        each.map(|(i, found)| {
+        let coerced = each.map(|(i, found)| {
             let wanted = takes[i.min(takes.len() - 1)];
-            taken(wanted, found).map_or_else(
+            let item = match types.first() {
+                Some(DataType::List(item)) => item.data_type(),
+                _ => &DataType::Null,
+            };
+            taken(wanted, found, item).map_or_else(
                 || {
                     let (name, number) = (self.definition.name, i + 1);
                     let found = sql_name(found);
@@ -112,8 +143,22 @@ impl ScalarUDFImpl for Native {
                 },
                 Ok,
             )
-        })
-        .collect()
+        });
+        let coerced = coerced.collect::<Result<Vec<DataType>>>()?;
+        if !self.definition.alike {
+            return Ok(coerced);
+        }
+        let mut common = coerced[0].clone();
+        for data_type in &coerced {
+            common = match common_type(&common, data_type) {
+                Some(common) => common,
+                None => {
+                    let (a, b) = (sql_name(&common), sql_name(data_type));
+                    return plan_err!("{}: {a} and {b} have no common type", self.definition.name);
+                }
+            };
+        }
+        Ok(vec![common; coerced.len()])
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
@@ -152,7 +197,7 @@ impl ScalarUDFImpl for Native {
 }
 
 /// The type that an argument is cast to; `None` where Spark casts it by no rule.
-fn taken(wanted: Takes, found: &DataType) -> Option<DataType> {
+fn taken(wanted: Takes, found: &DataType, item: &DataType) -> Option<DataType> {
     use DataType::*;
     let text = matches!(found, Utf8 | LargeUtf8 | Utf8View);
     let null = matches!(found, Null);
@@ -171,7 +216,11 @@ fn taken(wanted: Takes, found: &DataType) -> Option<DataType> {
         Takes::Time if time || text || null => Some(timestamp()),
         Takes::Number if number => Some(found.clone()),
         Takes::Number if text || null => Some(Float64),
-        Takes::Array if matches!(found, List(_)) => Some(found.clone()),
+        Takes::Array | Takes::TextOrArray if matches!(found, List(_)) => Some(found.clone()),
+        Takes::TextOrArray if atom => Some(Utf8),
+        Takes::Item if null || common_type(found, item).is_some() => Some(item.clone()),
+        Takes::Binary if text || null || matches!(found, Binary) => Some(Binary),
+        Takes::Boolean if text || null || matches!(found, Boolean) => Some(Boolean),
         Takes::Any => Some(found.clone()),
         _ => None,
     }

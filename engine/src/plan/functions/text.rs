@@ -1,4 +1,5 @@
-//! Text: positions and lengths in characters, NULL in gives NULL out unless said otherwise.
+//! Text as a whole: case, blanks, lengths, patterns. Positions and lengths in
+//! characters, NULL in gives NULL out unless said otherwise. Pieces of text are in `pieces`.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -9,19 +10,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Int32Type};
 use regex::Regex;
 
-use super::native::{Context, Definition, Takes};
-
-type Run = fn(&Context, &[ArrayRef]) -> Result<ArrayRef, String>;
-
-const fn define(
-    name: &'static str,
-    takes: &'static [Takes],
-    optional: usize,
-    returns: fn(&[DataType]) -> DataType,
-    run: Run,
-) -> Definition {
-    Definition { name, takes, optional, variadic: false, returns, scaled: None, run }
-}
+use super::native::{Context, Definition, Takes, define};
 
 fn text(_: &[DataType]) -> DataType {
     DataType::Utf8
@@ -40,17 +29,25 @@ fn texts(_: &[DataType]) -> DataType {
 }
 
 pub fn functions() -> impl Iterator<Item = Definition> {
-    use Takes::{Int, Text};
+    use Takes::{Int, Text, TextOrArray};
     let plain = [
         define("upper", &[Text], 0, text, |_, a| Ok(each(a, |s| s.to_uppercase()))),
         define("lower", &[Text], 0, text, |_, a| Ok(each(a, |s| s.to_lowercase()))),
         define("initcap", &[Text], 0, text, |_, a| Ok(each(a, initcap))),
-        define("reverse", &[Text], 0, text, |_, a| Ok(each(a, |s| s.chars().rev().collect()))),
+        define(
+            "reverse",
+            &[TextOrArray],
+            0,
+            |t| t[0].clone(),
+            |_, a| match a[0].data_type() {
+                DataType::List(_) => super::array::reverse(a),
+                _ => Ok(each(a, |s| s.chars().rev().collect())),
+            },
+        ),
         define("trim", &[Text, Text], 1, text, |_, a| Ok(trim(a, true, true))),
         define("ltrim", &[Text, Text], 1, text, |_, a| Ok(trim(a, true, false))),
         define("rtrim", &[Text, Text], 1, text, |_, a| Ok(trim(a, false, true))),
         define("length", &[Text], 0, int, |_, a| Ok(count(a, |s| s.chars().count()))),
-        define("octet_length", &[Text], 0, int, |_, a| Ok(count(a, str::len))),
         define("ascii", &[Text], 0, int, |_, a| {
             Ok(count(a, |s| s.chars().next().map_or(0, |c| c as usize)))
         }),
@@ -71,7 +68,6 @@ pub fn functions() -> impl Iterator<Item = Definition> {
         define("rpad", &[Text, Int, Text], 1, text, |_, a| Ok(pad(a, false))),
         define("replace", &[Text, Text, Text], 1, text, |_, a| Ok(replace(a))),
         define("instr", &[Text, Text], 0, int, |_, a| Ok(instr(&a[0], &a[1]))),
-        define("locate", &[Text, Text], 0, int, |_, a| Ok(instr(&a[1], &a[0]))),
         define("startswith", &[Text, Text], 0, boolean, |_, a| {
             Ok(test(a, |s, t| s.starts_with(t)))
         }),
@@ -79,23 +75,27 @@ pub fn functions() -> impl Iterator<Item = Definition> {
         define("contains", &[Text, Text], 0, boolean, |_, a| Ok(test(a, |s, t| s.contains(t)))),
         define("translate", &[Text, Text, Text], 0, text, |_, a| Ok(translate(a))),
         define("rlike", &[Text, Text], 0, boolean, |_, a| rlike(a)),
-        define("regexp_replace", &[Text, Text, Text], 0, text, |_, a| regexp_replace(a)),
+        define("regexp_replace", &[Text, Text, Text, Int], 1, text, |_, a| regexp_replace(a)),
         define("regexp_extract", &[Text, Text, Int], 1, text, |_, a| regexp_extract(a)),
         define("split", &[Text, Text, Int], 1, texts, |_, a| split(a)),
     ];
-    let variadic =
-        [("concat", concat as Run), ("concat_ws", concat_ws as Run)].map(|(name, run)| {
-            let takes = &[Text];
-            Definition {
-                name,
-                takes,
-                optional: 0,
-                variadic: true,
-                returns: text,
-                scaled: None,
-                run,
-            }
-        });
+    let variadic = [
+        Definition {
+            variadic: true,
+            alike: true,
+            ..define(
+                "concat",
+                &[TextOrArray],
+                0,
+                |t| t[0].clone(),
+                |c, a| match a[0].data_type() {
+                    DataType::List(_) => super::array::concat(a),
+                    _ => concat(c, a),
+                },
+            )
+        },
+        Definition { variadic: true, ..define("concat_ws", &[TextOrArray], 0, text, concat_ws) },
+    ];
     plain.into_iter().chain(variadic)
 }
 
@@ -251,26 +251,43 @@ fn concat(context: &Context, args: &[ArrayRef]) -> Result<ArrayRef, String> {
     Ok(Arc::new(out.finish()))
 }
 
-/// The first argument between the others; NULL parts are passed over.
+/// The first argument between the others and the elements of arrays; NULL parts are passed over.
 fn concat_ws(context: &Context, args: &[ArrayRef]) -> Result<ArrayRef, String> {
-    let parts: Vec<&StringArray> = args.iter().map(|arg| arg.as_string::<i32>()).collect();
-    let (separators, parts) = parts.split_first().ok_or("concat_ws takes a separator")?;
+    let (separators, parts) = args.split_first().ok_or("concat_ws takes a separator")?;
+    let separators = separators.as_string_opt::<i32>().ok_or("a separator is a text")?;
+    let elements = |part: &ArrayRef| match part.as_list_opt::<i32>() {
+        Some(lists) => super::cast::as_text(lists.values()),
+        None => Ok(Arc::clone(part)),
+    };
+    let texts = parts.iter().map(elements).collect::<Result<Vec<_>, String>>()?;
     let rows = (0..context.rows).map(|row| {
         let separator = separators.is_valid(row).then(|| separators.value(row))?;
-        let there = parts.iter().filter(|part| part.is_valid(row)).map(|part| part.value(row));
-        Some(there.collect::<Vec<_>>().join(separator))
+        let mut there: Vec<&str> = Vec::new();
+        for (part, texts) in parts.iter().zip(&texts) {
+            let texts = texts.as_string::<i32>();
+            let range = match part.as_list_opt::<i32>() {
+                None => row..row + 1,
+                Some(lists) if lists.is_null(row) => continue,
+                Some(lists) => {
+                    let offsets = lists.value_offsets();
+                    offsets[row] as usize..offsets[row + 1] as usize
+                }
+            };
+            there.extend(range.filter(|&at| texts.is_valid(at)).map(|at| texts.value(at)));
+        }
+        Some(there.join(separator))
     });
     Ok(Arc::new(rows.collect::<StringArray>()))
 }
 
 /// Compiles a pattern once for all rows that share it.
 #[derive(Default)]
-struct Patterns {
+pub struct Patterns {
     last: Option<(String, Regex)>,
 }
 
 impl Patterns {
-    fn get(&mut self, pattern: &str) -> Result<&Regex, String> {
+    pub fn get(&mut self, pattern: &str) -> Result<&Regex, String> {
         let known = self.last.as_ref().is_some_and(|(text, _)| text == pattern);
         if !known {
             let regex = Regex::new(&javas(pattern))
@@ -320,10 +337,20 @@ fn rlike(args: &[ArrayRef]) -> Result<ArrayRef, String> {
 fn regexp_replace(args: &[ArrayRef]) -> Result<ArrayRef, String> {
     let [texts, sought, by] = [0, 1, 2].map(|index| args[index].as_string::<i32>());
     let mut patterns = Patterns::default();
-    let rows = texts.iter().zip(sought.iter()).zip(by.iter()).map(|row| match row {
+    let rows = texts.iter().zip(sought.iter()).zip(by.iter()).enumerate();
+    let rows = rows.map(|(row, values)| match values {
         ((Some(s), Some(pattern)), Some(by)) => {
-            let by = braced(by);
-            Ok(Some(patterns.get(pattern)?.replace_all(s, by.as_str()).into_owned()))
+            let from = match args.get(3).map(|from| from.as_primitive::<Int32Type>()) {
+                None => 1,
+                Some(from) if from.is_null(row) => return Ok(None),
+                Some(from) if from.value(row) < 1 => {
+                    return Err("regexp_replace: a position is counted from 1".to_string());
+                }
+                Some(from) => from.value(row),
+            };
+            let start = s.char_indices().nth(from as usize - 1).map_or(s.len(), |(at, _)| at);
+            let replaced = patterns.get(pattern)?.replace_all(&s[start..], braced(by).as_str());
+            Ok(Some(format!("{}{replaced}", &s[..start])))
         }
         _ => Ok(None),
     });
@@ -361,12 +388,20 @@ fn regexp_extract(args: &[ArrayRef]) -> Result<ArrayRef, String> {
         let group = groups.map_or(Some(1), |g| g.is_valid(row).then(|| g.value(row)));
         let ((Some(s), Some(pattern)), Some(group)) = (pair, group) else { return Ok(None) };
         let regex = patterns.get(pattern)?;
-        let group = usize::try_from(group).ok().filter(|g| *g < regex.captures_len());
-        let group = group.ok_or_else(|| format!("{pattern:?} has no such group"))?;
+        let group = regexp_groups(regex, pattern, group)?;
         let found = regex.captures(s).and_then(|c| c.get(group).map(|m| m.as_str().to_string()));
         Ok(Some(found.unwrap_or_default()))
     });
     Ok(Arc::new(rows.collect::<Result<StringArray, String>>()?))
+}
+
+/// A group's number, where the pattern has it.
+pub fn regexp_groups(regex: &Regex, pattern: &str, group: i32) -> Result<usize, String> {
+    let known = usize::try_from(group).ok().filter(|g| *g < regex.captures_len());
+    known.ok_or_else(|| {
+        let groups = regex.captures_len() - 1;
+        format!("{pattern:?} has {groups} groups, found the number {group}")
+    })
 }
 
 /// Java's split: by a pattern; with a limit at most so many parts; empty parts at the end are kept.

@@ -163,7 +163,156 @@ pub fn format(us: i64, zone: &TimeZone, pattern: &str) -> Option<String> {
     Some(out)
 }
 
-const MONTHS: [&str; 12] = [
+/// Reads a text by a pattern of Java's letters, all of it; parts that the pattern lacks are those of
+/// 1970-01-01T00:00:00, and without a zone the time is `zone`'s.
+pub fn parse(text: &str, pattern: &str, zone: &TimeZone) -> Option<i64> {
+    let mut read = Reading { rest: text, parts: Parts::default(), zone: None };
+    let mut rest = pattern.chars().peekable();
+    while let Some(letter) = rest.next() {
+        if letter == '\'' {
+            let mut quoted: String = rest.by_ref().take_while(|c| *c != '\'').collect();
+            if quoted.is_empty() {
+                quoted.push('\'');
+            }
+            read.literal(&quoted)?;
+            continue;
+        }
+        if letter == '[' || letter == ']' {
+            continue;
+        }
+        if !letter.is_ascii_alphabetic() {
+            read.literal(letter.encode_utf8(&mut [0; 4]))?;
+            continue;
+        }
+        let mut width = 1;
+        while rest.next_if_eq(&letter).is_some() {
+            width += 1;
+        }
+        let packed = rest.peek().is_some_and(char::is_ascii_alphabetic);
+        read.field(letter, width, packed)?;
+    }
+    if !read.rest.is_empty() {
+        return None;
+    }
+    let parts = read.parts;
+    let hour = match (parts.hour, parts.half) {
+        (hour, None) => hour,
+        (hour, Some(afternoon)) => hour % 12 + if afternoon { 12 } else { 0 },
+    };
+    let date = Date::new(
+        i16::try_from(parts.year).ok()?,
+        i8::try_from(parts.month).ok()?,
+        i8::try_from(parts.day).ok()?,
+    );
+    let days = (date.ok()? - Date::new(1970, 1, 1).ok()?).get_days();
+    let in_range = hour < 24 && parts.minute < 60 && parts.second < 60;
+    let seconds = (hour * 60 + parts.minute) * 60 + parts.second;
+    let us = i64::from(seconds) * 1_000_000 + i64::from(parts.us);
+    in_range.then(|| instant(days, us, read.zone.as_ref().unwrap_or(zone)))
+}
+
+struct Parts {
+    year: u32,
+    month: u32,
+    day: u32,
+    hour: u32,
+    minute: u32,
+    second: u32,
+    us: u32,
+    /// Afternoon, where the pattern says so.
+    half: Option<bool>,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        let (hour, minute, second, us) = (0, 0, 0, 0);
+        Parts { year: 1970, month: 1, day: 1, hour, minute, second, us, half: None }
+    }
+}
+
+struct Reading<'a> {
+    rest: &'a str,
+    parts: Parts,
+    zone: Option<TimeZone>,
+}
+
+impl Reading<'_> {
+    fn literal(&mut self, text: &str) -> Option<()> {
+        self.rest = self.rest.strip_prefix(text)?;
+        Some(())
+    }
+
+    /// So many digits at least and at most.
+    fn digits(&mut self, least: usize, most: usize) -> Option<u32> {
+        let there = self.rest.bytes().take_while(u8::is_ascii_digit).count().min(most);
+        let (digits, rest) = self.rest.split_at(there);
+        self.rest = rest;
+        if there < least { None } else { digits.parse().ok() }
+    }
+
+    /// One of some names, in full or by its first three letters.
+    fn name(&mut self, names: &[&str], whole: bool) -> Option<u32> {
+        let found = names.iter().position(|name| {
+            let name: &str = if whole { name } else { &name[..3] };
+            self.rest.get(..name.len()).is_some_and(|text| text.eq_ignore_ascii_case(name))
+        })?;
+        let length = if whole { names[found].len() } else { 3 };
+        self.rest = &self.rest[length..];
+        Some(found as u32)
+    }
+
+    /// `packed`: digits of another field follow at once, so this one has its full width.
+    fn field(&mut self, letter: char, width: usize, packed: bool) -> Option<()> {
+        // One letter takes one or more digits, several as many as there are letters.
+        let (least, most) = if width == 1 && !packed { (1, 10) } else { (width, width) };
+        match (letter, width) {
+            ('y' | 'u', 2) => self.parts.year = 2_000 + self.digits(2, 2)?,
+            ('y' | 'u', _) => self.parts.year = self.digits(least, most)?,
+            ('M' | 'L', 3 | 4) => self.parts.month = self.name(&MONTHS, width == 4)? + 1,
+            ('M' | 'L', _) => self.parts.month = self.digits(least, most)?,
+            ('d', 1 | 2) => self.parts.day = self.digits(least, most)?,
+            ('H' | 'h' | 'K', 1 | 2) => self.parts.hour = self.digits(least, most)?,
+            ('k', 1 | 2) => self.parts.hour = self.digits(least, most)? % 24,
+            ('m', 1 | 2) => self.parts.minute = self.digits(least, most)?,
+            ('s', 1 | 2) => self.parts.second = self.digits(least, most)?,
+            ('S', 1..=9) => {
+                let before = self.rest.len();
+                let value = u64::from(self.digits(width, width)?);
+                let digits = (before - self.rest.len()) as u32;
+                let us = value * 1_000_000 / 10_u64.pow(digits);
+                self.parts.us = us as u32;
+            }
+            ('a', 1) => self.parts.half = Some(self.name(&["AM", "PM"], true)? == 1),
+            ('E', 1..=3) => _ = self.name(&WEEKDAYS, false)?,
+            ('E', 4) => _ = self.name(&WEEKDAYS, true)?,
+            ('X' | 'x' | 'Z' | 'V' | 'z', _) => self.read_zone()?,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn read_zone(&mut self) -> Option<()> {
+        if let Some(rest) = self.rest.strip_prefix('Z') {
+            self.rest = rest;
+            self.zone = Some(TimeZone::UTC);
+            return Some(());
+        }
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "+-:/_".contains(c);
+        let length = self.rest.find(|c| !is_part(c)).unwrap_or(self.rest.len());
+        let (name, rest) = self.rest.split_at(length);
+        let colon = match name.as_bytes() {
+            [b'+' | b'-', digits @ ..] if digits.len() == 4 && !name.contains(':') => {
+                format!("{}:{}", &name[..3], &name[3..])
+            }
+            _ => name.to_string(),
+        };
+        self.rest = rest;
+        self.zone = Some(crate::plan::zone(&colon).ok()?);
+        Some(())
+    }
+}
+
+pub const MONTHS: [&str; 12] = [
     "January",
     "February",
     "March",
@@ -177,7 +326,7 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const WEEKDAYS: [&str; 7] =
+pub const WEEKDAYS: [&str; 7] =
     ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 fn weekday(date: Date) -> usize {
@@ -220,5 +369,27 @@ mod tests {
         check("EEEE MMMM D", Some("Wednesday May 122"));
         check("yyyyMMdd''X", Some("20240501'Z"));
         check("VV", None);
+    }
+
+    #[test]
+    fn texts_are_read_by_javas_letters() {
+        let check = |text: &str, pattern: &str, expected: Option<&str>| {
+            let found = parse(text, pattern, &TimeZone::UTC);
+            let found = found.map(|us| timestamp_text(us, &TimeZone::UTC));
+            assert_eq!(found.as_deref(), expected, "{text} by {pattern}");
+        };
+        check(
+            "2024-05-01 13:04:05.067",
+            "yyyy-MM-dd HH:mm:ss.SSS",
+            Some("2024-05-01 13:04:05.067"),
+        );
+        check("01/May/24 1:04 PM", "dd/MMM/yy h:mm a", Some("2024-05-01 13:04:00"));
+        check("20240501T130405Z", "yyyyMMdd'T'HHmmssX", Some("2024-05-01 13:04:05"));
+        check("2024-05-01T13:04:05+0200", "yyyy-MM-dd'T'HH:mm:ssZ", Some("2024-05-01 11:04:05"));
+        check("2024-05", "yyyy-MM", Some("2024-05-01 00:00:00"));
+        check("2024-5-1", "yyyy-M-d", Some("2024-05-01 00:00:00"));
+        check("2024-05-01x", "yyyy-MM-dd", None);
+        check("2024-02-30", "yyyy-MM-dd", None);
+        check("12 AM", "h a", Some("1970-01-01 00:00:00"));
     }
 }

@@ -64,7 +64,7 @@ pub fn date_of(days: i32) -> Option<Date> {
     UNIX_DAY.checked_add(Span::new().try_days(days).ok()?).ok()
 }
 
-fn days_of(date: Date) -> i32 {
+pub fn days_of(date: Date) -> i32 {
     (date - UNIX_DAY).get_days()
 }
 
@@ -73,7 +73,16 @@ const fn part(
     run: fn(&Context, &[ArrayRef]) -> Result<ArrayRef, String>,
 ) -> Definition {
     let takes = &[Takes::Time];
-    Definition { name, takes, optional: 0, variadic: false, returns: int, scaled: None, run }
+    Definition {
+        name,
+        takes,
+        optional: 0,
+        variadic: false,
+        returns: int,
+        scaled: None,
+        alike: false,
+        run,
+    }
 }
 
 const fn of(
@@ -83,7 +92,7 @@ const fn of(
     returns: fn(&[DataType]) -> DataType,
     run: fn(&Context, &[ArrayRef]) -> Result<ArrayRef, String>,
 ) -> Definition {
-    Definition { name, takes, optional, variadic: false, returns, scaled: None, run }
+    Definition { name, takes, optional, variadic: false, returns, scaled: None, alike: false, run }
 }
 
 fn int(_: &[DataType]) -> DataType {
@@ -179,7 +188,7 @@ fn weekday(date: Date) -> jiff::civil::Weekday {
 }
 
 /// TIMESTAMP_NTZ shows the same everywhere.
-fn zone_of<'a>(context: &Context<'a>, times: &ArrayRef) -> &'a TimeZone {
+pub fn zone_of<'a>(context: &Context<'a>, times: &ArrayRef) -> &'a TimeZone {
     match times.data_type() {
         DataType::Timestamp(_, None) => &UTC,
         _ => context.zone,

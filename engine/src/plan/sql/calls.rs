@@ -5,18 +5,19 @@
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CeilFloorKind, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, Query, Spanned, Subscript, TrimWhereField, UnaryOperator, Value,
-    VisitMut, VisitorMut,
+    AccessExpr, DuplicateTreatment, Expr, Function, FunctionArguments, Ident, Query, Spanned,
+    Subscript, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 use datafusion_sql::sqlparser::tokenizer::Span;
 
+use super::aggregates;
+use super::forms;
 use super::names::function_name;
 use super::rewrite::Rewriter;
 use super::scope::{Resolved, Scope, nearest};
 use super::spell::{
-    argument, between, binary, call, canonical, constant_scale, expression_of, fields,
-    ignore_nulls, int, negative, not, number, object_name, respell, take, volatile,
+    between, call, canonical, constant_scale, expression_of, fields, ignore_nulls, named_struct,
+    negative, not, number, object_name, respell, take, volatile,
 };
 
 /// Where an expression stands decides which calls are allowed in it.
@@ -38,7 +39,7 @@ pub(super) fn rewrite(
     window: Option<&Expr>,
     clause: Clause,
 ) {
-    let mut calls = Calls { rewriter, scope, window, clause, interval: 0 };
+    let mut calls = Calls { rewriter, scope, window, clause, interval: 0, queries: 0 };
     let _ = expr.visit(&mut calls);
 }
 
@@ -64,31 +65,15 @@ pub(super) fn explode(expr: &mut Expr) -> bool {
             call.name = object_name("unnest", call.name.span());
             true
         }
+        Expr::Function(list) if function_name(list) == "explode_outer" => {
+            let span = list.name.span();
+            list.name = object_name("at_least_one", span);
+            *expr = call("unnest", vec![Expr::Function(list.clone())], span);
+            true
+        }
         _ => false,
     }
 }
-
-/// Aggregates of Spark's that have no exact, order-free state here yet.
-const LATER: [&str; 18] = [
-    "approx_count_distinct",
-    "approx_percentile",
-    "array_agg",
-    "collect_list",
-    "collect_set",
-    "corr",
-    "covar_pop",
-    "covar_samp",
-    "kurtosis",
-    "listagg",
-    "max_by",
-    "median",
-    "min_by",
-    "mode",
-    "percentile",
-    "percentile_approx",
-    "skewness",
-    "string_agg",
-];
 
 pub(super) struct Calls<'a, 'b> {
     pub(super) rewriter: &'a mut Rewriter<'b>,
@@ -97,20 +82,44 @@ pub(super) struct Calls<'a, 'b> {
     pub(super) clause: Clause,
     /// Depth of INTERVAL literals: their numbers have no type of their own.
     interval: usize,
+    /// Depth of subqueries: they were rewritten as a whole, with a scope of their own.
+    queries: usize,
 }
 
 impl VisitorMut for Calls<'_, '_> {
     type Break = ();
 
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        let what = "a subquery inside an expression is not in this version";
-        self.rewriter.refuse(query.span(), what, "filter on the source's columns");
-        ControlFlow::Break(())
+    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.queries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.queries -= 1;
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if self.queries > 0 {
+            return ControlFlow::Continue(());
+        }
         match expr {
+            Expr::InSubquery { subquery, .. } | Expr::Exists { subquery, .. }
+                if self.clause == Clause::Where =>
+            {
+                self.rewriter.subquery(subquery, self.scope);
+            }
+            Expr::InSubquery { subquery, .. }
+            | Expr::Exists { subquery, .. }
+            | Expr::Subquery(subquery) => {
+                let what = "a subquery has its place in WHERE here, with IN or EXISTS";
+                let fix = "join with the table, or write WHERE x IN (SELECT …)";
+                self.rewriter.refuse(subquery.span(), what, fix);
+                *expr = Expr::Value(Value::Null.into());
+            }
             Expr::Interval(_) => self.interval += 1,
+            // The unit of `timestampadd(HOUR, …)` is no column.
+            Expr::Function(call) if forms::is_of_unit(call) => forms::unit_as_text(call),
             // Its durations are read here, before their literals get types.
             Expr::Function(call) if is_window_function(call) => *expr = self.window_call(call),
             // `a.b` inside an access chain is a field, not a column.
@@ -125,6 +134,9 @@ impl VisitorMut for Calls<'_, '_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if self.queries > 0 {
+            return ControlFlow::Continue(());
+        }
         if let Expr::Interval(_) = expr {
             self.interval -= 1;
         } else if self.interval == 0 {
@@ -158,6 +170,12 @@ impl Calls<'_, '_> {
                 }
             }
             Expr::UnaryOp { op: op @ UnaryOperator::BangNot, .. } => *op = UnaryOperator::Not,
+            Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: inner } => {
+                *expr = call("bitwise_not", vec![take(inner)], Span::empty());
+            }
+            Expr::Struct { values, fields } if fields.is_empty() => {
+                *expr = named_struct(std::mem::take(values).into_iter());
+            }
             Expr::RLike { negated, expr: text, pattern, .. } => {
                 let found = call("rlike", vec![take(text), take(pattern)], Span::empty());
                 *expr = if *negated { not(found) } else { found };
@@ -167,7 +185,8 @@ impl Calls<'_, '_> {
             | Expr::Ceil { .. }
             | Expr::Floor { .. }
             | Expr::Position { .. }
-            | Expr::Extract { .. } => self.special_form(expr),
+            | Expr::Overlay { .. }
+            | Expr::Extract { .. } => forms::special_form(self, expr),
             Expr::Function(_) => self.function(expr),
             _ => {}
         }
@@ -222,52 +241,7 @@ impl Calls<'_, '_> {
         root
     }
 
-    fn special_form(&mut self, expr: &mut Expr) {
-        let span = expr.span();
-        match expr {
-            Expr::Trim { expr: text, trim_where, trim_what, trim_characters } => {
-                let name = match trim_where {
-                    None | Some(TrimWhereField::Both) => "trim",
-                    Some(TrimWhereField::Leading) => "ltrim",
-                    Some(TrimWhereField::Trailing) => "rtrim",
-                };
-                let mut args = vec![take(text)];
-                args.extend(trim_what.take().map(|what| *what));
-                args.extend(trim_characters.take().into_iter().flatten());
-                *expr = call(name, args, span);
-            }
-            Expr::Substring { expr: text, substring_from, substring_for, .. } => {
-                let from = substring_from.take().map_or_else(|| int("1"), |from| *from);
-                let mut args = vec![take(text), from];
-                args.extend(substring_for.take().map(|length| *length));
-                *expr = call("substring", args, span);
-            }
-            Expr::Ceil { expr: inner, field } => match field {
-                CeilFloorKind::DateTimeField(_) => *expr = call("ceil", vec![take(inner)], span),
-                CeilFloorKind::Scale(_) => self.scale(span),
-            },
-            Expr::Floor { expr: inner, field } => match field {
-                CeilFloorKind::DateTimeField(_) => *expr = call("floor", vec![take(inner)], span),
-                CeilFloorKind::Scale(_) => self.scale(span),
-            },
-            Expr::Position { expr: sought, r#in: text } => {
-                *expr = call("instr", vec![take(text), take(sought)], span);
-            }
-            Expr::Extract { field, expr: time, .. } => {
-                let name = field.to_string().to_lowercase();
-                *expr = call(&name, vec![take(time)], span);
-                self.function(expr);
-            }
-            _ => {}
-        }
-    }
-
-    fn scale(&mut self, span: Span) {
-        let what = "ceil and floor with a scale are not in this version";
-        self.rewriter.refuse(span, what, "use round(x, scale)");
-    }
-
-    fn function(&mut self, expr: &mut Expr) {
+    pub(super) fn function(&mut self, expr: &mut Expr) {
         let Expr::Function(function) = expr else { return };
         let name = function_name(function);
         let span = function.name.span();
@@ -302,59 +276,34 @@ impl Calls<'_, '_> {
                 self.rewriter.refuse(span, what, "call it in a query around this one");
             }
             "count" | "count_if" if self.before_groups() => self.too_early(&name, span),
-            "count" | "count_if" => self.count(expr, &name),
+            "count" | "count_if" => {
+                if let Err((what, fix)) = aggregates::count(function, &name) {
+                    self.rewriter.refuse(span, what, fix);
+                }
+            }
             _ => self.known(expr, name, span),
         }
     }
 
-    /// `count(*)` is `count(1)`; `count_if(x)` is `count(1) FILTER (WHERE x)`.
-    fn count(&mut self, expr: &mut Expr, name: &str) {
-        let Expr::Function(function) = expr else { return };
-        let span = function.name.span();
-        let FunctionArguments::List(list) = &mut function.args else { return };
-        if list.duplicate_treatment.is_some() {
-            let what = "Distinct aggregations are not supported on streaming DataFrames/Datasets";
-            let fix = "group by the column in a subquery, or count rows";
-            self.rewriter.refuse(span, what, fix);
-            return;
-        }
-        if name == "count" {
-            for arg in &mut list.args {
-                if matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Wildcard)) {
-                    *arg = argument(int("1"));
-                }
-            }
-            return;
-        }
-        let [FunctionArg::Unnamed(FunctionArgExpr::Expr(condition))] = list.args.as_mut_slice()
-        else {
-            self.rewriter.refuse(span, "count_if takes one condition", "write count_if(x > 1)");
-            return;
-        };
-        let condition = std::mem::replace(condition, int("1"));
-        function.name = object_name("count", span);
-        function.filter = Some(Box::new(match function.filter.take() {
-            None => condition,
-            Some(filter) => binary(*filter, BinaryOperator::And, condition),
-        }));
-    }
-
     fn known(&mut self, expr: &mut Expr, name: String, span: Span) {
         let Expr::Function(function) = expr else { return };
-        let distinct = matches!(&function.args, FunctionArguments::List(list)
-            if list.duplicate_treatment.is_some());
-        if distinct {
-            let what = format!(
-                "{name}(DISTINCT …): Distinct aggregations are not supported on \
-                                streaming DataFrames/Datasets"
-            );
-            self.rewriter.refuse(span, what, "group by the column in a subquery");
-            return;
-        }
         let name = canonical(&name).to_string();
+        let distinct = matches!(&function.args, FunctionArguments::List(list)
+            if list.duplicate_treatment == Some(DuplicateTreatment::Distinct));
         if let Some(rewritten) = respell(&name, function) {
             *expr = rewritten;
             return;
+        }
+        match aggregates::respell(&name, function, distinct) {
+            Ok(None) => {}
+            Ok(Some(rewritten)) => {
+                if self.before_groups() {
+                    return self.too_early(&name, span);
+                }
+                *expr = rewritten;
+                return;
+            }
+            Err((what, fix)) => return self.rewriter.refuse(span, what, fix),
         }
         match name.as_str() {
             "first" | "last" => ignore_nulls(function),
@@ -366,9 +315,6 @@ impl Calls<'_, '_> {
             self.too_early(&name, span);
         } else if known.is_known(&name) {
             function.name = object_name(&name, span);
-        } else if LATER.contains(&name.as_str()) {
-            let what = format!("{name} is not in this version");
-            self.rewriter.refuse(span, what, "use count, sum, avg, min, max, first or last");
         } else {
             let names = known.names();
             let fix = match nearest(&name, names.iter().map(String::as_str)) {
@@ -385,11 +331,11 @@ impl Calls<'_, '_> {
         argument.is_some() && argument.as_ref() == self.window
     }
 
-    fn before_groups(&self) -> bool {
+    pub(super) fn before_groups(&self) -> bool {
         matches!(self.clause, Clause::Where | Clause::GroupBy)
     }
 
-    fn too_early(&mut self, name: &str, span: Span) {
+    pub(super) fn too_early(&mut self, name: &str, span: Span) {
         let what =
             format!("{name}(…) is an aggregate: it has no value before the rows are grouped");
         self.rewriter.refuse(span, what, "filter groups in HAVING");

@@ -1,7 +1,8 @@
-//! Spark's dialect as sqlparser has it, with two corrections.
+//! Spark's dialect as sqlparser has it, with three corrections.
 //!
 //! `div` binds as tightly as `*` (sqlparser 0.62 lets it swallow the rest of the expression), and a
-//! backslash in a string escapes the character after it, as in Spark. Everything else is sqlparser's.
+//! backslash in a string escapes the character after it, as in Spark; an INTERVAL may name its unit in
+//! its text. Everything else is sqlparser's.
 
 use std::any::TypeId;
 
@@ -47,7 +48,6 @@ impl Dialect for Spark {
         supports_create_table_using
         supports_long_type_as_bigint
         supports_values_as_table_factor
-        require_interval_qualifier
         supports_bang_not_operator
         supports_select_item_multi_column_alias
         supports_cte_without_as
@@ -56,6 +56,11 @@ impl Dialect for Spark {
 
     fn supports_string_literal_backslash_escape(&self) -> bool {
         true
+    }
+
+    /// `INTERVAL '10 seconds'` names its unit inside the text.
+    fn require_interval_qualifier(&self) -> bool {
+        false
     }
 
     fn ignores_wildcard_escapes(&self) -> bool {

@@ -1,5 +1,5 @@
 //! LATERAL VIEW as a subquery: `FROM t LATERAL VIEW explode(x) v AS w` is
-//! `FROM (SELECT *, explode(x) AS w FROM t) AS t`.
+//! `FROM (SELECT *, explode(x) AS w FROM t) AS t`. With OUTER the list has one NULL at least.
 
 use datafusion_sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, LateralView, Query,
@@ -26,14 +26,22 @@ pub fn into_from(rewriter: &mut Rewriter, from: &mut [TableWithJoins], view: Lat
         return refused(rewriter, span);
     };
     let name = function_name(call);
-    let (Some(list), false) = (argument(call), view.outer) else { return refused(rewriter, span) };
+    let Some(list) = argument(call) else { return refused(rewriter, span) };
+    let (name, outer) = match name.strip_suffix("_outer") {
+        Some(inner) => (inner.to_string(), true),
+        None => (name, view.outer),
+    };
     let aliases = view.lateral_col_alias.as_slice();
+    if !table.joins.is_empty() {
+        let fix = "join in a subquery of FROM, or explode in one";
+        return rewriter.refuse(span, "LATERAL VIEW beside a join is not in this version", fix);
+    }
     let inner = std::mem::replace(&mut table.relation, placeholder());
     let alias = name_of(&inner);
     let query = match (name.as_str(), aliases) {
-        ("explode", [] | [_]) => explode(list, inner, aliases.first()),
-        ("posexplode", []) => posexplode(list, inner, None),
-        ("posexplode", [place, element]) => posexplode(list, inner, Some((place, element))),
+        ("explode", [] | [_]) => explode(list, inner, aliases.first(), outer),
+        ("posexplode", []) => posexplode(list, inner, None, outer),
+        ("posexplode", [place, element]) => posexplode(list, inner, Some((place, element)), outer),
         _ => {
             table.relation = inner;
             return refused(rewriter, span);
@@ -55,7 +63,7 @@ fn refused(rewriter: &mut Rewriter, span: Span) {
     );
 }
 
-fn explode(list: Expr, from: TableFactor, alias: Option<&Ident>) -> Box<Query> {
+fn explode(list: Expr, from: TableFactor, alias: Option<&Ident>, outer: bool) -> Box<Query> {
     let mut query = template(EXPLODE);
     let select = select_of(&mut query);
     select.from[0].relation = from;
@@ -63,13 +71,61 @@ fn explode(list: Expr, from: TableFactor, alias: Option<&Ident>) -> Box<Query> {
     else {
         unreachable!("the template has two items")
     };
-    *argument_of(expr) = list;
+    *argument_of(expr) = if outer { at_least_one(list) } else { list };
     *name =
         alias.map_or_else(|| Ident::with_quote('`', "col"), |alias| quoted(&alias.value, alias));
     query
 }
 
-fn posexplode(list: Expr, from: TableFactor, aliases: Option<(&Ident, &Ident)>) -> Box<Query> {
+/// The list, or one NULL where it is NULL or empty.
+fn at_least_one(list: Expr) -> Expr {
+    super::spell::call("at_least_one", vec![list], Span::empty())
+}
+
+/// Turns `posexplode(…)` in SELECT into a view and the two columns that it gives.
+pub fn from_items(select: &mut Select) {
+    let mut items = Vec::with_capacity(select.projection.len());
+    for item in std::mem::take(&mut select.projection) {
+        let (expr, aliases) = match &item {
+            SelectItem::UnnamedExpr(expr) => (expr, Vec::new()),
+            SelectItem::ExprWithAliases { expr, aliases } => (expr, aliases.clone()),
+            _ => {
+                items.push(item);
+                continue;
+            }
+        };
+        let places = match expr {
+            Expr::Function(call) => function_name(call).starts_with("posexplode"),
+            _ => false,
+        };
+        if !places || !matches!(aliases.len(), 0 | 2) {
+            items.push(item);
+            continue;
+        }
+        let columns = match aliases.is_empty() {
+            true => ["pos", "col"].map(|name| Ident::with_quote('`', name)).to_vec(),
+            false => aliases,
+        };
+        for column in &columns {
+            let expr = Expr::Identifier(column.clone());
+            items.push(SelectItem::ExprWithAlias { expr, alias: column.clone() });
+        }
+        select.lateral_views.push(LateralView {
+            lateral_view: expr.clone(),
+            lateral_view_name: super::spell::object_name("posexplode", Span::empty()),
+            lateral_col_alias: columns,
+            outer: false,
+        });
+    }
+    select.projection = items;
+}
+
+fn posexplode(
+    list: Expr,
+    from: TableFactor,
+    aliases: Option<(&Ident, &Ident)>,
+    outer: bool,
+) -> Box<Query> {
     let mut query = template(POSEXPLODE);
     let select = select_of(&mut query);
     if let (Some((place, element)), [_, first, second]) =
@@ -88,6 +144,10 @@ fn posexplode(list: Expr, from: TableFactor, aliases: Option<(&Ident, &Ident)>) 
     inner.from[0].relation = from;
     if let [_, SelectItem::ExprWithAlias { expr, .. }] = inner.projection.as_mut_slice() {
         *argument_of(argument_of(expr)) = list;
+        if outer {
+            let indexed = argument_of(expr);
+            *indexed = at_least_one(indexed.clone());
+        }
     }
     query
 }

@@ -1,9 +1,12 @@
 //! SQL text to the binder's tree: parsed in Spark's dialect, names resolved, Spark's spellings
 //! turned into what the binder knows. Every fault points at its token in the job file.
 
+mod aggregates;
 mod calls;
 mod dialect;
 pub mod duration;
+mod forms;
+mod from;
 mod lateral;
 mod names;
 pub mod place;
@@ -19,7 +22,7 @@ use datafusion_sql::sqlparser::dialect::SparkSqlDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 
 use crate::job::finding::Finding;
-use crate::job::spec::SourceSpec;
+use crate::job::spec::{SourceSpec, TableSpec};
 
 use super::functions::Catalog;
 use place::Places;
@@ -41,10 +44,11 @@ pub struct Marks {
     pub filter: Option<Range<usize>>,
 }
 
-/// Parses one SELECT over the source's table.
+/// Parses one SELECT over the source's table and perhaps static ones.
 pub fn parse(
     sql: &str,
     source: &SourceSpec,
+    tables: &[TableSpec],
     catalog: &Catalog,
     places: &Places,
 ) -> Result<Parsed, Vec<Finding>> {
@@ -58,7 +62,7 @@ pub fn parse(
         Ok(_) => return Err(vec![one_select(places)]),
         Err(_) => return Err(vec![one_select(places)]),
     };
-    let marks = rewrite::rewrite(&mut query, source, catalog, places)?;
+    let marks = rewrite::rewrite(&mut query, source, tables, catalog, places)?;
     Ok(Parsed { query, marks })
 }
 

@@ -22,7 +22,7 @@ pub fn of_column(expr: &Expr) -> String {
             }),
         },
         Expr::Function(call) => match function_name(call).as_str() {
-            "explode" | "unnest" => "col".into(),
+            "explode" | "explode_outer" | "unnest" => "col".into(),
             "window" | "tumble" => "window".into(),
             "session_window" | "session" => "session_window".into(),
             _ => within(expr),
@@ -92,7 +92,27 @@ fn within(expr: &Expr) -> String {
                 None => format!("substring({}, {from}, 2147483647)", within(expr)),
             }
         }
-        Expr::Trim { expr, .. } => format!("trim({})", within(expr)),
+        Expr::Trim { expr, trim_where, trim_what, .. } => {
+            use datafusion_sql::sqlparser::ast::TrimWhereField::{Both, Leading, Trailing};
+            let side = match trim_where {
+                None | Some(Both) => "BOTH",
+                Some(Leading) => "LEADING",
+                Some(Trailing) => "TRAILING",
+            };
+            match (trim_what, trim_where) {
+                (None, None) => format!("trim({})", within(expr)),
+                (what, _) => {
+                    let what = what.as_deref().map(|w| within(w) + " ").unwrap_or_default();
+                    format!("TRIM({side} {what}FROM {})", within(expr))
+                }
+            }
+        }
+        Expr::Position { expr, r#in } => format!("locate({}, {}, 1)", within(expr), within(r#in)),
+        Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
+            let length = overlay_for.as_deref().map_or("-1".into(), within);
+            let (what, from) = (within(overlay_what), within(overlay_from));
+            format!("overlay({}, {what}, {from}, {length})", within(expr))
+        }
         Expr::Ceil { expr, field: CeilFloorKind::DateTimeField(_) } => {
             format!("CEIL({})", within(expr))
         }
@@ -158,8 +178,9 @@ fn unary(op: &UnaryOperator, inner: &Expr) -> String {
 fn function(call: &Function) -> String {
     let name = match function_name(call).as_str() {
         "tumble" => "window".to_string(),
-        "ceil" | "ceiling" => "CEIL".into(),
-        "floor" => "FLOOR".into(),
+        "array_agg" => "collect_list".into(),
+        "regexp" | "regexp_like" | "rlike" => function_name(call).to_uppercase(),
+        name if IN_CAPITALS.contains(&name) => name.to_uppercase(),
         name => name.to_string(),
     };
     let mut inner = String::new();
@@ -173,13 +194,53 @@ fn function(call: &Function) -> String {
             FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => "1".into(),
             other => other.to_string(),
         });
-        inner += &args.collect::<Vec<_>>().join(", ");
+        let mut args = args.collect::<Vec<_>>();
+        let written = args.len();
+        let known = DEFAULTS.iter().find(|(known, given, _)| *known == name && *given == written);
+        args.extend(known.iter().flat_map(|(_, _, defaults)| *defaults).map(|d| d.to_string()));
+        if name == "if" {
+            return format!("(IF({}))", args.join(", "));
+        }
+        inner += &args.join(", ");
     }
     match &call.filter {
         Some(filter) => format!("{name}({inner}) FILTER (WHERE {})", within(filter)),
         None => format!("{name}({inner})"),
     }
 }
+
+/// Functions that Spark's names write in capitals, but not their aliases.
+const IN_CAPITALS: [&str; 33] = [
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "cos", "cosh",
+    "cot", "csc", "degrees", "e", "exp", "expm1", "floor", "hypot", "log", "log10", "log1p",
+    "log2", "pi", "power", "radians", "sec", "signum", "sin", "sinh", "sqrt", "tan", "tanh",
+];
+
+/// Arguments that a name shows although the call left them out: function, how many were written.
+const DEFAULTS: [(&str, usize, &[&str]); 22] = [
+    ("round", 1, &["0"]),
+    ("bround", 1, &["0"]),
+    ("split", 2, &["-1"]),
+    ("substr", 2, &["2147483647"]),
+    ("locate", 2, &["1"]),
+    ("position", 2, &["1"]),
+    ("lpad", 2, &[" "]),
+    ("rpad", 2, &[" "]),
+    ("replace", 2, &[""]),
+    ("overlay", 3, &["-1"]),
+    ("mask", 1, &["X", "x", "n", "NULL"]),
+    ("regexp_extract", 2, &["1"]),
+    ("regexp_extract_all", 2, &["1"]),
+    ("regexp_instr", 2, &["0"]),
+    ("regexp_replace", 3, &["1"]),
+    ("sort_array", 1, &["true"]),
+    ("months_between", 2, &["true"]),
+    ("unix_timestamp", 1, &["yyyy-MM-dd HH:mm:ss"]),
+    ("to_unix_timestamp", 1, &["yyyy-MM-dd HH:mm:ss"]),
+    ("from_unixtime", 1, &["yyyy-MM-dd HH:mm:ss"]),
+    ("percentile", 2, &["1"]),
+    ("percentile_approx", 2, &["10000"]),
+];
 
 fn list_of(list: &[Expr]) -> String {
     list.iter().map(within).collect::<Vec<_>>().join(", ")

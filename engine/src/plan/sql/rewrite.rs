@@ -3,12 +3,12 @@
 //! After this every column is named letter by letter as its relation spells it, every item of
 //! SELECT has an alias, and `*` is gone. Expressions are in `calls`.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use datafusion_sql::sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, Ident, LimitClause, ObjectNamePart, OrderBy, OrderByKind, Query,
-    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, Spanned, TableAlias,
-    TableFactor, TableWithJoins, Value, WildcardAdditionalOptions,
+    Distinct, Expr, GroupByExpr, Ident, LimitClause, OrderBy, OrderByKind, Query, Select,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, Spanned, Value,
+    WildcardAdditionalOptions, visit_relations,
 };
 use datafusion_sql::sqlparser::tokenizer::Span;
 
@@ -17,14 +17,16 @@ use super::calls::{self, Clause};
 use super::lateral;
 use super::names;
 use super::place::Places;
-use super::scope::{Relation, Scope, nearest, quoted, same};
+use super::scope::{Relation, Scope, quoted, same};
 use crate::job::finding::Finding;
-use crate::job::spec::SourceSpec;
+use crate::job::spec::{Column, SourceSpec, TableSpec};
 use crate::plan::functions::Catalog;
 
 pub(super) struct Rewriter<'a> {
-    /// The source's table, then the queries that WITH names.
-    tables: Vec<Relation>,
+    /// The source's table, static tables, then the queries that WITH names.
+    pub(super) tables: Vec<Relation>,
+    /// The names around the subquery in work.
+    around: Vec<Scope>,
     pub catalog: &'a Catalog,
     pub places: &'a Places<'a>,
     pub findings: Vec<Finding>,
@@ -34,12 +36,18 @@ pub(super) struct Rewriter<'a> {
 pub fn rewrite(
     query: &mut Query,
     source: &SourceSpec,
+    tables: &[TableSpec],
     catalog: &Catalog,
     places: &Places,
 ) -> Result<Marks, Vec<Finding>> {
-    let columns = source.schema.iter().map(|column| column.name.clone()).collect();
-    let table = Relation { name: Some(source.name.clone()), columns };
-    let mut rewriter = Rewriter { tables: vec![table], catalog, places, findings: Vec::new() };
+    let relation = |name: &str, schema: &[Column]| Relation {
+        name: Some(name.to_string()),
+        columns: schema.iter().map(|column| column.name.clone()).collect(),
+    };
+    let statics = tables.iter().map(|table| relation(&table.name, &table.schema));
+    let tables = std::iter::once(relation(&source.name, &source.schema)).chain(statics).collect();
+    let (around, findings) = (Vec::new(), Vec::new());
+    let mut rewriter = Rewriter { tables, around, catalog, places, findings };
     let marks = rewriter.marks(query);
     rewriter.query(query);
     if rewriter.findings.is_empty() { Ok(marks) } else { Err(rewriter.findings) }
@@ -70,8 +78,28 @@ impl Rewriter<'_> {
         marks
     }
 
+    /// A query inside an expression: it reads the names around it, too.
+    pub fn subquery(&mut self, query: &mut Query, around: &Scope) {
+        self.around.push(around.clone());
+        self.query(query);
+        self.around.pop();
+    }
+
+    /// Whether a part of a query reads the source.
+    fn reads_stream(&self, part: &SetExpr) -> bool {
+        let source = self.tables[0].name.as_deref().unwrap_or_default();
+        let found = visit_relations(part, |name| {
+            let table = name.0.last().and_then(|part| part.as_ident());
+            match table.is_some_and(|ident| same(&ident.value, source)) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        found.is_break()
+    }
+
     /// Names of the query's columns.
-    fn query(&mut self, query: &mut Query) -> Vec<String> {
+    pub(super) fn query(&mut self, query: &mut Query) -> Vec<String> {
         let known = self.tables.len();
         if let Some(with) = &mut query.with {
             for cte in &mut with.cte_tables {
@@ -91,8 +119,16 @@ impl Rewriter<'_> {
             SetExpr::SetOperation { op, left, right, .. } => {
                 let span = left.span().union(&right.span());
                 let what = match op {
+                    SetOperator::Union if self.reads_stream(left) != self.reads_stream(right) => {
+                        "Union between streaming and batch DataFrames/Datasets is not supported"
+                            .to_string()
+                    }
                     SetOperator::Union => "UNION is not in this version".to_string(),
-                    op => format!("{op} needs the whole of both sides, which a stream never has"),
+                    op => format!(
+                        "{op} is an aggregate. Append output mode not supported for aggregations \
+                         on streaming DataFrames/DataSets without watermark; in the other modes \
+                         {op} is not in this version"
+                    ),
                 };
                 self.refuse(span, what, "write one SELECT over the source");
                 Vec::new()
@@ -113,15 +149,14 @@ impl Rewriter<'_> {
 
     fn select(&mut self, select: &mut Select, order_by: Option<&mut OrderBy>) -> Vec<String> {
         self.refuse_clauses(select);
-        let mut scope = Scope::default();
+        let around = self.around.last().cloned().map(Box::new);
+        let mut scope = Scope { around, ..Scope::default() };
+        lateral::from_items(select);
         for view in std::mem::take(&mut select.lateral_views) {
             lateral::into_from(self, &mut select.from, view);
         }
         for table in &mut select.from {
-            match self.from(table) {
-                Some(relation) => scope.relations.push(relation),
-                None => scope.unknown = true,
-            }
+            self.from(table, &mut scope);
         }
         windows_by_name(&mut select.group_by, &select.projection);
         let window = self.group_window(&mut select.group_by, &scope);
@@ -185,56 +220,6 @@ impl Rewriter<'_> {
             let fix = format!("write FROM {}", self.tables[0].name.as_deref().unwrap_or_default());
             self.refuse(whole, "SELECT without FROM reads no stream", fix);
         }
-        if let Some(second) = select.from.get(1) {
-            let span = second.span();
-            self.refuse(span, "joins are not in this version", "read one table");
-        }
-    }
-
-    fn from(&mut self, table: &mut TableWithJoins) -> Option<Relation> {
-        if let Some(join) = table.joins.first() {
-            let span = join.relation.span();
-            self.refuse(span, "joins are not in this version", "read one table");
-            return None;
-        }
-        match &mut table.relation {
-            TableFactor::Table { name, alias, args: None, .. } => {
-                let part = name.0.last_mut()?;
-                let ObjectNamePart::Identifier(ident) = part else { return None };
-                let known = |t: &&Relation| t.name.as_ref().is_some_and(|n| same(n, &ident.value));
-                match self.tables.iter().rev().find(known).cloned() {
-                    Some(found) => {
-                        let table_name = found.name.clone().unwrap_or_default();
-                        *ident = quoted(&table_name, ident);
-                        let name = rename(alias).or(found.name);
-                        Some(Relation { name, columns: found.columns })
-                    }
-                    None => {
-                        let ident = ident.clone();
-                        self.unknown_table(&ident);
-                        None
-                    }
-                }
-            }
-            TableFactor::Derived { subquery, alias, lateral: false, .. } => {
-                let columns = self.query(subquery);
-                Some(Relation { name: rename(alias), columns })
-            }
-            other => {
-                let span = other.span();
-                self.refuse(span, "this FROM is not in this version", "read the source's table");
-                None
-            }
-        }
-    }
-
-    fn unknown_table(&mut self, ident: &Ident) {
-        let names: Vec<&str> = self.tables.iter().filter_map(|t| t.name.as_deref()).collect();
-        let fix = match nearest(&ident.value, names.iter().copied()) {
-            Some(name) => format!("did you mean {name}?"),
-            None => format!("the source's table is {}", names[0]),
-        };
-        self.refuse(ident.span, format!("unknown table {}", ident.value), fix);
     }
 
     /// The window call of GROUP BY, rewritten: what the bare name `window` stands for elsewhere.
@@ -335,10 +320,18 @@ impl Rewriter<'_> {
             let fix = format!("the relations here are {}", known.join(", "));
             self.refuse(ident.span, format!("unknown relation {}", ident.value), fix);
         }
+        let mut merged: Vec<&str> = Vec::new();
         for relation in relations {
             for name in &relation.columns {
                 if except.iter().any(|ident| same(&ident.value, name)) {
                     continue;
+                }
+                // A column of USING is one column.
+                if scope.using.iter().any(|(column, _)| same(column, name)) {
+                    if merged.iter().any(|merged| same(merged, name)) {
+                        continue;
+                    }
+                    merged.push(name);
                 }
                 let ident = Ident { value: name.clone(), quote_style: Some('`'), span };
                 let expr = match &relation.name {
@@ -377,13 +370,6 @@ fn windows_by_name(group_by: &mut GroupByExpr, items: &[SelectItem]) {
             *key = expr.clone();
         }
     }
-}
-
-/// The alias as the binder is to take it; column lists after it are not Spark's.
-fn rename(alias: &mut Option<TableAlias>) -> Option<String> {
-    let alias = alias.as_mut()?;
-    alias.name = quoted(&alias.name.value.clone(), &alias.name);
-    Some(alias.name.value.clone())
 }
 
 /// `GROUP BY 1` and `ORDER BY 2` count the items of SELECT.

@@ -9,6 +9,10 @@ pub struct Scope {
     /// Names that SELECT gives: GROUP BY and HAVING read them after the columns, ORDER BY before.
     pub aliases: Vec<String>,
     pub aliases_first: bool,
+    /// Columns that USING made one of, and the relation that gives their values.
+    pub using: Vec<(String, usize)>,
+    /// What a subquery inside an expression can read beside its own FROM.
+    pub around: Option<Box<Scope>>,
     /// FROM was refused: what its columns are is not known, and no name here is at fault.
     pub unknown: bool,
 }
@@ -18,6 +22,17 @@ pub struct Relation {
     /// As the query calls it; `None` for a subquery without a name.
     pub name: Option<String>,
     pub columns: Vec<String>,
+}
+
+impl Relation {
+    /// The column as the binder is to read it, standing where `from` stands.
+    pub fn column(&self, name: &str, from: &Ident) -> Expr {
+        let column = quoted(name, from);
+        match &self.name {
+            Some(relation) => Expr::CompoundIdentifier(vec![quoted(relation, from), column]),
+            None => Expr::Identifier(column),
+        }
+    }
 }
 
 pub enum Resolved {
@@ -40,25 +55,38 @@ impl Scope {
         {
             return Resolved::Column(Box::new(found), 2);
         }
+        if let Some((_, at)) = self.using.iter().find(|(column, _)| same(column, &parts[0].value))
+            && let Some(relation) = self.relations.get(*at)
+            && let Some(column) = relation.columns.iter().find(|c| same(c, &parts[0].value))
+        {
+            return Resolved::Column(Box::new(relation.column(column, &parts[0])), 1);
+        }
         let mut found = None;
         for relation in &self.relations {
             for column in relation.columns.iter().filter(|name| same(name, &parts[0].value)) {
                 if found.is_some() {
                     return Resolved::Ambiguous(column.clone());
                 }
-                found = Some(Expr::Identifier(quoted(column, &parts[0])));
+                found = Some(match self.relations.len() {
+                    1 if self.around.is_none() => Expr::Identifier(quoted(column, &parts[0])),
+                    _ => relation.column(column, &parts[0]),
+                });
             }
         }
         match found.or_else(|| self.alias(&parts[0])) {
             Some(found) => Resolved::Column(Box::new(found), 1),
-            None => Resolved::Unknown,
+            None => match &self.around {
+                Some(around) => around.resolve(parts),
+                None => Resolved::Unknown,
+            },
         }
     }
 
     /// Every name that could have been meant, in the order of the relations.
     pub fn names(&self) -> Vec<&str> {
         let columns = self.relations.iter().flat_map(|relation| &relation.columns);
-        columns.chain(&self.aliases).map(String::as_str).collect()
+        let own = columns.chain(&self.aliases).map(String::as_str);
+        own.chain(self.around.iter().flat_map(|around| around.names())).collect()
     }
 
     fn qualified(&self, relation: &Ident, column: &Ident) -> Option<Expr> {

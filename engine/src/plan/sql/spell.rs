@@ -45,6 +45,18 @@ pub(super) fn canonical(name: &str) -> &str {
         "date_diff" => "datediff",
         "regexp" | "regexp_like" => "rlike",
         "isnan" => "is_nan",
+        "array_agg" => "collect_list",
+        "listagg" => "string_agg",
+        "approx_percentile" => "percentile_approx",
+        "char" => "chr",
+        "position" | "charindex" => "locate",
+        "cardinality" => "size",
+        "getbit" => "bit_get",
+        "printf" => "format_string",
+        "dateadd" => "date_add",
+        "to_unix_timestamp" => "unix_timestamp",
+        "to_timestamp_ltz" => "to_timestamp",
+        "sha" => "sha1",
         other => other,
     }
 }
@@ -89,6 +101,76 @@ pub(super) fn respell(name: &str, function: &mut Function) -> Option<Expr> {
                 else_result: last.map(Box::new),
             })
         }
+        ("to_date", 2) => Some(plain("read_date", args)),
+        ("to_timestamp", 2) => Some(plain("read_timestamp", args)),
+        ("unix_timestamp", 2) => {
+            Some(plain("unix_timestamp", [plain("read_timestamp", args)].into_iter()))
+        }
+        ("try_add", 2) => {
+            Some(null_on_error(binary(args.next()?, BinaryOperator::Plus, args.next()?)))
+        }
+        ("try_subtract", 2) => {
+            Some(null_on_error(binary(args.next()?, BinaryOperator::Minus, args.next()?)))
+        }
+        ("try_multiply", 2) => {
+            Some(null_on_error(binary(args.next()?, BinaryOperator::Multiply, args.next()?)))
+        }
+        ("try_divide", 2) => {
+            Some(null_on_error(binary(args.next()?, BinaryOperator::Divide, args.next()?)))
+        }
+        ("try_mod", 2) => {
+            Some(null_on_error(binary(args.next()?, BinaryOperator::Modulo, args.next()?)))
+        }
+        ("try_element_at", 2) => Some(null_on_error(plain("element_at", args))),
+        ("try_to_date", 1) => Some(null_on_error(plain("to_date", args))),
+        ("try_to_date", 2) => Some(null_on_error(plain("read_date", args))),
+        ("try_to_timestamp", 1) => Some(null_on_error(plain("to_timestamp", args))),
+        ("try_to_timestamp", 2) => Some(null_on_error(plain("read_timestamp", args))),
+        ("try_make_timestamp", 6 | 7) => Some(null_on_error(plain("make_timestamp", args))),
+        ("date_part" | "datepart", 2) => {
+            let field = literal_text(&args.next()?)?;
+            Some(call(super::forms::part(&field), args.collect(), Span::empty()))
+        }
+        ("equal_null", 2) => Some(binary(args.next()?, BinaryOperator::Spaceship, args.next()?)),
+        ("nullifzero", 1) => {
+            let value = args.next()?;
+            let zero = binary(value.clone(), BinaryOperator::Eq, int("0"));
+            Some(case(zero, Expr::Value(Value::Null.into()), Some(value)))
+        }
+        ("zeroifnull", 1) => {
+            let value = args.next()?;
+            Some(case(Expr::IsNotNull(Box::new(value.clone())), value, Some(int("0"))))
+        }
+        ("decode", 3..) => {
+            let value = args.next()?;
+            let mut conditions = Vec::new();
+            let mut otherwise = None;
+            while let Some(sought) = args.next() {
+                match args.next() {
+                    Some(result) => conditions.push(CaseWhen {
+                        condition: binary(value.clone(), BinaryOperator::Spaceship, sought),
+                        result,
+                    }),
+                    None => otherwise = Some(Box::new(sought)),
+                }
+            }
+            Some(Expr::Case {
+                case_token: AttachedToken::empty(),
+                end_token: AttachedToken::empty(),
+                operand: None,
+                conditions,
+                else_result: otherwise,
+            })
+        }
+        ("e", 0) => Some(number("2.718281828459045E0", false, Span::empty())),
+        ("pi", 0) => Some(number("3.141592653589793E0", false, Span::empty())),
+        ("struct", 1..) => Some(named_struct(args)),
+        // The function's own order: what is trimmed off comes first.
+        ("trim" | "ltrim" | "rtrim", 2) => {
+            let what = args.next()?;
+            Some(call(name, vec![args.next()?, what], Span::empty()))
+        }
+        ("btrim", 1 | 2) => Some(plain("trim", args)),
         ("isnull", 1) => Some(Expr::IsNull(Box::new(args.next()?))),
         ("isnotnull", 1) => Some(Expr::IsNotNull(Box::new(args.next()?))),
         ("mod", 2) => Some(binary(args.next()?, BinaryOperator::Modulo, args.next()?)),
@@ -96,6 +178,44 @@ pub(super) fn respell(name: &str, function: &mut Function) -> Option<Expr> {
             Some(Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(args.next()?) })
         }
         ("positive", 1) => args.next(),
+        _ => None,
+    }
+}
+
+/// A struct whose fields have their columns' names, or `col1`, `col2` by their place.
+pub(super) fn named_struct(values: impl Iterator<Item = Expr>) -> Expr {
+    let named = values.enumerate().flat_map(|(at, field)| {
+        let (name, field) = match field {
+            Expr::Named { expr, name } => (name.value, *expr),
+            Expr::Identifier(name) => (name.value.clone(), Expr::Identifier(name)),
+            Expr::CompoundIdentifier(parts) => {
+                let name = parts.last().map(|part| part.value.clone()).unwrap_or_default();
+                (name, Expr::CompoundIdentifier(parts))
+            }
+            other => (format!("col{}", at + 1), other),
+        };
+        [Expr::Value(Value::SingleQuotedString(name).with_empty_span()), field]
+    });
+    plain("named_struct", named)
+}
+
+fn plain(name: &str, args: impl Iterator<Item = Expr>) -> Expr {
+    call(name, args.collect(), Span::empty())
+}
+
+/// NULL where the expression stops.
+fn null_on_error(expr: Expr) -> Expr {
+    call("null_on_error", vec![expr], Span::empty())
+}
+
+/// The text of a literal: of a number, also one that has its type already, or of a text.
+pub(super) fn literal_text(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Cast { expr, .. } | Expr::Nested(expr) => literal_text(expr),
+        Expr::Value(value) => match &value.value {
+            Value::Number(text, _) | Value::SingleQuotedString(text) => Some(text.clone()),
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -71,6 +71,15 @@ impl Case {
                 .collect(),
             within_watermark: dedup["within_watermark"].as_bool().unwrap(),
         });
+        if let Some(fixed) = self.table.get("static") {
+            job.tables.push(TableSpec {
+                name: fixed["view"].as_str().unwrap().into(),
+                path: "/static.csv".into(),
+                format: TableFormat::Csv(CsvDialect::default()),
+                schema: columns(fixed["schema"].as_str().unwrap()),
+                reload: false,
+            });
+        }
         job
     }
 }
@@ -96,6 +105,9 @@ fn schema_text(schema: &Schema) -> String {
     fields.collect::<Vec<_>>().join(", ")
 }
 
+/// What Spark refuses on a stream and works here: the count is exact, its state that of the groups.
+const ALLOWED_HERE: [&str; 1] = ["count-distinct-refused"];
+
 /// The golden file is rewritten when `PELTON_UPDATE` is set.
 #[test]
 fn every_recorded_case_is_planned_with_sparks_columns_or_refused() {
@@ -110,10 +122,12 @@ fn every_recorded_case_is_planned_with_sparks_columns_or_refused() {
                 }
                 Ok(plan) => {
                     let spark = case.text("out_schema");
-                    assert!(spark.is_some(), "{}: Spark refuses what is planned", case.name());
+                    let ours = ALLOWED_HERE.contains(&case.name());
+                    assert!(spark.is_some() || ours, "{}: Spark refuses it", case.name());
                     let own = schema_text(&plan.output.schema);
                     match Some(own.as_str()) == spark {
                         true => "planned".into(),
+                        false if ours => "planned, which Spark refuses".into(),
                         false => format!("planned, but columns {own}"),
                     }
                 }

@@ -139,7 +139,7 @@ fn an_error_counts_only_where_its_branch_is_taken() {
 #[test]
 fn constants_are_computed_once_and_their_errors_stay_with_the_rows() {
     let (_, seven) = compiled("UTC", "1 + 2 * 3");
-    assert_eq!(explain::text(&seven, &[]), "7");
+    assert_eq!(words::text(&seven, &[]), "7");
     check("1 div 0 + i", &TEXTS[..2], &INTS[..2], &["!division by zero: 1 div 0"; 2]);
 }
 

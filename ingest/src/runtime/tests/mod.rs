@@ -62,6 +62,7 @@ pub fn job(kind: SourceKind, format: Format, schema: Vec<Column>) -> JobSpec {
             max_error_ratio: None,
             max_record_bytes: 4 << 20,
         },
+        tables: Vec::new(),
         query: QuerySpec {
             sql: String::new(),
             sql_map: Default::default(),
@@ -99,7 +100,7 @@ pub fn select_all(job: &JobSpec) -> Arc<Plan> {
         watermark: None,
         filter_below: None,
         filter_above: None,
-        explode: None,
+        derive: Vec::new(),
         shape: Shape::Rows { columns: all(), schema: Arc::clone(&schema) },
         output: Output {
             having: None,

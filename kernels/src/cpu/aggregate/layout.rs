@@ -10,7 +10,10 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::arena::Arena;
 use super::fold::{Fold, Operation};
+use super::kept::{Kept, What};
+use super::moments::Of;
 use super::pick::Pick;
+use super::sketch;
 use super::state::State;
 use super::text::TextExtreme;
 use super::{AggregateFunction, AggregateSpec, Call};
@@ -66,12 +69,16 @@ enum Kind {
     Extreme { greatest: bool },
     Bits(Operation),
     Pick { last: bool, ignore_nulls: bool },
+    Kept(What),
 }
 
 /// Has the hash aggregate a kernel for it? What it refuses is for the planner to refuse.
 pub fn is_supported(spec: &AggregateSpec) -> bool {
     use AggregateFunction::*;
     let Some(input) = &spec.input else { return spec.function == CountRows };
+    if spec.function.takes_pair() {
+        return takes_pair(spec, input);
+    }
     let Some(class) = Class::of(input) else { return spec.function == Count };
     let integer =
         matches!(input, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64);
@@ -95,6 +102,37 @@ pub fn is_supported(spec: &AggregateSpec) -> bool {
         Min | Max | First { .. } | Last { .. } => spec.output == *input,
         BoolAnd | BoolOr => *input == DataType::Boolean && spec.output == *input,
         BitAnd | BitOr | BitXor => integer && spec.output == *input,
+        CountDistinct => spec.output == DataType::Int64,
+        ApproxCountDistinct { precision } => {
+            spec.output == DataType::Int64 && sketch::PRECISIONS.contains(&precision)
+        }
+        SumDistinct => is_supported(&AggregateSpec { function: Sum, ..spec.clone() }),
+        AvgDistinct => is_supported(&AggregateSpec { function: Avg, ..spec.clone() }),
+        CollectList | CollectSet => {
+            matches!(&spec.output, DataType::List(item) if item.data_type() == input)
+        }
+        Mode | PercentileDiscrete { .. } => spec.output == *input,
+        PercentileApprox { .. } => spec.output == *input && class != Class::Bytes,
+        Percentile { .. } | Skewness | Kurtosis => {
+            *input == DataType::Float64 && spec.output == DataType::Float64
+        }
+        _ => false,
+    }
+}
+
+fn takes_pair(spec: &AggregateSpec, input: &DataType) -> bool {
+    use AggregateFunction::*;
+    let DataType::Struct(fields) = input else { return false };
+    let [first, second] = fields.iter().collect::<Vec<_>>()[..] else { return false };
+    let (first, second) = (first.data_type(), second.data_type());
+    match spec.function {
+        MinBy | MaxBy => {
+            Class::of(first).is_some() && Class::of(second).is_some() && spec.output == *first
+        }
+        function => {
+            let output = if function == RegrCount { DataType::Int64 } else { DataType::Float64 };
+            [first, second] == [&DataType::Float64; 2] && spec.output == output
+        }
     }
 }
 
@@ -114,7 +152,7 @@ impl Layout {
                 call.argument.filter(|_| call.spec.function != AggregateFunction::CountRows);
             let input = input.map(|argument| layout.input(filter, argument, &call.spec));
             let kinds = kinds(call.spec.function);
-            let states = kinds.iter().map(|&kind| {
+            let states = kinds.into_iter().map(|kind| {
                 let input = input.expect("an aggregate with a state has an argument");
                 layout.state(filter, input, kind)
             });
@@ -193,9 +231,13 @@ impl Input {
     }
 }
 
-fn kinds(function: AggregateFunction) -> &'static [Kind] {
+/// Which states a function reads.
+fn kinds(function: AggregateFunction) -> Vec<Kind> {
     use AggregateFunction::*;
-    match function {
+    if let Some(what) = kept(function) {
+        return vec![Kind::Kept(what)];
+    }
+    let kinds: &[Kind] = match function {
         CountRows | Count => &[],
         Sum | Avg => &[Kind::Sum],
         VarianceSample | VariancePopulation | StddevSample | StddevPopulation => {
@@ -210,11 +252,61 @@ fn kinds(function: AggregateFunction) -> &'static [Kind] {
         BitAnd => &[Kind::Bits(Operation::And)],
         BitOr => &[Kind::Bits(Operation::Or)],
         BitXor => &[Kind::Bits(Operation::Xor)],
+        _ => &[],
+    };
+    kinds.to_vec()
+}
+
+fn kept(function: AggregateFunction) -> Option<What> {
+    use AggregateFunction::*;
+    Some(match function {
+        CountDistinct
+        | SumDistinct
+        | AvgDistinct
+        | CollectSet
+        | Mode
+        | Percentile { .. }
+        | PercentileDiscrete { .. } => What::Values { bounded: false },
+        PercentileApprox { .. } => What::Values { bounded: true },
+        CollectList => What::Items,
+        MinBy => What::Best { greatest: false },
+        MaxBy => What::Best { greatest: true },
+        ApproxCountDistinct { precision } => What::Sketch { precision },
+        Skewness | Kurtosis => What::Moments(Of::One),
+        function if function.takes_pair() => What::Moments(Of::Two),
+        _ => return None,
+    })
+}
+
+impl AggregateFunction {
+    /// Whether its argument is a struct of two values.
+    pub fn takes_pair(self) -> bool {
+        use AggregateFunction::*;
+        matches!(
+            self,
+            MinBy
+                | MaxBy
+                | CovarPopulation
+                | CovarSample
+                | Corr
+                | RegrCount
+                | RegrAvgX
+                | RegrAvgY
+                | RegrSxx
+                | RegrSyy
+                | RegrSxy
+                | RegrSlope
+                | RegrIntercept
+                | RegrR2
+        )
     }
 }
 
 impl Kind {
     fn state(self, input: &DataType) -> State {
+        if let Kind::Kept(what) = self {
+            return State::Kept(Kept::new(what, input.clone()));
+        }
         let class = Class::of(input).expect("only counts take other types");
         match self {
             Kind::Sum if class == Class::Float => State::Sum(ExactSum::new()),
@@ -231,6 +323,7 @@ impl Kind {
                 let (data_type, arena) = (input.clone(), Arena::default());
                 State::Pick(Pick { last, ignore_nulls, data_type, class, arena })
             }
+            Kind::Kept(_) => unreachable!("made above"),
         }
     }
 
@@ -247,6 +340,13 @@ impl Kind {
             Kind::Pick { last: false, ignore_nulls: true } => "first not null",
             Kind::Pick { last: true, ignore_nulls: false } => "last",
             Kind::Pick { last: true, ignore_nulls: true } => "last not null",
+            Kind::Kept(What::Values { bounded: false }) => "values",
+            Kind::Kept(What::Values { bounded: true }) => "about the values",
+            Kind::Kept(What::Items) => "items",
+            Kind::Kept(What::Best { greatest: false }) => "least",
+            Kind::Kept(What::Best { greatest: true }) => "greatest",
+            Kind::Kept(What::Sketch { .. }) => "sketch",
+            Kind::Kept(What::Moments(_)) => "moments",
         }
     }
 }

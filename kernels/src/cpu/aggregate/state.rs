@@ -8,6 +8,7 @@ use super::Positions;
 use super::error::AggregateError;
 use super::exact;
 use super::fold::{Fold, Width};
+use super::kept::Kept;
 use super::pick::Pick;
 use super::text::TextExtreme;
 use crate::cpu::column::{BytesColumn, Class, Rows, widen_decimals, widen_floats, widen_ints};
@@ -21,6 +22,7 @@ pub(crate) enum State {
     Squares(ExactSum<4>),
     Text(TextExtreme),
     Pick(Pick),
+    Kept(Kept),
 }
 
 /// The values of the rows a state sees, in one of the forms that kernels are written for.
@@ -70,6 +72,7 @@ impl State {
             State::Squares(_) => vec![0; 4],
             State::Text(_) => super::arena::Arena::EMPTY.to_vec(),
             State::Pick(pick) => pick.template(),
+            State::Kept(_) => vec![0],
         }
     }
 
@@ -81,6 +84,7 @@ impl State {
             State::Squares(_) => exact::partial_type::<4>(),
             State::Text(text) => text.data_type.clone(),
             State::Pick(pick) => Pick::partial_type(&pick.data_type),
+            State::Kept(kept) => kept.partial_type(),
         }
     }
 
@@ -141,6 +145,9 @@ impl State {
             (State::Pick(pick), State::Pick(other)) => {
                 pick.absorb(field, to, (other, other_field), from);
             }
+            (State::Kept(kept), State::Kept(other)) => {
+                kept.absorb(field, to, (other, other_field), from);
+            }
             _ => unreachable!("tables of the same layout have the same states"),
         }
     }
@@ -158,6 +165,7 @@ impl State {
             State::Squares(sum) => exact::write(sum, field, groups),
             State::Text(text) => text.write(field, groups),
             State::Pick(pick) => pick.write(field, groups),
+            State::Kept(kept) => kept.write(field, groups),
         }
     }
 
@@ -175,6 +183,7 @@ impl State {
             State::Squares(sum) => exact::merge(sum, field, groups, array, name)?,
             State::Text(text) => text.merge(field, groups, array),
             State::Pick(pick) => pick.merge(field, groups, array),
+            State::Kept(kept) => kept.merge(field, groups, array, name)?,
         }
         Ok(())
     }
@@ -187,6 +196,7 @@ impl State {
             State::Squares(sum) => sum.remove(group),
             State::Text(text) => text.arena.free(field.slot_mut(group, 0)),
             State::Pick(pick) => pick.free(field, group),
+            State::Kept(kept) => kept.free(field, group),
         }
     }
 
@@ -197,6 +207,7 @@ impl State {
             State::Squares(sum) => sum.clear(),
             State::Text(text) => text.arena.clear(),
             State::Pick(pick) => pick.arena.clear(),
+            State::Kept(kept) => kept.clear(),
         }
     }
 
@@ -207,6 +218,7 @@ impl State {
             State::Squares(sum) => sum.bytes_held(),
             State::Text(text) => text.arena.bytes_held(),
             State::Pick(pick) => pick.arena.bytes_held(),
+            State::Kept(kept) => kept.bytes_held(),
         }
     }
 }

@@ -12,7 +12,7 @@ use arrow::datatypes::{Field, SchemaRef, UInt64Type};
 use super::error::AggregateError;
 use super::fold::update_extremes;
 use super::layout::{Filtered, Input, Layout, Placed};
-use super::state::{Scratch, Values};
+use super::state::{Scratch, State, Values};
 use super::{Call, Positions};
 use crate::cpu::column::{Class, Rows};
 use crate::cpu::groups::GroupMap;
@@ -361,10 +361,17 @@ fn update_input(
             (&valid.groups[..], Rows::Selected(&valid.rows))
         }
     };
+    for Placed { offset, state, .. } in &mut input.states {
+        if let State::Kept(kept) = state {
+            let field = &mut words.field_mut(*offset);
+            kept.update(field, valid_groups, valid_rows, array, positions);
+        }
+    }
     let Some(class) = Class::of(&input.data_type) else { return };
     let all_rows = nulls.is_none();
     for take_nulls in [false, true] {
-        let mut states = input.states.iter_mut();
+        let words_alone = |placed: &&mut Placed| !matches!(placed.state, State::Kept(_));
+        let mut states = input.states.iter_mut().filter(words_alone);
         let mut states = states.by_ref().filter(|placed| match all_rows {
             // Without NULLs there is one kind of rows, and one pass for all states.
             true => !take_nulls,

@@ -391,6 +391,7 @@ fn is_right(spec: &AggregateSpec, all: &[Option<Value>], found: &Option<Value>) 
             }
         },
         VarianceSample | VariancePopulation | StddevSample | StddevPopulation => unreachable!(),
+        other => unreachable!("{other:?} is in kept_tests"),
     };
     want == *found
 }

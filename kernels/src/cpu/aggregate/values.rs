@@ -10,6 +10,7 @@ use super::AggregateFunction;
 use super::error::AggregateError;
 use super::fold::{Fold, sum_value};
 use super::layout::{Filtered, Input, Reading};
+use super::read_kept;
 use super::state::State;
 use super::table::GroupTable;
 use crate::cpu::big::{
@@ -64,6 +65,13 @@ impl GroupTable {
             First { .. } | Last { .. } => match reader.state(0) {
                 (State::Pick(pick), field) => Ok(pick.values(field, groups)),
                 _ => unreachable!("first and last are picks"),
+            },
+            _ => match reader.state(0) {
+                (State::Kept(kept), field) => {
+                    let counted = |group| reader.count(group);
+                    read_kept::read(kept, field, groups, &reading.spec, counted)
+                }
+                _ => unreachable!("what is left is kept"),
             },
         }
     }

@@ -1,0 +1,75 @@
+//! One aggregate of a bound plan as the kernels take it: function, argument, filter.
+
+use arrow::datatypes::DataType;
+use datafusion_common::DFSchema;
+use datafusion_expr::expr::{AggregateFunction as BoundAggregate, NullTreatment, ScalarFunction};
+use datafusion_expr::{Expr, lit};
+use pelton_kernels::cpu::aggregate::AggregateFunction;
+
+use super::functions::aggregate;
+use super::lower::{Aggregated, Refused, inline, refuse, unaliased};
+use super::windows::text;
+use super::words::logical;
+
+/// A bound aggregate over what the columns below it are made of.
+pub fn aggregate_of(
+    expr: &Expr,
+    output: DataType,
+    schema: &DFSchema,
+    columns: &[Expr],
+) -> Result<Aggregated, Refused> {
+    let Expr::AggregateFunction(BoundAggregate { func, params }) = unaliased(expr) else {
+        return refuse(format!("{expr} is no aggregate"), "");
+    };
+    if params.distinct || !params.order_by.is_empty() {
+        let what = format!("{}: DISTINCT and ORDER BY inside are not in this version", func.name());
+        return refuse(what, "leave them out");
+    }
+    let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
+    let mut function = aggregate::function(func.name(), ignore_nulls)
+        .ok_or_else(|| Refused { what: format!("{} has no kernel", func.name()), fix: "" })?;
+    let (argument, input) = match params.args.as_slice() {
+        [first, second] if function.takes_pair() => {
+            let pair = pair_of(first.clone(), second.clone());
+            let input = super::compile::type_of(&pair, schema)?;
+            (inline(&pair, schema, columns)?, input)
+        }
+        [argument, rest @ ..] => {
+            if let Some(constant) = rest.first().and_then(text) {
+                function = aggregate::with_constant(function, constant).map_err(|what| {
+                    Refused { what: format!("{}: {what}", func.name()), fix: "" }
+                })?;
+            }
+            let input = super::compile::type_of(argument, schema)?;
+            (inline(argument, schema, columns)?, input)
+        }
+        [] => return refuse(format!("{} takes an argument", func.name()), ""),
+    };
+    let filter = params.filter.as_deref().map(|f| inline(f, schema, columns)).transpose()?;
+    let constant = params.args.get(1).and_then(text).map(|constant| format!(", {constant}"));
+    let constant = constant.unwrap_or_default();
+    let mut name = format!("{}({}{constant})", func.name(), logical(&argument, &[]));
+    if let Some(filter) = &filter {
+        name += &format!(" FILTER (WHERE {})", logical(filter, &[]));
+    }
+    let counts_rows = function == AggregateFunction::Count
+        && match unaliased(&argument) {
+            Expr::Cast(cast) => is_value(&cast.expr),
+            other => is_value(other),
+        };
+    if counts_rows {
+        let function = AggregateFunction::CountRows;
+        return Ok(Aggregated { name, function, argument: None, filter, input: None, output });
+    }
+    Ok(Aggregated { name, function, argument: Some(argument), filter, input: Some(input), output })
+}
+
+/// Two arguments as the one that a kernel takes.
+fn pair_of(first: Expr, second: Expr) -> Expr {
+    let args = vec![lit("first"), first, lit("second"), second];
+    Expr::ScalarFunction(ScalarFunction::new_udf(datafusion_functions::core::named_struct(), args))
+}
+
+fn is_value(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(value, _) if !value.is_null())
+}

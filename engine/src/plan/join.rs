@@ -1,0 +1,275 @@
+//! Joins of the stream with a static table: which are allowed, and what of ON goes where.
+//!
+//! Spark's rules: inner, left outer, semi and anti with the stream on the left, right outer with it
+//! on the right. A condition on the stream alone is a filter of its own below the watermark, and so
+//! is "the key is not NULL" of an inner or semi join; one on the table alone is applied once, when
+//! the table is read.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_common::{DFSchema, DataFusionError};
+use datafusion_expr::utils::split_conjunction_owned;
+use datafusion_expr::{BinaryExpr, Expr, Join, JoinType, LogicalPlan, Operator};
+
+use super::lower::{
+    Chain, ELEMENT, Refused, Step, inline, joined_column, joined_relation, reads, refuse, step,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinKind {
+    Inner,
+    /// A row without a match once, with NULLs.
+    Outer,
+    /// Rows with a match, each once.
+    Semi,
+    Anti,
+    /// `NOT IN`: as anti, but no row passes beside a NULL, and none whose own value is NULL.
+    NotIn,
+}
+
+impl JoinKind {
+    /// Whether the table's columns are read above the join.
+    pub fn adds_columns(self) -> bool {
+        matches!(self, JoinKind::Inner | JoinKind::Outer)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            JoinKind::Inner => "inner",
+            JoinKind::Outer => "outer",
+            JoinKind::Semi => "semi",
+            JoinKind::Anti => "anti",
+            JoinKind::NotIn => "not in",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Joined {
+    pub kind: JoinKind,
+    /// The static side: a query over static tables.
+    pub side: Arc<LogicalPlan>,
+    /// Types of the static side's columns.
+    pub types: Vec<DataType>,
+    /// Equal pairs of ON: over the row so far, over the static side.
+    pub on: Vec<(Expr, Expr)>,
+    /// Of ON, over the static side alone.
+    pub of_side: Vec<Expr>,
+    /// The rest of ON.
+    pub residual: Vec<Expr>,
+    /// WHERE above an outer join, on its columns.
+    pub filters: Vec<Expr>,
+}
+
+impl Joined {
+    /// WHERE above this join, the `n`-th step.
+    pub fn filter(&mut self, n: usize, conjunct: Expr) {
+        match self.kind {
+            JoinKind::Inner => self.condition(n, conjunct),
+            _ => self.filters.push(conjunct),
+        }
+    }
+
+    /// A conjunct of ON that reads the static side.
+    fn condition(&mut self, n: usize, conjunct: Expr) {
+        if sides(&conjunct, n) == (false, true) {
+            return self.of_side.push(conjunct);
+        }
+        match pair(&conjunct, n) {
+            Some(pair) => self.on.push(pair),
+            None => self.residual.push(conjunct),
+        }
+    }
+}
+
+impl Step {
+    /// Whether an expression reads what this step, the `n`-th, adds to a row.
+    pub fn is_read(&self, n: usize, expr: &Expr) -> bool {
+        match self {
+            Step::Explode(_) => reads(expr, ELEMENT),
+            Step::Join(_) => reads(expr, &joined_relation(n)),
+        }
+    }
+}
+
+/// Whether an expression reads the row so far, and the static side.
+fn sides(expr: &Expr, n: usize) -> (bool, bool) {
+    let relation = joined_relation(n);
+    let (mut row, mut side) = (false, false);
+    for column in expr.column_refs() {
+        let here = column.relation.as_ref().is_some_and(|r| r.table() == relation);
+        side |= here;
+        row |= !here;
+    }
+    (row, side)
+}
+
+/// `row = side`, in this order.
+fn pair(conjunct: &Expr, n: usize) -> Option<(Expr, Expr)> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = conjunct else {
+        return None;
+    };
+    match (sides(left, n), sides(right, n)) {
+        ((true, false), (false, true)) => Some((left.as_ref().clone(), right.as_ref().clone())),
+        ((false, true), (true, false)) => Some((right.as_ref().clone(), left.as_ref().clone())),
+        _ => None,
+    }
+}
+
+/// Adds a join to the chain; what its columns are made of.
+pub fn lower(join: &Join, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
+    let streams = (reads_stream(&join.left, chain)?, reads_stream(&join.right, chain)?);
+    let (stream, side, stream_is_left) = match streams {
+        (true, true) => {
+            return refuse(
+                "a join of two streams is not in this version",
+                "join the stream with a static table, [table.NAME]",
+            );
+        }
+        (false, false) => {
+            return refuse(
+                "a join of two static tables is not in this version",
+                "join the stream with one of them, and then with the other",
+            );
+        }
+        (true, false) => (&join.left, &join.right, true),
+        (false, true) => (&join.right, &join.left, false),
+    };
+    let kind = kind(join, stream_is_left)?;
+    let row = step(stream, chain)?;
+    chain.nothing_above("a join")?;
+    if chain.groups.is_some() {
+        return refuse(
+            "a join above an aggregate is not in this version",
+            "join before the groups are made",
+        );
+    }
+    let n = chain.steps.len();
+    let types: Vec<DataType> =
+        side.schema().fields().iter().map(|field| field.data_type().clone()).collect();
+    let of_side: Vec<Expr> =
+        (0..types.len()).map(|index| Expr::Column(joined_column(n, index))).collect();
+    let columns = match stream_is_left {
+        true => [row.as_slice(), &of_side].concat(),
+        false => [of_side.as_slice(), &row].concat(),
+    };
+    let schema = join.left.schema().join(join.right.schema())?;
+    let mut joined = Joined {
+        kind,
+        side: Arc::clone(side),
+        types,
+        on: Vec::new(),
+        of_side: Vec::new(),
+        residual: Vec::new(),
+        filters: Vec::new(),
+    };
+    let conjuncts = conjuncts(join, &schema, &columns)?;
+    let mut of_row = Vec::new();
+    match conjuncts.split_first() {
+        Some((value, rest)) if kind == JoinKind::NotIn => not_in(&mut joined, n, value, rest)?,
+        _ => {
+            for conjunct in conjuncts {
+                match (sides(&conjunct, n).1, kind) {
+                    (false, JoinKind::Inner | JoinKind::Semi) => of_row.push(conjunct),
+                    (false, _) => joined.residual.push(conjunct),
+                    (true, _) => joined.condition(n, conjunct),
+                }
+            }
+        }
+    }
+    if matches!(kind, JoinKind::Inner | JoinKind::Semi) {
+        let known = joined.on.iter().map(|(key, _)| Expr::IsNotNull(Box::new(key.clone())));
+        of_row.extend(known);
+    }
+    of_row.into_iter().for_each(|conjunct| chain.filter(conjunct));
+    chain.steps.push(Step::Join(joined));
+    Ok(if kind.adds_columns() { columns } else { row })
+}
+
+/// `x NOT IN (…)`: its own comparison comes first. Beside correlated conditions a row passes where
+/// for none of the table's rows the comparison is true or unknown.
+fn not_in(joined: &mut Joined, n: usize, value: &Expr, rest: &[Expr]) -> Result<(), Refused> {
+    let Some(pair) = pair(value, n) else {
+        return refuse("NOT IN compares a column of the stream with a column of the table", "");
+    };
+    if rest.is_empty() {
+        joined.on.push(pair);
+        return Ok(());
+    }
+    joined.kind = JoinKind::Anti;
+    joined.residual.push(value.clone().or(Expr::IsNull(Box::new(value.clone()))));
+    for conjunct in rest {
+        match sides(conjunct, n).1 {
+            true => joined.condition(n, conjunct.clone()),
+            false => joined.residual.push(conjunct.clone()),
+        }
+    }
+    Ok(())
+}
+
+/// ON in conjuncts, over what the columns of both sides are made of.
+fn conjuncts(join: &Join, schema: &DFSchema, columns: &[Expr]) -> Result<Vec<Expr>, Refused> {
+    let pairs = join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
+    let all = pairs.chain(join.filter.iter().cloned().flat_map(split_conjunction_owned));
+    let is_true = |expr: &Expr| {
+        matches!(expr, Expr::Literal(value, _)
+            if *value == datafusion_common::ScalarValue::Boolean(Some(true)))
+    };
+    all.filter(|expr| !is_true(expr)).map(|expr| inline(&expr, schema, columns)).collect()
+}
+
+/// Spark's rules and Spark's words.
+fn kind(join: &Join, stream_is_left: bool) -> Result<JoinKind, Refused> {
+    let (stream, table) = if stream_is_left { ("left", "right") } else { ("right", "left") };
+    match (join.join_type, stream_is_left) {
+        (JoinType::Inner, _) => Ok(JoinKind::Inner),
+        (JoinType::Left, true) | (JoinType::Right, false) => Ok(JoinKind::Outer),
+        (JoinType::LeftSemi, true) => Ok(JoinKind::Semi),
+        (JoinType::LeftAnti, true) if join.null_aware => Ok(JoinKind::NotIn),
+        (JoinType::LeftAnti, true) => Ok(JoinKind::Anti),
+        (JoinType::Full, _) => refuse(
+            format!(
+                "FullOuter joins with streaming DataFrames/Datasets on the {stream} and a static \
+                 DataFrame/Dataset on the {table} is not supported"
+            ),
+            "keep every row of the stream alone: write LEFT JOIN with the stream on the left",
+        ),
+        (JoinType::Right, true) => refuse(
+            "RightOuter join with a streaming DataFrame/Dataset on the left and a static \
+             DataFrame/DataSet on the right not supported",
+            "rows of the table without a match are never known to be without one: write LEFT JOIN",
+        ),
+        (JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti, false) => {
+            let name = match join.join_type {
+                JoinType::Left => "LeftOuter",
+                JoinType::LeftSemi => "LeftSemi",
+                _ => "LeftAnti",
+            };
+            refuse(
+                format!(
+                    "{name} join with a streaming DataFrame/Dataset on the right and a static \
+                     DataFrame/Dataset on the left is not supported"
+                ),
+                "put the stream on the left",
+            )
+        }
+        (JoinType::LeftMark | JoinType::RightMark, _) => refuse(
+            "a subquery beside OR or inside an expression is not in this version",
+            "write it as a condition of its own, joined by AND",
+        ),
+        (other, _) => refuse(format!("a {other} join is not Spark's"), "write JOIN or LEFT JOIN"),
+    }
+}
+
+fn reads_stream(plan: &LogicalPlan, chain: &Chain) -> Result<bool, DataFusionError> {
+    let mut stream = false;
+    plan.apply(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            stream |= !chain.is_static(scan.table_name.table());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(stream)
+}
