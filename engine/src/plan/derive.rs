@@ -13,6 +13,7 @@ use crate::error::Error;
 /// What makes rows of rows. Expressions of a step read the input's columns and those that the steps
 /// before it added, in their order.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a plan has a handful of steps")]
 pub enum Derive {
     /// Adds the element.
     Explode(Explode),

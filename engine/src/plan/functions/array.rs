@@ -347,7 +347,7 @@ fn slice(args: &[ArrayRef]) -> Result<ArrayRef, String> {
     let [starts, lengths] = [1, 2].map(|index: usize| args[index].as_primitive::<Int32Type>());
     let offsets = list.value_offsets();
     let mut rows = Vec::with_capacity(list.len());
-    for row in 0..list.len() {
+    for (row, &offset) in offsets.iter().take(list.len()).enumerate() {
         if list.is_null(row) || starts.is_null(row) || lengths.is_null(row) {
             rows.push(None);
             continue;
@@ -362,7 +362,7 @@ fn slice(args: &[ArrayRef]) -> Result<ArrayRef, String> {
         let size = i64::from(list.value_length(row));
         let first = if start > 0 { start - 1 } else { size + start };
         let kept = if first < 0 { 0..0 } else { first.min(size)..(first + length).min(size) };
-        let base = i64::from(offsets[row]);
+        let base = i64::from(offset);
         rows.push(Some(kept.map(|at| (base + at) as u32).collect()));
     }
     rebuilt(list.values(), rows)

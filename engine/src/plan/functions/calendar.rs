@@ -82,7 +82,7 @@ pub fn functions() -> impl Iterator<Item = Definition> {
         define("to_utc_timestamp", &[Time, Text], 0, own, |_, a| moved(a, true)),
         define("timestampadd", &[Text, Long, Time], 0, |t| t[2].clone(), added),
         define("timestampdiff", &[Text, Time, Time], 0, |_| DataType::Int64, between),
-        define("read_date", &[Text, Text], 0, date, |c, a| read_date(c, a)),
+        define("read_date", &[Text, Text], 0, date, read_date),
         define("read_timestamp", &[Text, Text], 0, time, |c, a| {
             read_timestamp(c, a).map(|t| Arc::new(t.with_timezone("UTC")) as ArrayRef)
         }),
