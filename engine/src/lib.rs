@@ -2,6 +2,8 @@
 //!
 //! Invariants of absence: no Kafka, no io_uring, no unsafe code, no wall clock, no thread is started
 //! here. Sources live in `ingest`, which drives a [`pipeline::Pipeline`] on each core.
+// A plan on a device holds types of wgpu that nest deeper than 128 auto traits.
+#![recursion_limit = "256"]
 #![forbid(unsafe_code)]
 
 pub mod batch;
