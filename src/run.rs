@@ -62,6 +62,8 @@ pub fn run(mut job: JobSpec, plan: Plan, options: &Options) -> Result<Summary> {
     job.memory_limit.get_or_insert(machine.memory_default_bytes());
     let directory = job.checkpoint.as_ref().and_then(|checkpoint| checkpoint.place.directory());
     let _lock = directory.map(StateLock::take).transpose()?;
+    // From here on there is state to go on from: also a start ends by itself, with exit 0.
+    interrupt::listen();
     let tables = Tables::read(&job)?;
     plan.load(tables.rows())?;
     let (mut run, restored) =
@@ -70,7 +72,6 @@ pub fn run(mut job: JobSpec, plan: Plan, options: &Options) -> Result<Summary> {
         eprintln!("pelton: the input of \"{}\" came to its end in an earlier run", job.name);
         return Ok(run.reporter.summary());
     }
-    interrupt::listen();
     let from = restored.map(|restored| SourceState(restored.source));
     let process = resident::anonymous_bytes().unwrap_or(0) as usize;
     run.process_memory.set(process.saturating_sub(memory::spare_bytes()));
