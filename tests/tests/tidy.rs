@@ -327,7 +327,7 @@ mod rules {
             "use io_uring::opcode;\nuse rdkafka::x;\n",
             &[
                 "engine/src/a.rs:1: `io_uring`: bytes come from `ingest`",
-                "engine/src/a.rs:2: `rdkafka`: Kafka lives in `ingest`",
+                "engine/src/a.rs:2: `rdkafka::`: Kafka lives in `ingest`",
             ],
         );
         check(

@@ -173,6 +173,7 @@ fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
         name: name?.value.clone(),
         file: path.into(),
         device: device.unwrap_or(Device::Auto),
+        device_at: root.get("device").map(|entry| entry.node.at.clone()),
         cores,
         timezone: timezone.unwrap_or("UTC".into()),
         memory_limit,

@@ -16,6 +16,8 @@ pub struct JobSpec {
     /// The job file, for messages; relative paths in it were resolved against its directory.
     pub file: PathBuf,
     pub device: Device,
+    /// Where the job file names the device.
+    pub device_at: Option<std::ops::Range<usize>>,
     /// Logical CPUs to pin to; `None`: the process's cpuset.
     pub cores: Option<Vec<usize>>,
     /// IANA name or fixed offset: text without zone, date parts, printing.

@@ -85,16 +85,16 @@ pub fn plan(job: &JobSpec) -> Result<Plan, Vec<Finding>> {
     let plan = shape::assemble(chain, job, &compiler)
         .map_err(|error| whole(format!("SQL: {}", error.find_root().strip_backtrace()), ""))?;
     if matches!(job.device, Device::Gpu(_)) {
-        check_device(&plan)?;
+        check_device(&plan, job)?;
     }
     Ok(plan)
 }
 
 /// A job that asks for a GPU is refused where the GPU would have nothing to do.
-fn check_device(plan: &Plan) -> Result<(), Vec<Finding>> {
+fn check_device(plan: &Plan, job: &JobSpec) -> Result<(), Vec<Finding>> {
     let refusals = device::device_plan(plan).err().unwrap_or_default();
     let finding = |refusal: pelton_kernels::gpu::Refusal| Finding {
-        at: None,
+        at: job.device_at.clone(),
         what: format!("device = \"gpu\": {} has no kernel there: {}", refusal.node, refusal.reason),
         fix: "write device = \"cpu\" or \"auto\"".into(),
     };

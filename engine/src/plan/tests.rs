@@ -79,6 +79,7 @@ fn job(schema: &str, watermark: Option<(&str, u64)>, mode: OutputMode, sql: &str
         name: "test".into(),
         file: PathBuf::from("job.toml"),
         device: Device::Auto,
+        device_at: None,
         cores: None,
         timezone: "UTC".into(),
         memory_limit: None,

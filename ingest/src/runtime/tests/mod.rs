@@ -48,6 +48,7 @@ pub fn job(kind: SourceKind, format: Format, schema: Vec<Column>) -> JobSpec {
         name: "test".into(),
         file: "test.toml".into(),
         device: Device::Cpu,
+        device_at: None,
         cores: None,
         timezone: "UTC".into(),
         memory_limit: None,
