@@ -1,7 +1,7 @@
-//! Bugs that are put in on purpose, to prove that the simulation and the kill harness see them.
+//! Bugs that are put in on purpose, to prove that the simulation sees them.
 //!
-//! A test, or a program built with the feature `seeded-bugs`, turns one on; in any other build
-//! [`is`] is the constant `false` and nothing of them is compiled.
+//! A test of this crate turns one on; in any other build [`is`] is the constant `false` and nothing of
+//! them is compiled.
 
 /// One bug, named after what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
