@@ -16,13 +16,13 @@ use std::process::Command;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
+use futures_executor::block_on;
 use pelton_bench::oracle;
 use pelton_engine::error::{Error, Result};
 use pelton_ingest::generate::Suite;
 use pelton_ingest::kafka::cluster::{Cluster, Control, EARLIEST, LATEST, Trouble};
 use pelton_ingest::kafka::connection::Connection;
 use pelton_ingest::kafka::native::Native;
-use pelton_ingest::kafka::sink::wait_for;
 use pelton_ingest::kafka::{Ask, Chunk, Client, Reply, fetch, start};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -209,7 +209,7 @@ impl Bench<'_> {
         let admin: AdminClient<DefaultClientContext> = self.config().create().map_err(failed)?;
         let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1));
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-        let made = wait_for(admin.create_topics([&new], &options)).map_err(failed)?;
+        let made = block_on(admin.create_topics([&new], &options)).map_err(failed)?;
         match &made[0] {
             Ok(_) => Ok(true),
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(false),

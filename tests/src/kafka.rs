@@ -2,6 +2,8 @@
 //!
 //! Invariant: no broker outlives its test program. Where none can be had the test is skipped, aloud.
 
+pub mod lines;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
+use futures_executor::block_on;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
@@ -362,7 +365,7 @@ impl Broker {
         let options = rdkafka::admin::AdminOptions::new()
             .operation_timeout(Some(Duration::from_secs(30)))
             .request_timeout(Some(Duration::from_secs(30)));
-        wait_for(run(&admin, &options)).expect("the broker answers")
+        block_on(run(&admin, &options)).expect("the broker answers")
     }
 
     /// Sends messages, each as (partition, key, value), and waits until they are there.
@@ -430,23 +433,4 @@ pub fn send_with(producer: &BaseProducer, topic: &str, messages: &[Sent<'_>]) {
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     listener.local_addr().expect("it is bound").port()
-}
-
-/// Runs a future that another thread completes, on this thread.
-fn wait_for<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: std::sync::Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
-    let mut context = std::task::Context::from_waker(&waker);
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(value) => return value,
-            std::task::Poll::Pending => std::thread::park_timeout(Duration::from_millis(100)),
-        }
-    }
 }

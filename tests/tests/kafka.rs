@@ -3,42 +3,9 @@
 
 use std::time::Duration;
 
+use pelton_tests::kafka::lines::{lines, rows};
 use pelton_tests::kafka::{self, Broker, Sent};
 use pelton_tests::program::{Job, Running};
-
-/// A job that passes lines of topics through to files, and tells where each came from by its text.
-fn lines(broker: &Broker, topics: &str, source: &str, query: &str) -> Job {
-    Job::new(&format!(
-        r#"name = "lines-{topics}"
-[source.lines]
-type = "kafka"
-bootstrap_servers = "{}"
-topics = "{topics}"
-format = "text"
-{source}
-[query]
-sql = "SELECT value FROM lines"
-{query}
-[sink.out]
-type = "file"
-path = "out"
-format = "csv"
-[checkpoint]
-path = "state"
-"#,
-        broker.servers()
-    ))
-}
-
-/// The rows that the job left, sorted.
-fn rows(job: &Job) -> Vec<String> {
-    let mut rows = match job.path("out").exists() {
-        true => pelton_tests::output::rows(&job.path("out"), "value"),
-        false => Vec::new(),
-    };
-    rows.sort();
-    rows
-}
 
 fn wait_for_rows(running: &mut Running, job: &Job, expected: usize) {
     running.wait_until(&format!("{expected} rows"), |_| rows(job).len() >= expected);
@@ -247,21 +214,25 @@ fn f15_a_broker_that_is_killed_and_comes_back_costs_no_row() {
     assert_eq!(rows(&job), expected);
 }
 
+/// A program of the chapter, over this broker from its first message on, by a shorter interval.
+fn of_the_chapter(broker: &Broker, toml: &str, interval: &str) -> Job {
+    let toml = toml.replace("${BOOTSTRAP_SERVERS:-localhost:9092}", &broker.servers());
+    let toml = toml.replace("trigger = \"5s\"", &format!("trigger = \"{interval}\""));
+    Job::new(&toml.replace("start = \"latest\"", "start = \"earliest\""))
+}
+
+/// By Kafka's own console producer.
+fn write_at_the_console(broker: &Broker, topic: &str, lines: &str) {
+    broker.tool("org.apache.kafka.tools.ConsoleProducer", &["--topic", topic], lines);
+}
+
 #[test]
 fn words_of_kafkas_console_producer_are_counted_as_the_chapter_prints_them() {
     const TEST: &str = "words_of_kafkas_console_producer_are_counted_as_the_chapter_prints_them";
     let Some(broker) = kafka::broker(TEST) else { return };
     broker.create_topic("packttopic", 2);
-    let toml = include_str!("../../jobs/direct-kafka-word-count.toml");
-    let toml = toml.replace("${BOOTSTRAP_SERVERS:-localhost:9092}", &broker.servers());
-    let toml = toml.replace("trigger = \"5s\"", "trigger = \"2s\"");
-    let toml = toml.replace("start = \"latest\"", "start = \"earliest\"");
-    broker.tool(
-        "org.apache.kafka.tools.ConsoleProducer",
-        &["--topic", "packttopic"],
-        "hello spark\nhello kafka hello\n",
-    );
-    let job = Job::new(&toml);
+    write_at_the_console(broker, "packttopic", "hello spark\nhello kafka hello\n");
+    let job = of_the_chapter(broker, include_str!("../../jobs/direct-kafka-word-count.toml"), "2s");
     let mut running = job.start();
     running.wait_until("the counts", |running| running.stdout().contains("(spark,1)\n\n"));
     let printed = running.stdout();
@@ -281,16 +252,9 @@ fn iris_rows_lose_two_columns_and_a_bad_row_stops_nothing() {
         return;
     };
     broker.create_topic("csvtopic", 1);
-    let toml = include_str!("../../jobs/direct-kafka-datavec.toml");
-    let toml = toml.replace("${BOOTSTRAP_SERVERS:-localhost:9092}", &broker.servers());
-    let toml = toml.replace("trigger = \"5s\"", "trigger = \"1s\"");
-    let toml = toml.replace("start = \"latest\"", "start = \"earliest\"");
-    broker.tool(
-        "org.apache.kafka.tools.ConsoleProducer",
-        &["--topic", "csvtopic"],
-        "5.1,3.5,1.4,0.2,0\n4.9,3.0,1.4\n7.0,3.2,4.7,1.4,1\n",
-    );
-    let job = Job::new(&toml);
+    let rows = "5.1,3.5,1.4,0.2,0\n4.9,3.0,1.4\n7.0,3.2,4.7,1.4,1\n";
+    write_at_the_console(broker, "csvtopic", rows);
+    let job = of_the_chapter(broker, include_str!("../../jobs/direct-kafka-datavec.toml"), "1s");
     let mut running = job.start();
     running.wait_until("the rows", |running| running.stdout().contains("7.0,3.2,1\n"));
     let printed = running.stdout();

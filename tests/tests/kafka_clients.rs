@@ -5,26 +5,8 @@ use pelton_tests::program::Job;
 
 /// Values of a topic through one client.
 fn lines(broker: &Broker, topic: &str, client: &str) -> Vec<String> {
-    let job = Job::new(&format!(
-        r#"name = "lines-{topic}-{client}"
-[source.lines]
-type = "kafka"
-bootstrap_servers = "{}"
-topics = "{topic}"
-format = "text"
-end = "latest"
-client = "{client}"
-[query]
-sql = "SELECT value FROM lines"
-[sink.out]
-type = "file"
-path = "out"
-format = "csv"
-[checkpoint]
-path = "state"
-"#,
-        broker.servers()
-    ));
+    let source = format!("end = \"latest\"\nclient = \"{client}\"");
+    let job = kafka::lines::lines(broker, topic, &source, "");
     job.run().expect_code(0);
     pelton_tests::output::rows(&job.path("out"), "value")
 }

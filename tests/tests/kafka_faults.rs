@@ -2,39 +2,9 @@
 
 use std::time::Duration;
 
+use pelton_tests::kafka::lines::{lines, rows};
 use pelton_tests::kafka::{self, Broker, Sent};
 use pelton_tests::program::{Job, Running};
-
-/// A job that passes lines on to files.
-fn lines(broker: &Broker, topic: &str, tables: &str) -> Job {
-    Job::new(&format!(
-        r#"name = "lines-{topic}"
-[source.lines]
-type = "kafka"
-bootstrap_servers = "{}"
-topics = "{topic}"
-format = "text"
-[query]
-sql = "SELECT value FROM lines"
-[sink.out]
-type = "file"
-path = "out"
-format = "csv"
-[checkpoint]
-path = "state"
-{tables}"#,
-        broker.servers()
-    ))
-}
-
-fn rows(job: &Job) -> Vec<String> {
-    let mut rows = match job.path("out").exists() {
-        true => pelton_tests::output::rows(&job.path("out"), "value"),
-        false => Vec::new(),
-    };
-    rows.sort();
-    rows
-}
 
 fn numbered(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{prefix}-{number:07}")).collect()
@@ -64,7 +34,7 @@ fn f09_a_bit_that_flips_on_the_way_is_seen_and_the_batch_asked_for_again() {
     let values = numbered("row", 5_000);
     send(&broker, "flipped", &values);
     proxy.flip(2);
-    let job = lines(&broker, "flipped", "");
+    let job = lines(&broker, "flipped", "", "");
     let mut running = job.start();
     running.wait_until("it says so", |r| r.stderr().contains("asking for it again"));
     assert!(running.stderr().contains("CRC32C"), "{}", running.stderr());
@@ -86,7 +56,7 @@ fn f25_latency_resets_and_silence_cost_time_only() {
     broker.create_topic("slow", 1);
     let mut values = numbered("first", 2_000);
     send(&broker, "slow", &values);
-    let job = lines(&broker, "slow", "");
+    let job = lines(&broker, "slow", "", "");
     proxy.delay(Duration::from_millis(50));
     let mut running = job.start();
     running.wait_until("the first rows", |_| rows(&job).len() >= 2_000);
@@ -118,7 +88,7 @@ fn f23_epochs_of_no_row_one_row_and_a_million_rows() {
     broker.create_topic("sizes", 1);
     let one = vec!["a single row".to_owned()];
     send(broker, "sizes", &one);
-    let job = lines(broker, "sizes", "interval = \"10s\"");
+    let job = lines(broker, "sizes", "", "interval = \"10s\"");
     let mut running = job.start();
     running.wait_until("one row", |_| rows(&job).len() == 1);
     std::thread::sleep(Duration::from_millis(300));
@@ -137,7 +107,7 @@ fn f24_others_in_the_group_change_nothing() {
     broker.create_topic("storm", 1);
     let mut values = numbered("first", 100);
     send(broker, "storm", &values);
-    let job = lines(broker, "storm", "");
+    let job = lines(broker, "storm", "", "");
     let mut running = job.start();
     running.wait_until("the first rows", |_| rows(&job).len() >= 100);
     for round in 0..5 {

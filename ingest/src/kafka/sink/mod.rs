@@ -23,8 +23,8 @@ use rdkafka::producer::{BaseProducer, Producer};
 
 use crate::runtime::say;
 use messages::{Encoder, Messages};
+pub use transaction::Transactions;
 use transaction::send;
-pub use transaction::{Transactions, wait_for};
 use watch::Watch;
 
 /// An attempt to send an epoch's rows at least once takes this long at most.

@@ -11,13 +11,14 @@
 
 use std::time::{Duration, Instant};
 
+use futures_executor::block_on;
 use pelton_engine::error::{Error, Result};
 use pelton_engine::job::spec::KafkaSink as Spec;
 use pelton_engine::sink::{Committed, Outcome};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
@@ -141,7 +142,7 @@ impl Transactions {
             .set("min.cleanable.dirty.ratio", "0.1");
         let options =
             AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
-        let made = wait_for(admin.create_topics([&topic], &options));
+        let made = block_on(admin.create_topics([&topic], &options));
         match made.map_err(|error| error.to_string())?.as_slice() {
             [Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))] => Ok(()),
             [Err((topic, error))] => Err(format!("topic \"{topic}\" cannot be made: {error}")),
@@ -395,23 +396,4 @@ fn client_config(spec: &Spec) -> rdkafka::ClientConfig {
         .set("client.id", super::super::connection::CLIENT_ID)
         .set("log_level", "0");
     config
-}
-
-/// Runs a future that another thread completes, on this thread.
-pub fn wait_for<T>(future: impl Future<Output = KafkaResult<T>>) -> KafkaResult<T> {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: std::sync::Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
-    let mut context = std::task::Context::from_waker(&waker);
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(value) => return value,
-            std::task::Poll::Pending => std::thread::park(),
-        }
-    }
 }
