@@ -6,6 +6,8 @@
 //! handed to the caller's [`Workers`].
 
 mod durable;
+#[cfg(test)]
+mod event_time_tests;
 mod level;
 #[cfg(test)]
 #[path = "epoch_tests.rs"]
