@@ -20,6 +20,13 @@ pub fn run(args: &cli::Bench) -> Result<()> {
     let suite = match args.suite {
         cli::Suite::Sensors => pelton_bench::Suite::Sensors,
         cli::Suite::Words => pelton_bench::Suite::Words,
+        cli::Suite::Events => {
+            let dir = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+            let record = args.record.as_deref();
+            let (rows, seed) = (args.rows, args.seed);
+            return pelton_bench::events::run(&program, rows, seed, &dir, record, &mut stdout())
+                .map_err(of_bench);
+        }
         cli::Suite::Kafka => return kafka_bench::run(args, &program),
         cli::Suite::Kernels => unreachable!("it ran above"),
     };

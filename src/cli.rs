@@ -214,6 +214,8 @@ pub enum Suite {
     Words,
     /// Records from a broker: our client against librdkafka, and a whole exactly-once job
     Kafka,
+    /// Event time: what eviction costs, whether the watermark bounds state, how soon a row is out
+    Events,
     /// The kernels of one core against those of each GPU, by groups and columns: where a GPU pays
     Kernels,
 }

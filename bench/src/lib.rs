@@ -8,6 +8,7 @@
 mod child;
 mod data;
 mod error;
+pub mod events;
 pub mod exact;
 pub mod kernels;
 pub mod oracle;
