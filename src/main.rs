@@ -3,6 +3,7 @@
 mod bench;
 mod cli;
 mod commands;
+mod committer;
 mod demo;
 mod failpoint;
 mod interrupt;

@@ -1,15 +1,13 @@
 //! Runs a job: triggers, barriers, commits; the control plane of one process.
 //!
-//! The core threads ingest. This thread waits for the trigger, cuts the epoch, merges it, stages its
-//! rows and commits. While epoch N commits, the cores are in epoch N+1 already; its barrier waits
-//! until N's outcome is known.
+//! The core threads ingest. This thread waits for the trigger, cuts the epoch and merges it; a third
+//! one stages its rows and commits ([`crate::committer`]), while the next epoch is ingested already.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pelton_engine::checkpoint::{Compacted, DELTAS_MAX, Journal, Terms, bring};
-use pelton_engine::epoch::{EpochInput, Epochs, Finished, Restored, Task, Workers};
+use pelton_engine::checkpoint::{Journal, Terms, bring};
+use pelton_engine::epoch::{EpochInput, Epochs, Restored, Task, Workers};
 use pelton_engine::error::{Error, Result};
 use pelton_engine::failpoint;
 use pelton_engine::job::spec::{JobSpec, Trigger};
@@ -22,12 +20,12 @@ use pelton_hardware::{Core, Machine, resident};
 use pelton_ingest::runtime::{Ingest, SourceState, Status};
 use pelton_ingest::tables::Tables;
 
+use crate::committer::{Committer, Done, Epoch};
 use crate::interrupt;
 use crate::lock::StateLock;
 use crate::memory;
 use crate::outputs;
 use crate::report::{Reporter, Style, Summary, Times};
-use crate::retry::UntilRoom;
 use crate::states;
 
 /// An interrupt is noticed within this time.
@@ -66,7 +64,7 @@ pub fn run(mut job: JobSpec, plan: Plan, options: &Options) -> Result<Summary> {
     interrupt::listen();
     let tables = Tables::read(&job)?;
     plan.load(tables.rows())?;
-    let (mut run, restored) =
+    let (mut run, outputs, restored) =
         Run::open(&job, plan, tables, cores.len().div_ceil(CORES_A_SHARD), options)?;
     if restored.as_ref().is_some_and(|restored| restored.ended) {
         eprintln!("pelton: the input of \"{}\" came to its end in an earlier run", job.name);
@@ -78,7 +76,7 @@ pub fn run(mut job: JobSpec, plan: Plan, options: &Options) -> Result<Summary> {
     let late_by = run.epochs.late_by();
     let ingest = Ingest::start(&job, Arc::clone(&run.plan), &machine, from.as_ref(), late_by)?;
     ingest.charge_to(&run.ledger);
-    run.drive(ingest)?;
+    run.drive(ingest, outputs)?;
     Ok(run.reporter.summary())
 }
 
@@ -97,10 +95,8 @@ struct Run<'a> {
     plan: Arc<Plan>,
     tables: Tables,
     epochs: Epochs,
-    outputs: Outputs,
     reporter: Reporter,
     began: Instant,
-    compaction: Option<Receiver<Result<Compacted>>>,
     /// Bytes of input that the running epoch has taken over so far.
     epoch_bytes: u64,
     /// A part of the running epoch was taken over before its end.
@@ -109,7 +105,6 @@ struct Run<'a> {
     /// What the process held before the first byte was read.
     process_memory: Account,
     state_memory: Account,
-    output_memory: Account,
     spare_memory: Account,
 }
 
@@ -120,7 +115,7 @@ impl<'a> Run<'a> {
         tables: Tables,
         shards: usize,
         options: &Options,
-    ) -> Result<(Run<'a>, Option<Restored>)> {
+    ) -> Result<(Run<'a>, Outputs, Option<Restored>)> {
         let (plan, attempt) = (Arc::new(plan), attempt());
         let mut outputs = outputs::outputs(job, &plan, &attempt)?;
         let journal = match &job.checkpoint {
@@ -162,23 +157,23 @@ impl<'a> Run<'a> {
             reporter: Reporter::new(job, &plan, options.style, &attempt, shards),
             process_memory: ledger.account(Pool::Process),
             state_memory: ledger.account(Pool::State),
-            output_memory: ledger.account(Pool::Output),
             spare_memory: ledger.account(Pool::Spare),
             began: Instant::now(),
             epoch_bytes: 0,
             absorbed: false,
-            compaction: None,
             job,
             plan,
             tables,
             epochs,
-            outputs,
             ledger,
         };
-        Ok((run, restored))
+        Ok((run, outputs, restored))
     }
 
-    fn drive(&mut self, mut ingest: Ingest) -> Result<()> {
+    fn drive(&mut self, mut ingest: Ingest, outputs: Outputs) -> Result<()> {
+        let journal = self.epochs.take_journal();
+        let (plan, wake) = (Arc::clone(&self.plan), ingest.waker());
+        let mut committer = Committer::start(outputs, journal, plan, &self.ledger, wake)?;
         let mut clockwork = Clockwork::new(self.job.query.trigger, self.job.epoch.interval);
         let mut look_at = None;
         loop {
@@ -186,31 +181,38 @@ impl<'a> Run<'a> {
             let soon = now + LOOK_EVERY;
             let until = look_at.map_or(soon, |at: Instant| at.min(soon));
             let status = ingest.signal().wait(Some(until));
+            while let Some(done) = committer.through()? {
+                self.committed(&done, &ingest)?;
+            }
             if let Some(error) = status.failed {
                 return Err(error);
             }
             if interrupt::asked() {
-                self.last_epoch(&mut ingest)?;
+                self.last_epoch(&mut ingest, &mut committer)?;
                 break;
             }
-            match clockwork.decide(self.began.elapsed(), self.progress(&status)) {
+            let progress = self.progress(&status, &committer);
+            match clockwork.decide(self.began.elapsed(), progress) {
                 Decision::Wait(at) => {
                     look_at = at.map(|at| self.began + at);
                     self.reporter.tick(&status);
                 }
-                Decision::Absorb => self.absorb(&mut ingest)?,
-                Decision::Cut => self.epoch(&mut ingest)?,
+                Decision::Absorb => self.absorb(&mut ingest, &mut committer)?,
+                Decision::Cut => self.epoch(&mut ingest, &mut committer)?,
                 Decision::Finish => {
-                    self.finish(&mut ingest)?;
+                    self.finish(&mut ingest, &mut committer)?;
                     break;
                 }
             }
+        }
+        while let Some(done) = committer.wait()? {
+            self.committed(&done, &ingest)?;
         }
         ingest.stop();
         Ok(())
     }
 
-    fn progress(&self, status: &Status) -> Progress {
+    fn progress(&self, status: &Status, committer: &Committer) -> Progress {
         Progress {
             first_row_at: status.first_row_at.map(|at| at.saturating_duration_since(self.began)),
             caught_up: status.caught_up,
@@ -218,31 +220,34 @@ impl<'a> Run<'a> {
             full: status.full,
             crowded: status.crowded,
             due: self.epochs.is_due() || status.is_clock_due && self.epochs.closes_by_time(),
+            committing: committer.is_busy(),
         }
     }
 
     /// The end of what this run reads. A bounded input ends every window; else what the watermark has
     /// passed leaves in an epoch without rows, where the trigger is to see everything through.
-    fn finish(&mut self, ingest: &mut Ingest) -> Result<()> {
+    fn finish(&mut self, ingest: &mut Ingest, committer: &mut Committer) -> Result<()> {
         let rests = matches!(self.job.query.trigger, Trigger::AvailableNow | Trigger::Once);
         if rests {
-            self.last_epoch(ingest)?
+            self.last_epoch(ingest, committer)?
         } else {
-            self.epoch(ingest)?
+            self.epoch(ingest, committer)?
         }
         if self.job.query.trigger == Trigger::AvailableNow && self.epochs.is_due() {
-            self.epoch(ingest)?;
+            self.epoch(ingest, committer)?;
         }
         Ok(())
     }
 
     /// Takes over what the cores hold of the running epoch, which goes on.
-    fn absorb(&mut self, ingest: &mut Ingest) -> Result<()> {
+    fn absorb(&mut self, ingest: &mut Ingest, committer: &mut Committer) -> Result<()> {
         let (input, _) = self.barrier(ingest, false)?;
         self.absorbed = true;
         let rows = self.epochs.absorb(input, &Threads)?;
         let letters = self.epochs.take_dead_letters();
-        self.outputs.stage_part(self.epochs.next(), &rows, &letters)?;
+        if rows.num_rows() > 0 || !letters.is_empty() {
+            committer.part(self.epochs.next(), rows, letters)?;
+        }
         self.charge();
         Ok(())
     }
@@ -263,8 +268,8 @@ impl<'a> Run<'a> {
         Ok((taken, input.has_input))
     }
 
-    /// Cuts the running epoch and sees it through to its commit.
-    fn epoch(&mut self, ingest: &mut Ingest) -> Result<()> {
+    /// Cuts the running epoch and sends it to its commit.
+    fn epoch(&mut self, ingest: &mut Ingest, committer: &mut Committer) -> Result<()> {
         let mut times = Times::begin();
         // Each core takes the tables at its barrier, so one epoch meets one content of them.
         if self.tables.refresh(self.job)? {
@@ -273,86 +278,43 @@ impl<'a> Run<'a> {
         let (input, _) = self.barrier(ingest, true)?;
         times.mark("barrier");
         failpoint::reach("barrier");
-        self.see_through(input, times, ingest)
+        self.send(input, times, committer)
     }
 
     /// The epoch that an interrupt asks for, or the end of what is there; none where nothing came
     /// since the last.
-    fn last_epoch(&mut self, ingest: &mut Ingest) -> Result<()> {
+    fn last_epoch(&mut self, ingest: &mut Ingest, committer: &mut Committer) -> Result<()> {
         let mut times = Times::begin();
         let (input, has_input) = self.barrier(ingest, true)?;
         times.mark("barrier");
-        if has_input || self.absorbed { self.see_through(input, times, ingest) } else { Ok(()) }
+        if has_input || self.absorbed { self.send(input, times, committer) } else { Ok(()) }
     }
 
-    fn see_through(&mut self, input: EpochInput, mut times: Times, ingest: &Ingest) -> Result<()> {
-        let finished = self.epochs.finish(input, &Threads)?;
+    fn send(&mut self, input: EpochInput, mut times: Times, to: &mut Committer) -> Result<()> {
+        let finished = Box::new(self.epochs.finish(input, &Threads)?);
         times.mark("addBatch");
-        self.state_memory.set(self.epochs.bytes_held());
-        self.output_memory.set(finished.rows.get_array_memory_size() + self.outputs.bytes_held());
-        self.commit(&finished, &mut times)?;
-        ingest.committed(&SourceState(finished.source.clone()));
-        if let Some(oldest) = self.epochs.journal().and_then(|journal| journal.oldest_source()) {
-            ingest.forget_before(&SourceState(oldest.clone()))?;
-        }
         self.absorbed = false;
         let bytes = std::mem::take(&mut self.epoch_bytes);
         self.charge();
-        self.reporter.epoch(&finished, bytes, &times, &self.ledger);
-        failpoint::reach("idle");
+        to.commit(Epoch { finished, bytes, times })
+    }
+
+    /// An epoch is committed and visible.
+    fn committed(&mut self, done: &Done, ingest: &Ingest) -> Result<()> {
+        let Epoch { finished, bytes, times } = &done.epoch;
+        ingest.committed(&SourceState(finished.source.clone()));
+        if let Some(oldest) = &done.oldest {
+            ingest.forget_before(&SourceState(oldest.clone()))?;
+        }
+        self.charge();
+        self.reporter.epoch(finished, *bytes, times, &self.ledger);
         Ok(())
     }
 
     /// Says in the ledger what is held between two steps.
     fn charge(&mut self) {
         self.state_memory.set(self.epochs.bytes_held());
-        self.output_memory.set(self.outputs.bytes_held());
         self.spare_memory.set(memory::spare_bytes());
-    }
-
-    /// Seals the output, publishes the manifest, publishes the output.
-    fn commit(&mut self, finished: &Finished, times: &mut Times) -> Result<()> {
-        self.adopt_base()?;
-        let mark = |step| times.mark(step);
-        self.outputs.commit(&mut self.epochs, finished, &UntilRoom, mark)?;
-        self.begin_compaction();
-        times.mark("commitOffsets");
-        Ok(())
-    }
-
-    /// Takes a base that was made beside the epochs.
-    fn adopt_base(&mut self) -> Result<()> {
-        let Some(receiver) = &self.compaction else { return Ok(()) };
-        match receiver.try_recv() {
-            Err(TryRecvError::Empty) => {}
-            Err(TryRecvError::Disconnected) => {
-                self.compaction = None;
-                let journal = self.epochs.journal().expect("a compaction is of a journal");
-                journal.give_up_compaction();
-            }
-            Ok(compacted) => {
-                self.compaction = None;
-                let journal = self.epochs.journal().expect("a compaction is of a journal");
-                journal.adopt(compacted?);
-            }
-        }
-        Ok(())
-    }
-
-    fn begin_compaction(&mut self) {
-        if self.compaction.is_some() {
-            return;
-        }
-        let plan = Arc::clone(&self.plan);
-        let Some(work) = self.epochs.journal().and_then(|j| j.compaction(&plan, DELTAS_MAX)) else {
-            return;
-        };
-        let (sender, receiver) = sync_channel(1);
-        std::thread::spawn(move || {
-            // Nobody listens any more once the run has ended.
-            let _ = sender.send(work.run());
-        });
-        self.compaction = Some(receiver);
     }
 }
 

@@ -1,8 +1,8 @@
 //! One epoch after the other: partials meet the state, rows leave, what changed is committed.
 //!
 //! Invariant: an epoch is a stretch of offsets, one state change, one output, one checkpoint, and
-//! its output is a function of the rows in its stretch and of the state before it. There is one
-//! commit point: the publication of the manifest. No thread is started here; the shards' merges are
+//! its output is a function of the rows in its stretch and of the state before it. What it commits
+//! to is said by [`Finished`] alone, so it may be committed while the next one is made. No thread is started here; the shards' merges are
 //! handed to the caller's [`Workers`].
 
 mod durable;
@@ -72,6 +72,8 @@ pub struct Finished {
     /// By level.
     delta: Vec<Vec<RecordBatch>>,
     rows_out: u64,
+    /// The watermark as far as groups leave by it.
+    evicts: Option<i64>,
 }
 
 /// What the running epoch has taken in so far, beside the state.
@@ -118,6 +120,8 @@ pub struct Restored {
 pub struct Epochs {
     plan: Arc<Plan>,
     journal: Option<Journal>,
+    /// Deltas are made for a journal, whoever holds it.
+    keeps_delta: bool,
     /// From the cores up; what leaves the last leaves the job.
     levels: Vec<Level>,
     next: u64,
@@ -145,6 +149,7 @@ impl Epochs {
         let levels: Vec<Level> = levels.collect();
         let mut epochs = Epochs {
             plan,
+            keeps_delta: journal.is_some(),
             journal,
             levels,
             next: 0,
@@ -180,6 +185,11 @@ impl Epochs {
 
     pub fn journal(&mut self) -> Option<&mut Journal> {
         self.journal.as_mut()
+    }
+
+    /// Hands the journal over to whoever commits beside the next epoch.
+    pub fn take_journal(&mut self) -> Option<Journal> {
+        self.journal.take()
     }
 
     /// Takes in a part of the running epoch, so that no more than that has to be held. Rows that no
@@ -218,7 +228,7 @@ impl Epochs {
         cores: Vec<CoreEpoch>,
         workers: &dyn Workers,
     ) -> Result<RecordBatch> {
-        let keeps_delta = self.journal.is_some();
+        let keeps_delta = self.keeps_delta;
         let passed = self.levels[at].take(cores, self.watermark, keeps_delta, workers)?;
         let Passed { rows, delta, dropped } = passed;
         // Rows that were seen before go no further.
@@ -262,7 +272,8 @@ impl Epochs {
         letters
     }
 
-    /// Takes in the rest of the epoch and works out its rows.
+    /// Takes in the rest of the epoch and works out its rows. The next one builds on it at once,
+    /// committed or not: the state is behind every commit only until the process ends.
     ///
     /// Errors: as [`Epochs::absorb`]; `Failed` where too many rows are bad.
     pub fn finish(&mut self, input: EpochInput, workers: &dyn Workers) -> Result<Finished> {
@@ -286,8 +297,10 @@ impl Epochs {
         let late = self.plan.late_rows.as_ref().map(|of| concat_batches(&of.schema, &late));
         let late = late.transpose().map_err(|e| Error::failed(format!("late rows: {e}")))?;
         self.event_time_before = self.event_time_max;
+        let epoch = self.next;
+        self.next += 1;
         Ok(Finished {
-            epoch: self.next,
+            epoch,
             rows,
             late,
             counters,
@@ -301,6 +314,7 @@ impl Epochs {
             source,
             delta,
             rows_out: self.rows_out,
+            evicts: self.evicts(self.watermark),
         })
     }
 

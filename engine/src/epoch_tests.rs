@@ -111,7 +111,7 @@ fn process(
         output.stage(finished.epoch, &finished.rows)?;
         let sealed = output.seal(finished.epoch)?;
         let sinks = BTreeMap::from([("out".to_string(), sealed)]);
-        let committed = epochs.commit(&finished, sinks)?;
+        let committed = finished.commit(epochs.journal(), sinks)?;
         output.commit(&committed)?;
         epochs.journal().expect("it was given one").collect_garbage();
         if finished.ended {

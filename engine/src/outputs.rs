@@ -15,8 +15,8 @@ use std::io::ErrorKind;
 use arrow::array::RecordBatch;
 
 use crate::batch::DeadLetter;
-use crate::checkpoint::Prepared;
-use crate::epoch::{Epochs, Finished, Restored};
+use crate::checkpoint::{Journal, Prepared};
+use crate::epoch::{Finished, Restored};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::job::spec::SinkOf;
@@ -151,13 +151,14 @@ impl Outputs {
     /// the rest of it.
     pub fn commit(
         &mut self,
-        epochs: &mut Epochs,
+        mut journal: Option<&mut Journal>,
         finished: &Finished,
         patience: &dyn Patience,
         mut done: impl FnMut(&'static str),
     ) -> Result<Committed> {
         let early = seeded::is(Bug::OffsetsBeforeOutput) && self.decides.is_none();
-        let early = early.then(|| epochs.commit(finished, BTreeMap::new())).transpose()?;
+        let commit = || finished.commit(journal.as_deref_mut(), BTreeMap::new());
+        let early = early.then(commit).transpose()?;
         let staged = self.stage(finished, patience)?;
         done("stage");
         failpoint::reach("stage");
@@ -166,12 +167,12 @@ impl Outputs {
         }
         let committed = match early {
             Some(early) => early,
-            None => self.decide(epochs, finished, staged, patience)?,
+            None => self.decide(journal.as_deref_mut(), finished, staged, patience)?,
         };
         done("walCommit");
         failpoint::reach("commit");
         self.publish(&committed, patience)?;
-        if let Some(journal) = epochs.journal() {
+        if let Some(journal) = journal {
             journal.collect_garbage();
         }
         Ok(committed)
@@ -281,22 +282,23 @@ impl Outputs {
     /// all the same where the outcome stayed unknown, and the next start finds out.
     fn decide(
         &mut self,
-        epochs: &mut Epochs,
+        mut journal: Option<&mut Journal>,
         finished: &Finished,
         mut staged: BTreeMap<String, Staged>,
         patience: &dyn Patience,
     ) -> Result<Committed> {
         let Some(at) = self.decides else {
-            let commit = || epochs.commit(finished, staged.clone());
+            let commit = || finished.commit(journal.as_deref_mut(), staged.clone());
             return patiently(patience, "the checkpoint", commit);
         };
+        let journal = journal.expect("an output commits transactions with a checkpoint only");
         loop {
-            let prepare = || epochs.prepare(finished, staged.clone());
+            let prepare = || finished.prepare(journal, staged.clone());
             let prepared = patiently(patience, "the checkpoint", prepare)?;
             if self.is_committed(at, &prepared, patience)? {
-                return patiently(patience, "the checkpoint", || epochs.confirm(&prepared));
+                return patiently(patience, "the checkpoint", || journal.confirm(&prepared));
             }
-            epochs.abandon(prepared);
+            journal.abandon(prepared);
             self.outputs[at].sink.discard()?;
             let name = self.outputs[at].name.clone();
             staged.insert(name, self.stage_one(at, finished, true, patience)?);

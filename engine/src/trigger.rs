@@ -19,6 +19,9 @@ pub struct Progress {
     pub crowded: bool,
     /// The watermark moved on: an epoch without rows would emit or evict by it.
     pub due: bool,
+    /// The epoch before is on its way to its commit: one that ends now would wait for that, and its
+    /// rows with it. So it takes in more, as long as it can.
+    pub committing: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,15 +66,17 @@ impl Clockwork {
             Trigger::Once if progress.crowded => Decision::Absorb,
             Trigger::Once => Decision::Wait(None),
             Trigger::Interval(every) => self.at_boundary(now, every, progress),
-            Trigger::Default | Trigger::AvailableNow | Trigger::Continuous(_) => match progress
-                .first_row_at
-            {
-                None if progress.due && progress.caught_up => Decision::Cut,
-                None => Decision::Wait(None),
-                Some(_) if progress.full || progress.crowded || progress.caught_up => Decision::Cut,
-                Some(first) if now >= first + self.interval => Decision::Cut,
-                Some(first) => Decision::Wait(Some(first + self.interval)),
-            },
+            Trigger::Default | Trigger::AvailableNow | Trigger::Continuous(_) => {
+                match progress.first_row_at {
+                    Some(_) if progress.full || progress.crowded => Decision::Cut,
+                    _ if progress.committing => Decision::Wait(None),
+                    None if progress.due && progress.caught_up => Decision::Cut,
+                    None => Decision::Wait(None),
+                    Some(_) if progress.caught_up => Decision::Cut,
+                    Some(first) if now >= first + self.interval => Decision::Cut,
+                    Some(first) => Decision::Wait(Some(first + self.interval)),
+                }
+            }
         }
     }
 
@@ -167,6 +172,27 @@ mod tests {
         assert_eq!(clockwork.decide(ms(45), rows_since(40)), Decision::Cut);
         let caught_up = Progress { caught_up: true, ..rows_since(46) };
         assert_eq!(clockwork.decide(ms(46), caught_up), Decision::Cut);
+    }
+
+    #[test]
+    fn an_epoch_takes_in_more_while_the_one_before_commits_unless_it_is_full() {
+        for trigger in [Trigger::Default, Trigger::AvailableNow, Trigger::Continuous(ms(5))] {
+            let mut clockwork = Clockwork::new(trigger, ms(1000));
+            let committing = Progress { committing: true, caught_up: true, ..rows_since(10) };
+            assert_eq!(clockwork.decide(ms(9_000), committing), Decision::Wait(None));
+            let due = Progress { due: true, first_row_at: None, ..committing };
+            assert_eq!(clockwork.decide(ms(9_000), due), Decision::Wait(None));
+            let (full, crowded) =
+                (Progress { full: true, ..committing }, Progress { crowded: true, ..committing });
+            assert_eq!(clockwork.decide(ms(9_000), full), Decision::Cut);
+            assert_eq!(clockwork.decide(ms(9_000), crowded), Decision::Cut);
+            let through = Progress { committing: false, ..committing };
+            assert_eq!(clockwork.decide(ms(9_000), through), Decision::Cut);
+        }
+        // What goes by the clock goes by it.
+        let mut interval = Clockwork::new(Trigger::Interval(ms(5000)), ms(1000));
+        let committing = Progress { committing: true, ..rows_since(10) };
+        assert_eq!(interval.decide(ms(5000), committing), Decision::Cut);
     }
 
     #[test]

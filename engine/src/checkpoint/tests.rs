@@ -71,7 +71,7 @@ impl Run {
 
     fn epoch(&mut self) -> Result<Committed> {
         let finished = self.finish();
-        let committed = self.epochs.commit(&finished, BTreeMap::new())?;
+        let committed = finished.commit(self.epochs.journal(), BTreeMap::new())?;
         self.epochs.journal().expect("it has one").collect_garbage();
         Ok(committed)
     }
@@ -215,11 +215,13 @@ fn an_outputs_commit_decides_which_prepared_checkpoint_counts() {
         let disk = MemoryStorage::new();
         let mut run = open(&disk, &plan, "1", marker(None)).expect("an empty disk");
         let finished = run.finish();
-        let prepared = run.epochs.prepare(&finished, BTreeMap::new()).expect("nothing fails");
-        let committed = run.epochs.confirm(&prepared).expect("nothing fails");
+        let journal = run.epochs.journal().expect("it has one");
+        let prepared = finished.prepare(journal, BTreeMap::new()).expect("nothing fails");
+        let committed = journal.confirm(&prepared).expect("nothing fails");
         assert_eq!(committed, prepared.committed());
         let finished = run.finish();
-        let prepared = run.epochs.prepare(&finished, BTreeMap::new()).expect("nothing fails");
+        let journal = run.epochs.journal().expect("it has one");
+        let prepared = finished.prepare(journal, BTreeMap::new()).expect("nothing fails");
         // Killed before it knew the outcome; the output knows.
         let last = if commits { prepared.committed() } else { committed };
         let run = open(&disk, &plan, "2", marker(Some(last.clone()))).expect("it is prepared");

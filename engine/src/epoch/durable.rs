@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::level::Level;
 use super::{Epochs, Finished, Restored};
 use crate::checkpoint::manifest::StateFile;
-use crate::checkpoint::{Facts, Prepared};
+use crate::checkpoint::{Facts, Journal, Prepared};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::seeded::{self, Bug};
@@ -59,63 +59,46 @@ impl Epochs {
         failpoint::reach("recover");
         Ok(())
     }
+}
 
+impl Finished {
     /// Commits the epoch: from here on it counts. Without a journal there is nothing to be durable.
     ///
     /// Errors: `StateIo`; the last checkpoint stays valid and the call may be repeated.
     pub fn commit(
-        &mut self,
-        finished: &Finished,
+        &self,
+        journal: Option<&mut Journal>,
         sinks: BTreeMap<String, Staged>,
     ) -> Result<Committed> {
-        let facts = self.facts(finished, sinks);
-        let committed = match &mut self.journal {
-            None => Committed { epoch: finished.epoch, manifest_hash: 0 },
-            Some(journal) => journal.commit(facts, &finished.delta)?,
-        };
-        self.next = finished.epoch + 1;
-        Ok(committed)
+        match journal {
+            None => Ok(Committed { epoch: self.epoch, manifest_hash: 0 }),
+            Some(journal) => journal.commit(self.facts(sinks), &self.delta),
+        }
     }
 
     /// Makes the epoch's checkpoint durable for an output whose transaction commits it.
     ///
-    /// Errors: as [`Epochs::commit`].
+    /// Errors: as [`Finished::commit`].
     pub fn prepare(
-        &mut self,
-        finished: &Finished,
+        &self,
+        journal: &mut Journal,
         sinks: BTreeMap<String, Staged>,
     ) -> Result<Prepared> {
-        let facts = self.facts(finished, sinks);
-        let journal = self.journal.as_mut();
-        let journal = journal.expect("an output commits transactions with a checkpoint only");
-        journal.prepare(facts, &finished.delta)
+        journal.prepare(self.facts(sinks), &self.delta)
     }
 
-    /// The transaction that names a prepared checkpoint was committed. Errors: as [`Epochs::commit`].
-    pub fn confirm(&mut self, prepared: &Prepared) -> Result<Committed> {
-        let journal = self.journal.as_mut().expect("what was prepared has a journal");
-        let committed = journal.confirm(prepared)?;
-        self.next = committed.epoch + 1;
-        Ok(committed)
-    }
-
-    /// The transaction that names a prepared checkpoint was surely not committed.
-    pub fn abandon(&mut self, prepared: Prepared) {
-        self.journal.as_mut().expect("what was prepared has a journal").abandon(prepared);
-    }
-
-    /// What the manifest says of an epoch.
-    fn facts(&self, finished: &Finished, sinks: BTreeMap<String, Staged>) -> Facts {
+    /// What the manifest says of the epoch.
+    fn facts(&self, sinks: BTreeMap<String, Staged>) -> Facts {
         Facts {
-            epoch: finished.epoch,
-            watermark_us: finished.watermark,
-            evicts_us: self.evicts(finished.watermark),
-            event_time_max_us: finished.event_time_max,
-            source: finished.source.clone(),
-            ended: finished.ended,
-            counters: finished.counters,
+            epoch: self.epoch,
+            watermark_us: self.watermark,
+            evicts_us: self.evicts,
+            event_time_max_us: self.event_time_max,
+            source: self.source.clone(),
+            ended: self.ended,
+            counters: self.counters,
             sinks,
-            rows_out: finished.rows_out,
+            rows_out: self.rows_out,
         }
     }
 }

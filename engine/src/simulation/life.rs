@@ -178,6 +178,7 @@ impl Life {
                 full: self.random.chance(5),
                 crowded: self.random.chance(15),
                 due: self.random.chance(20),
+                committing: false,
             };
             match self.clockwork.decide(self.now, progress) {
                 Decision::Wait(_) => self.read_some()?,
@@ -231,7 +232,7 @@ impl Life {
         let finished = self.epochs.finish(input, &OneByOne)?;
         self.adopt()?;
         let patience = Waiting { machine: &self.machine, waits: Cell::new(0) };
-        let committed = self.outputs.commit(&mut self.epochs, &finished, &patience, |_| {})?;
+        let committed = self.outputs.commit(self.epochs.journal(), &finished, &patience, |_| {})?;
         self.last = Some(committed);
         self.from = self.read;
         self.first_row_at = None;

@@ -163,6 +163,15 @@ impl Ingest {
         &self.signal
     }
 
+    /// Ends the wait of [`Signal::wait`], from any thread.
+    pub fn waker(&self) -> impl Fn() + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || {
+            shared.lock().note_change();
+            shared.tell_outside();
+        }
+    }
+
     /// Charges what the cores hold to a ledger from now on. When that is full the epoch is crowded.
     pub fn charge_to(&self, ledger: &Arc<Ledger>) {
         let mut inner = self.shared.lock();

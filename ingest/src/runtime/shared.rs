@@ -179,6 +179,11 @@ impl Inner {
         }
     }
 
+    /// Something outside has changed that the run loop waits for.
+    pub fn note_change(&mut self) {
+        self.version += 1;
+    }
+
     pub fn count_stall(&mut self) {
         self.stalls += 1;
         self.version += 1;
