@@ -422,7 +422,7 @@ fn run(plan: &Arc<Plan>, splits: &[Split], cuts: &Cuts) -> Result<Outcome> {
             if dies {
                 break;
             }
-            epochs.commit(&finished, BTreeMap::new())?;
+            finished.commit(epochs.journal(), BTreeMap::new())?;
             outcome.lines.extend(lines(&finished.rows));
             outcome.late.extend(late_rows(finished.late.as_ref().expect("a sink takes them")));
             outcome.counters.add(&finished.counters);
