@@ -11,7 +11,7 @@
 
 struct Params {
   rows: u32,
-  slot_mask: u32,
+  slot_count: u32,
   group_capacity: u32,
   exception_capacity: u32,
   seed: u32,
@@ -56,6 +56,9 @@ fn spread(hash: u32) -> u32 {
   h = (h ^ (h >> 13u)) * 0xc2b2ae35u;
   return h ^ (h >> 16u);
 }
+// A hash's slot: the upper half of its product with their number (Lemire), which need be no power of two.
+fn slot_of(hash: u32) -> u32 { return mul32(hash, params.slot_count).y; }
+fn slot_after(slot: u32) -> u32 { return select(slot + 1u, 0u, slot + 1u == params.slot_count); }
 fn hash_record(row: u32) -> u32 {
   var h = params.seed;
   for (var word = 0u; word < KEY_WORDS; word++) { h = mix(h, records[row * RECORD_WORDS + word]); }
@@ -95,7 +98,7 @@ fn find(@builtin(global_invocation_id) id: vec3<u32>) {
   if (!is_selected(row)) { return; }
   places[row] = NOWHERE;
   places[params.row_capacity + row] = NOWHERE;
-  var slot = hash_record(row) & params.slot_mask;
+  var slot = slot_of(hash_record(row));
   for (var probe = 0u; probe < PROBES; probe++) {
     var owner = atomicLoad(&slots[slot]);
     if (owner == 0u) {
@@ -112,7 +115,7 @@ fn find(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
       }
     }
-    slot = (slot + 1u) & params.slot_mask;
+    slot = slot_after(slot);
   }
 }
 
@@ -159,11 +162,11 @@ fn rehash(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
   let groups = min(atomicLoad(&control[0]), params.groups_before);
   if (group == 0u) { atomicStore(&control[0], groups); }
   if (group >= groups) { return; }
-  var slot = hash_key(group) & params.slot_mask;
+  var slot = slot_of(hash_key(group));
   loop {
     let result = atomicCompareExchangeWeak(&slots[slot], 0u, group + 1u);
     if (result.exchanged) { return; }
-    if (result.old_value != 0u) { slot = (slot + 1u) & params.slot_mask; }
+    if (result.old_value != 0u) { slot = slot_after(slot); }
   }
 }
 

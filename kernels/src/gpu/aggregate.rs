@@ -48,7 +48,7 @@ pub struct Table {
 /// What grows with the groups.
 pub(super) struct Room {
     pub groups: u32,
-    slot_mask: u32,
+    slot_count: u32,
     seed: u32,
     pub slots: Buffer,
     pub keys: Buffer,
@@ -253,7 +253,7 @@ impl Table {
     ) -> Vec<u32> {
         let mut words = vec![
             rows as u32,
-            room.slot_mask,
+            room.slot_count,
             room.groups,
             room.exceptions as u32,
             room.seed,
@@ -368,7 +368,8 @@ impl Table {
         if self.room.is_none() {
             let rows = self.scratch.as_ref().map_or(0, |scratch| scratch.rows);
             let exceptions = rows * self.program.states.exact.len() * BATCHES_MAX;
-            self.room = Some(self.new_room(GROUPS_MIN, 2 * GROUPS_MIN, 0x9747_b28c, exceptions)?);
+            self.room =
+                Some(self.new_room(GROUPS_MIN, slots_for(GROUPS_MIN), 0x9747_b28c, exceptions)?);
         }
         Ok(())
     }
@@ -378,7 +379,7 @@ impl Table {
         let all = u64::from(groups);
         Ok(Room {
             groups,
-            slot_mask: slots - 1,
+            slot_count: slots,
             seed,
             slots: device.buffer(4 * u64::from(slots), STORAGE)?,
             keys: device.buffer(4 * all * program.records.key_words as u64, STORAGE)?,
@@ -390,7 +391,7 @@ impl Table {
     }
 
     /// Makes room for more groups, or, where keys met by their hashes, hashes anew.
-    fn grow(&mut self, groups_asked: u32) -> Result<()> {
+    pub(super) fn grow(&mut self, groups_asked: u32) -> Result<()> {
         self.growths_in_vain += 1;
         if self.growths_in_vain > GROWTHS_IN_VAIN_MAX {
             return Err(GpuError::Untrusted(
@@ -399,11 +400,14 @@ impl Table {
         }
         let old = self.room.take().ok_or_else(|| GpuError::Untrusted("no table".to_owned()))?;
         let full = groups_asked >= old.groups;
-        let groups = if full { old.groups.saturating_mul(2) } else { old.groups };
-        if full {
-            self.growths_in_vain = 0;
-        }
-        let slots = if full { 2 * groups } else { (old.slot_mask + 1).saturating_mul(2) };
+        let (groups, slots) = match full {
+            true => {
+                self.growths_in_vain = 0;
+                let groups = grown(old.groups, groups_asked);
+                (groups, slots_for(groups))
+            }
+            false => (old.groups, old.slot_count.saturating_mul(2)),
+        };
         let seed = old.seed.wrapping_mul(0x2c1b_3c6d).wrapping_add(1);
         let room = self.new_room(groups, slots, seed, old.exceptions)?;
         let program = Arc::clone(&self.program);
@@ -454,6 +458,18 @@ impl Selected {
     fn count(&self) -> u64 {
         self.rows.iter().map(|word| u64::from(word.count_ones())).sum()
     }
+}
+
+/// A quarter more, or what is asked for and an eighth: so that the table is not twice its groups, and a
+/// batch of new ones does not make it grow many times.
+fn grown(groups: u32, asked: u32) -> u32 {
+    let more = |number: u32, part: u32| number.saturating_add(number / part);
+    more(groups, 4).max(more(asked, 8))
+}
+
+/// Half of them empty: probing ends after a few.
+fn slots_for(groups: u32) -> u32 {
+    groups.saturating_mul(2)
 }
 
 fn control_bytes(exceptions: usize) -> u64 {

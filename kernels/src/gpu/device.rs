@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::adapter::{self, Adapter, Kind, Tier};
 use super::error::{GpuError, Result};
 use super::faults::{Fault, Faults};
+use super::project::STAGING;
 
 /// A dispatch of ours is done in milliseconds; drivers give a hung one up after 2 to 10 s themselves.
 /// Software Vulkan on a crowded machine is what needs so long.
@@ -63,11 +64,25 @@ impl Device {
     ///
     /// Errors: `NoAdapter` where there is none of this kind, or it lacks the tier.
     pub fn open(choice: Choice) -> Result<Device> {
+        Device::open_with(choice, wgpu::Features::empty()).map(|(device, _)| device)
+    }
+
+    /// Opens an adapter with f64 in its shaders, where it has them; and whether it has.
+    pub(super) fn open_with_doubles(index: usize) -> Result<(Device, bool)> {
+        let doubles = wgpu::Features::SHADER_F64;
+        let choice = Choice { index: Some(index), ..Choice::default() };
+        let (device, features) = Device::open_with(choice, doubles)?;
+        let has_doubles = device.tier == Tier::Native && features.contains(doubles);
+        Ok((device, has_doubles))
+    }
+
+    /// Also asks for those of `wanted` that the adapter has; returns what was asked for.
+    fn open_with(choice: Choice, wanted: wgpu::Features) -> Result<(Device, wgpu::Features)> {
         let instance = adapter::instance();
         let raw = adapter::raw_adapters(&instance);
         let known: Vec<_> =
             raw.iter().enumerate().map(|(i, raw)| adapter::describe(i, raw)).collect();
-        let index = choose(&known, choice.index)?;
+        let index = chosen(&known, choice.index)?;
         let adapter = known[index].clone();
         let best = adapter.tier.clone().map_err(GpuError::NoAdapter)?;
         let tier = choice.tier.unwrap_or(best);
@@ -78,6 +93,7 @@ impl Device {
             Tier::Native => (adapter::native_features(), raw[index].limits()),
             Tier::Portable => (wgpu::Features::empty(), wgpu::Limits::default()),
         };
+        let required_features = required_features | (wanted & raw[index].features());
         let request = raw[index].request_device(&wgpu::DeviceDescriptor {
             label: Some("pelton"),
             required_features,
@@ -90,7 +106,9 @@ impl Device {
         watch(&raw, &trouble);
         let max = choice.budget_bytes.unwrap_or(BUDGET_DEFAULT);
         let budget = Arc::new(Budget { max, used: AtomicU64::new(0) });
-        Ok(Device { raw, queue, adapter, tier, trouble, budget, faults: Faults::default() })
+        let faults = Faults::default();
+        let device = Device { raw, queue, adapter, tier, trouble, budget, faults };
+        Ok((device, required_features))
     }
 
     pub fn adapter(&self) -> &Adapter {
@@ -129,6 +147,15 @@ impl Device {
     ///
     /// Errors: `OutOfMemory` beyond the budget, or beyond what one binding may hold.
     pub(crate) fn buffer(&self, bytes: u64, usage: wgpu::BufferUsages) -> Result<Buffer> {
+        self.make(bytes, usage, false)
+    }
+
+    fn make(
+        &self,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+        mapped_at_creation: bool,
+    ) -> Result<Buffer> {
         self.check()?;
         let size = bytes.max(16).next_multiple_of(16);
         let limits = self.raw.limits();
@@ -143,8 +170,7 @@ impl Device {
             self.budget.used.fetch_sub(size, Relaxed);
             return Err(GpuError::OutOfMemory { asked: size, left: left.min(most) });
         }
-        let descriptor =
-            wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+        let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation };
         let scope = self.raw.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let raw = self.raw.create_buffer(&descriptor);
         let refused = adapter::block_on(scope.pop());
@@ -250,6 +276,22 @@ impl Device {
         Ok(())
     }
 
+    /// Copies words into a buffer through the queue's own staging, with the next submission.
+    pub(crate) fn write_queued(&self, buffer: &Buffer, words: &[u32]) -> Result<()> {
+        self.queue.write_buffer(&buffer.raw, 0, bytemuck::cast_slice(words));
+        self.check()
+    }
+
+    /// A staging buffer that is made with what is in it.
+    pub(crate) fn buffer_of(&self, words: &[u32]) -> Result<Buffer> {
+        let buffer = self.make((4 * words.len()) as u64, STAGING, true)?;
+        let bytes: &[u8] = bytemuck::cast_slice(words);
+        let view = buffer.raw.slice(..bytes.len() as u64).get_mapped_range_mut();
+        view.map_err(|error| self.fail(GpuError::Lost(error.to_string())))?.copy_from_slice(bytes);
+        buffer.raw.unmap();
+        self.check().map(|()| buffer)
+    }
+
     /// The first words of a buffer that can be mapped for reading, whose writer was waited for.
     pub(crate) fn read_mapped(&self, buffer: &Buffer, words: usize) -> Result<Vec<u32>> {
         let slice = buffer.raw.slice(..(words.max(1) * 4) as u64);
@@ -311,7 +353,11 @@ fn watch(raw: &wgpu::Device, trouble: &Arc<Mutex<Option<GpuError>>>) {
     }));
 }
 
-fn choose(known: &[Adapter], index: Option<usize>) -> Result<usize> {
+/// Which of the adapters is opened: the one of this number, else the first discrete one, else the first
+/// that is no software, else software.
+///
+/// Errors: `NoAdapter`.
+pub fn chosen(known: &[Adapter], index: Option<usize>) -> Result<usize> {
     if let Some(index) = index {
         let there = known.len();
         return known.get(index).map(|_| index).ok_or_else(|| {

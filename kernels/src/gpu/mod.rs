@@ -3,11 +3,12 @@
 //! Invariant: for all that [`Query::refusals`] lets pass, the answer is the CPU's, bit for bit, on
 //! every device and in both tiers; what fails is an error, never a wrong or a missing row.
 //! WGSL is in `kernels/shaders`; `emit` generates what depends on the query. No file, clock or thread
-//! is used here. It lacks text, `first` and `last`, and decimals that need more than 128 bits.
+//! is used here (`rates` asks the caller's clock). It lacks text, `first` and `last`, and decimals
+//! that need more than 128 bits.
 //!
 //! The way of a batch: `upload` packs its columns, `project` computes each row's fate, key and
 //! arguments, `aggregate` folds the rows that count into the resident groups, `drain` hands those to
-//! the CPU's table.
+//! the CPU's table. `probe` and `rates` say beforehand whether a device is right, and how fast.
 
 mod adapter;
 pub mod aggregate;
@@ -17,9 +18,13 @@ mod emit;
 mod error;
 mod faults;
 mod form;
+mod operations;
+mod probe;
 mod program;
 pub mod project;
 mod query;
+pub mod rates;
+pub mod sample;
 mod states;
 mod support;
 #[cfg(test)]
@@ -28,9 +33,11 @@ mod upload;
 
 pub use adapter::{Adapter, Kind, Tier, adapters};
 pub use aggregate::{Selected, Table};
-pub use device::{Choice, Device};
+pub use device::{Choice, Device, chosen};
 pub use error::{GpuError, Result};
 pub use faults::{Fault, Faults};
+pub use operations::{Operation, operations};
+pub use probe::probe;
 pub use program::Program;
 pub use project::{Batch, Fate, Projector, ROWS_MAX};
 pub use query::{Input, Query, Refusal};

@@ -6,11 +6,15 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, UInt32Array, new_null_array};
+
 use super::adapter::Tier;
+use super::aggregate::{Selected, Table};
 use super::device::{Buffer, Device};
 use super::emit::{Emitter, and, not};
 use super::error::{GpuError, Result};
-use super::query::{Query, Records};
+use super::project::Projector;
+use super::query::{Input, Query, Records};
 use super::states::States;
 use crate::cpu::aggregate::layout::Layout;
 use crate::cpu::column::Class;
@@ -78,6 +82,23 @@ impl Program {
             device.pipeline(&project_shader(&query, &records, device.tier()), "project")?;
         let device = Arc::clone(device);
         Ok(Program { device, query, records, states, project, folding: None })
+    }
+
+    /// Runs every pipeline once over a row that counts nowhere, so that no batch waits for what a driver
+    /// compiles only then.
+    ///
+    /// Panics for a program that only projects. Errors: those of the device.
+    pub fn warm(self: &Arc<Self>) -> Result<()> {
+        let null = |input: &Input| match input.is_ids {
+            true => Arc::new(UInt32Array::from(vec![0])) as ArrayRef,
+            false => new_null_array(&input.data_type, 1),
+        };
+        let columns: Vec<_> = self.query.inputs.iter().map(null).collect();
+        let (mut projector, mut table) = (Projector::new(self), Table::new(self));
+        let batch = projector.project(&columns, 0, 1, &mut Vec::new())?;
+        table.aggregate(vec![Selected { batch, rows: vec![0] }], &mut projector)?;
+        table.settle(&mut projector)?;
+        table.grow(0)
     }
 
     /// Panics for a program that only projects.

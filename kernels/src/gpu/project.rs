@@ -155,7 +155,6 @@ impl Projector {
     }
 
     /// The records of a batch, in host memory.
-    #[cfg(test)]
     pub(super) fn records_of(&self, batch: &Batch) -> Result<Vec<u32>> {
         let device = &self.program.device;
         let words = batch.rows * self.program.records.words;

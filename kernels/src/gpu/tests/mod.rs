@@ -4,6 +4,7 @@
 
 mod aggregate;
 mod faults;
+mod probe;
 mod project;
 mod traps;
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::cpu::project::oracle_tests::{Random, column, grow, types};
 use crate::expr::{Expr, ExprKind};
 use crate::gpu::form::Form;
+use crate::gpu::probe::argument_words;
 use crate::gpu::query::Records;
 use crate::gpu::{Input, refusal};
 use std::collections::BTreeSet;
@@ -15,31 +16,6 @@ fn query(arguments: Vec<Expr>) -> Query {
     let inputs = types().into_iter().map(|data_type| Input { data_type, is_ids: false }).collect();
     let (filters, keys, key_fields, calls) = (vec![], vec![], vec![], vec![]);
     Query { inputs, filters, keys, key_fields, arguments, calls }
-}
-
-/// The words that a value has as an argument on the device.
-fn words(array: &ArrayRef, row: usize) -> Vec<u32> {
-    let long = |bits: u64| vec![bits as u32, (bits >> 32) as u32];
-    let double =
-        |value: f64| long(if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() });
-    match array.data_type() {
-        DataType::Boolean => long(array.as_boolean().value(row).into()),
-        DataType::Int8 => long(i64::from(array.as_primitive::<Int8Type>().value(row)) as u64),
-        DataType::Int16 => long(i64::from(array.as_primitive::<Int16Type>().value(row)) as u64),
-        DataType::Int32 => long(i64::from(array.as_primitive::<Int32Type>().value(row)) as u64),
-        DataType::Date32 => long(i64::from(array.as_primitive::<Date32Type>().value(row)) as u64),
-        DataType::Int64 => long(array.as_primitive::<Int64Type>().value(row) as u64),
-        DataType::Timestamp(..) => {
-            long(array.as_primitive::<TimestampMicrosecondType>().value(row) as u64)
-        }
-        DataType::Float32 => double(array.as_primitive::<Float32Type>().value(row).into()),
-        DataType::Float64 => long(array.as_primitive::<Float64Type>().value(row).to_bits()),
-        DataType::Decimal128(..) => {
-            let value = array.as_primitive::<Decimal128Type>().value(row);
-            (0..4).map(|word| (value >> (32 * word)) as u32).collect()
-        }
-        other => unreachable!("no argument of {other}"),
-    }
 }
 
 /// Grows some trees that a device takes, and columns, from the seed, and compares every row.
@@ -84,7 +60,7 @@ fn compare(seed: u64, depth: usize, rows: usize, met: &mut BTreeSet<String>) {
                 assert_eq!(there, expected.values.is_valid(row), "{}", context());
                 if there {
                     let found = &record[slot.at..slot.at + slot.form.argument_words()];
-                    assert_eq!(found, words(&expected.values, row), "{}", context());
+                    assert_eq!(found, argument_words(&expected.values, row), "{}", context());
                 }
             }
         }

@@ -214,3 +214,127 @@ fn slices_are_realigned() {
         }
     }
 }
+
+/// naga 30.0 panics at it or makes no shader of it.
+#[test]
+fn counting_zeros_of_64_bits_makes_no_pipeline() {
+    let device = fresh_device(Tier::Native);
+    let body = "out[1] = u32(countLeadingZeros(u64(seven)));";
+    let make = || device.pipeline(&one(body), "main").is_ok();
+    let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(make));
+    // After a panic inside of it nothing of the device is to be touched.
+    std::mem::forget(Arc::clone(&device));
+    assert_ne!(made.ok(), Some(true), "it works now: words.wgsl could use it");
+}
+
+/// A float out of an integer's range, and NaN: what comes is the device's affair.
+#[test]
+fn casts_of_floats_to_integers_do_not_saturate_as_one_would_think() {
+    let body = "let nan = bitcast<f32>(0x7fc00000u + out[0]);
+                let big = bitcast<f32>(0x7f000000u + out[0]);
+                out[1] = bitcast<u32>(i32(nan)); out[2] = bitcast<u32>(i32(big));
+                out[3] = bitcast<u32>(i32(-big));";
+    let found = run(Tier::Portable, &one(body), 1, 4);
+    let (least, most) = (i32::MIN as u32, i32::MAX as u32);
+    assert!([0, least].contains(&found[1]), "NaN: {found:x?}");
+    assert!([least, most, most - 127].contains(&found[2]), "too large: {found:x?}");
+    assert_eq!(found[3], least, "too small: {found:x?}");
+}
+
+/// Half of a workgroup may be waiting for the other: nobody but we sees to it that all of it comes.
+#[test]
+fn a_barrier_that_not_all_lanes_reach_is_let_pass() {
+    let shader = "@group(0) @binding(0) var<storage, read_write> out: array<u32>;
+        var<workgroup> w: atomic<u32>;
+        @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+          if (out[0] > id.x) { atomicAdd(&w, 1u); workgroupBarrier(); }
+          out[1] = atomicLoad(&w);
+        }";
+    assert!(device(Tier::Portable).pipeline(shader, "main").is_ok());
+    for (name, text) in SHADERS {
+        for line in text.lines().filter(|line| line.contains("workgroupBarrier")) {
+            assert!(line.starts_with("  workgroupBarrier"), "{name}.wgsl: not at an entry's top");
+        }
+    }
+}
+
+#[test]
+fn subgroups_are_not_to_be_enabled_by_name() {
+    let shader = "enable subgroups;\n".to_owned() + &one("");
+    let refused = device(Tier::Native).pipeline(&shader, "main");
+    assert!(matches!(refused, Err(GpuError::Refused(_))), "{:?}", refused.err());
+}
+
+/// 128 MiB in the portable tier, whatever the device has; a budget has room for more.
+#[test]
+fn one_binding_holds_less_than_a_device() {
+    let device = fresh_device(Tier::Portable);
+    let error = device.buffer(129 << 20, STORAGE).err().expect("it is too large for a binding");
+    assert!(matches!(error, GpuError::OutOfMemory { left, .. } if left == 128 << 20), "{error}");
+    assert!(device.buffer(128 << 20, STORAGE).is_ok());
+}
+
+/// Building a pipeline takes more than linear time in operations that depend on each other.
+#[test]
+fn more_operations_than_one_shader_takes_are_refused() {
+    use crate::expr::{ArithmeticOp, Expr, ExprKind};
+    let long = DataType::Int64;
+    let mut expr = Expr::column(0, long.clone());
+    while crate::gpu::support::nodes(&expr) <= 300 {
+        let one = Box::new(Expr::column(0, long.clone()));
+        let kind = ExprKind::Arithmetic(ArithmeticOp::Add, Box::new(expr), one);
+        expr = Expr { kind, data_type: long.clone() };
+    }
+    let reason = refusal(&expr).expect("301 operations");
+    assert!(reason.contains("301 operations are more than one shader takes"), "{reason}");
+}
+
+/// Scopes belong to the thread that opened them: a refusal there raises no flag here.
+#[test]
+fn a_refused_shader_is_told_to_its_thread_and_the_device_goes_on() {
+    let device = fresh_device(Tier::Portable);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let refused = device.pipeline("@compute fn main( {", "main");
+                assert!(matches!(refused, Err(GpuError::Refused(_))));
+                assert!(device.pipeline(&one("out[1] = seven;"), "main").is_ok());
+            });
+        }
+    });
+    assert_eq!(device.check(), Ok(()));
+}
+
+/// `%` of doubles is not C's; ours is `rem_float`, of integers.
+#[test]
+fn the_rest_of_doubles_is_not_asked_of_a_device() {
+    for (name, text) in SHADERS {
+        for line in text.lines().filter(|line| line.contains(" % ")) {
+            assert!(!line.contains("lf"), "{name}.wgsl: {line}");
+        }
+    }
+    let (a, b) = (1e300_f64, 7.0_f64);
+    let types = [DataType::Float64, DataType::Float64];
+    let inputs = types.map(|data_type| Input { data_type, is_ids: false }).to_vec();
+    use crate::expr::{ArithmeticOp, Expr, ExprKind};
+    let of = |at| Box::new(Expr::column(at, DataType::Float64));
+    let kind = ExprKind::Arithmetic(ArithmeticOp::Remainder, of(0), of(1));
+    let query = Query {
+        inputs,
+        filters: vec![],
+        keys: vec![],
+        key_fields: vec![],
+        arguments: vec![Expr { kind, data_type: DataType::Float64 }],
+        calls: vec![],
+    };
+    let columns = [a, b].map(|v| Arc::new(arrow::array::Float64Array::from(vec![v])) as ArrayRef);
+    for tier in TIERS {
+        let program =
+            Arc::new(Program::projection(&device(tier), query.clone()).expect("it is one"));
+        let mut projector = Projector::new(&program);
+        let batch = projector.project(&columns, 0, 1, &mut Vec::new()).expect("it runs");
+        let record = projector.records_of(&batch).expect("it comes back");
+        let bits = u64::from(record[record.len() - 1]) << 32 | u64::from(record[record.len() - 2]);
+        assert_eq!(f64::from_bits(bits), a % b, "{tier:?}");
+    }
+}
