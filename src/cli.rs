@@ -225,6 +225,9 @@ pub struct Hardware {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+    /// Probe and measure every GPU anew, software ones as well
+    #[arg(long)]
+    pub measure: bool,
 }
 
 /// An `@` that no number follows is part of the path.

@@ -7,13 +7,12 @@ use pelton_engine::job::spec::{JobSpec, SourceKind};
 use pelton_engine::job::{self, JobText};
 use pelton_engine::plan::{self, Plan};
 use pelton_hardware::{Core, Machine, Placement};
-use pelton_kernels::gpu;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::{self, Cli, Command};
 use crate::report::Style;
 use crate::run::{self, Options};
-use crate::{bench, demo, states};
+use crate::{bench, demo, gpus, states};
 
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
@@ -66,7 +65,8 @@ fn explain(args: &cli::JobFile) -> Result<()> {
     let machine = Machine::discover();
     let cores = run::cores(&job, &machine, None)?;
     print!("{}", plan::explain::explain(&plan));
-    print!("{}", plan::explain::device(&plan, job.device));
+    let candidate = gpus::known(&job);
+    print!("{}", plan::explain::device(&plan, job.device, &candidate, cores.len()));
     println!("\n{}", placement(&job, &cores));
     Ok(())
 }
@@ -89,53 +89,17 @@ fn placement(job: &JobSpec, cores: &[Core]) -> String {
 
 fn hardware(args: &cli::Hardware) -> Result<()> {
     let machine = Machine::discover();
+    let gpus = gpus::list(args.measure);
     match args.json {
         true => {
-            let json: Value = serde_json::from_str(&pelton_hardware::report_json(&machine))
+            let mut json: Value = serde_json::from_str(&pelton_hardware::report_json(&machine))
                 .expect("the report is JSON");
-            println!("{:#}", with_gpus(json, &gpu::adapters()));
+            json["gpus"] = gpus::json(&gpus);
+            println!("{json:#}");
         }
-        false => {
-            print!("{}", pelton_hardware::report(&machine));
-            print!("{}", gpus(&gpu::adapters()));
-        }
+        false => print!("{}{}", pelton_hardware::report(&machine), gpus::text(&gpus)),
     }
     Ok(())
-}
-
-/// A line for each GPU. The crates that know the machine and the kernels are leaves: here they meet.
-fn gpus(adapters: &[gpu::Adapter]) -> String {
-    if adapters.is_empty() {
-        return "GPU                 none: Vulkan shows no adapter\n".to_owned();
-    }
-    let line = |adapter: &gpu::Adapter| {
-        let gpu::Adapter { index, name, driver, kind, .. } = adapter;
-        let tier = match &adapter.tier {
-            Ok(tier) => format!("{} tier", tier.name()),
-            Err(lack) => format!("cannot be used: {lack}"),
-        };
-        let binding = adapter.binding_bytes_max >> 20;
-        let title = format!("GPU {index}");
-        format!("{title:18}  {name}, {driver}, {}, {tier}, {binding} MiB a table\n", kind.name())
-    };
-    adapters.iter().map(line).collect()
-}
-
-fn with_gpus(mut json: Value, adapters: &[gpu::Adapter]) -> Value {
-    let gpu = |adapter: &gpu::Adapter| {
-        json!({
-            "index": adapter.index,
-            "name": adapter.name,
-            "driver": adapter.driver,
-            "kind": adapter.kind.name(),
-            "tier": adapter.tier.as_ref().ok().map(|tier| tier.name()),
-            "buffer_bytes_max": adapter.buffer_bytes_max,
-            "binding_bytes_max": adapter.binding_bytes_max,
-            "workgroup_bytes_max": adapter.workgroup_bytes_max,
-        })
-    };
-    json["gpus"] = adapters.iter().map(gpu).collect();
-    json
 }
 
 /// Plans a job that was read; every reason against it at its place in the file.

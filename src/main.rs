@@ -6,6 +6,7 @@ mod commands;
 mod committer;
 mod demo;
 mod failpoint;
+mod gpus;
 mod interrupt;
 mod kafka_bench;
 mod lock;

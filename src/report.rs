@@ -137,6 +137,9 @@ impl Reporter {
                 "pelton: degraded: {trouble}; the CPU did the work instead, with the same result"
             );
         }
+        if let Some(choice) = &finished.gpu_rechosen {
+            eprintln!("pelton: from here on, {choice}");
+        }
         match self.style {
             Style::Bar => self.draw(0, 0),
             Style::Json => {
@@ -200,7 +203,7 @@ impl Reporter {
     fn gpu(&self, finished: &Finished) -> Option<GpuFacts> {
         let reason = (!finished.gpu_troubles.is_empty()).then(|| finished.gpu_troubles.join("; "));
         let status = if reason.is_some() { "degraded" } else { "ok" };
-        let any = self.constant.on_gpu || reason.is_some();
+        let any = self.constant.on_gpu || reason.is_some() || finished.gpu_rows > 0;
         any.then(|| GpuFacts { status: status.to_owned(), reason })
     }
 

@@ -21,6 +21,7 @@ use pelton_ingest::runtime::{Ingest, SourceState, Status};
 use pelton_ingest::tables::Tables;
 
 use crate::committer::{Committer, Done, Epoch};
+use crate::gpus;
 use crate::interrupt;
 use crate::lock::StateLock;
 use crate::memory;
@@ -71,10 +72,12 @@ pub fn run(mut job: JobSpec, plan: Plan, options: &Options) -> Result<Summary> {
         return Ok(run.reporter.summary());
     }
     let from = restored.map(|restored| SourceState(restored.source));
+    let candidate = gpus::candidate(&job, &run.plan)?;
     let process = resident::anonymous_bytes().unwrap_or(0) as usize;
     run.process_memory.set(process.saturating_sub(memory::spare_bytes()));
     let late_by = run.epochs.late_by();
-    let ingest = Ingest::start(&job, Arc::clone(&run.plan), &machine, from.as_ref(), late_by)?;
+    let plan = Arc::clone(&run.plan);
+    let ingest = Ingest::start(&job, plan, &machine, from.as_ref(), late_by, candidate)?;
     ingest.charge_to(&run.ledger);
     run.drive(ingest, outputs)?;
     Ok(run.reporter.summary())

@@ -62,6 +62,8 @@ pub struct Finished {
     pub gpu_rows: u64,
     /// Why the CPU had to do a GPU's work, each reason once.
     pub gpu_troubles: Vec<String>,
+    /// Where `auto` goes on from here, where it thought again.
+    pub gpu_rechosen: Option<String>,
     pub dead_letters: Vec<DeadLetter>,
     pub watermark: Option<i64>,
     pub event_time_max: Option<i64>,
@@ -82,6 +84,7 @@ struct Running {
     counters: Counters,
     gpu_rows: u64,
     gpu_troubles: Vec<String>,
+    gpu_rechosen: Option<String>,
     late: Vec<RecordBatch>,
     dead_letters: Vec<DeadLetter>,
     source: serde_json::Value,
@@ -209,6 +212,8 @@ impl Epochs {
             {
                 self.running.gpu_troubles.push(trouble);
             }
+            let rechosen = core.gpu_rechosen.take();
+            self.running.gpu_rechosen = rechosen.or(self.running.gpu_rechosen.take());
             self.running.dead_letters.append(&mut core.dead_letters);
         }
         assert!(self.running.counters.close(), "one fate a row: {:?}", self.running.counters);
@@ -292,7 +297,7 @@ impl Epochs {
             }
         }
         let dead_letters = self.take_dead_letters();
-        let Running { counters, gpu_rows, gpu_troubles, late, source, delta, .. } =
+        let Running { counters, gpu_rows, gpu_troubles, gpu_rechosen, late, source, delta, .. } =
             std::mem::take(&mut self.running);
         let late = self.plan.late_rows.as_ref().map(|of| concat_batches(&of.schema, &late));
         let late = late.transpose().map_err(|e| Error::failed(format!("late rows: {e}")))?;
@@ -306,6 +311,7 @@ impl Epochs {
             counters,
             gpu_rows,
             gpu_troubles,
+            gpu_rechosen,
             dead_letters,
             watermark: self.watermark,
             event_time_max: self.event_time_max,

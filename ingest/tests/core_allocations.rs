@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use pelton_engine::job;
+use pelton_engine::plan::choice::Candidate;
 use pelton_engine::plan::plan;
 use pelton_hardware::Machine;
 use pelton_ingest::generate::Suite;
@@ -71,7 +72,8 @@ type = "console"
     let plan = Arc::new(plan(&job).expect("a sound query"));
     let machine = Machine::discover();
     let before = ALLOCATIONS.load(Ordering::Relaxed);
-    let mut ingest = Ingest::start(&job, plan, &machine, None, None).expect("the file is there");
+    let mut ingest = Ingest::start(&job, plan, &machine, None, None, Candidate::default())
+        .expect("the file is there");
     let deadline = Instant::now() + Duration::from_secs(60);
     while !ingest.signal().status().ended {
         assert!(Instant::now() < deadline, "the file has no end");

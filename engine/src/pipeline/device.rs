@@ -6,22 +6,23 @@
 //! instead, into the same table, with the same bits. After that the CPU goes on alone for some epochs
 //! before the device is tried again, each time twice as many.
 
+mod shadow;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::take;
-use pelton_kernels::cpu::aggregate::{GroupTable, Positions};
-use pelton_kernels::cpu::keys::{KeyInput, KeySpace, Rows};
-use pelton_kernels::cpu::project;
-use pelton_kernels::expr::Expr;
+use pelton_kernels::cpu::aggregate::GroupTable;
+use pelton_kernels::cpu::keys::KeySpace;
 use pelton_kernels::gpu::{
-    Batch, Choice, Device, Fate, GpuError, Program, Projector, ROWS_MAX, Selected, Table,
+    Batch, Choice, Device, Fate, Fault, GpuError, Program, Projector, ROWS_MAX, Selected, Table,
 };
 
-use super::Pipeline;
 use super::derive::Derived;
 use super::segment::{Segment, copy_of};
+use super::{CoreEpoch, Pipeline};
 use crate::batch::InputBatch;
+use crate::plan::choice::Auto;
 use crate::plan::device::{DevicePlan, Feed};
 use crate::plan::expr::{Compiled, Evaluated};
 use crate::plan::{Groups, Plan, Shape};
@@ -44,7 +45,13 @@ pub struct Gpu {
     choice: Choice,
     /// See `SHADOW_EVERY`; 0: never.
     pub shadow_every: u64,
-    program: Mutex<Result<Arc<Program>, GpuError>>,
+    /// For tests: the device is lost in every epoch, at a batch that this seed picks, and is tried again
+    /// in the next.
+    pub lose: Option<u64>,
+    /// What every core begins with where the device is chosen by measured rates.
+    auto: Option<Auto>,
+    /// None until a core asks for it.
+    program: Mutex<Option<Result<Arc<Program>, GpuError>>>,
 }
 
 impl Gpu {
@@ -55,25 +62,33 @@ impl Gpu {
     pub fn open(plan: DevicePlan, choice: Choice) -> Result<Gpu, GpuError> {
         let program = match compile(&plan, choice) {
             Err(GpuError::NoAdapter(reason)) => return Err(GpuError::NoAdapter(reason)),
-            program => Mutex::new(program),
+            program => Mutex::new(Some(program)),
         };
-        Ok(Gpu { plan, choice, shadow_every: SHADOW_EVERY, program })
+        Ok(Gpu { plan, choice, shadow_every: SHADOW_EVERY, lose: None, auto: None, program })
+    }
+
+    /// A device that a core takes while its epochs are such that it is chosen.
+    pub fn auto(plan: DevicePlan, choice: Choice, auto: Auto) -> Gpu {
+        let program = Mutex::default();
+        let auto = Some(auto);
+        Gpu { plan, choice, shadow_every: SHADOW_EVERY, lose: None, auto, program }
     }
 
     /// The compiled kernels, on a device that works as far as is known.
     pub fn program(&self) -> Result<Arc<Program>, GpuError> {
         let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
-        let works = program.as_ref().is_ok_and(|program| program.device().check().is_ok());
-        if !works {
-            *program = compile(&self.plan, self.choice);
+        match &*program {
+            Some(Ok(program)) if program.device().check().is_ok() => Ok(Arc::clone(program)),
+            _ => program.insert(compile(&self.plan, self.choice)).clone(),
         }
-        program.clone()
     }
 }
 
 fn compile(plan: &DevicePlan, choice: Choice) -> Result<Arc<Program>, GpuError> {
     let device = Arc::new(Device::open(choice)?);
-    Ok(Arc::new(Program::new(&device, plan.query.clone())?))
+    let program = Arc::new(Program::new(&device, plan.query.clone())?);
+    program.warm()?;
+    Ok(program)
 }
 
 impl Pipeline {
@@ -131,18 +146,26 @@ impl Pipeline {
 /// The device as one core uses it.
 pub(super) struct OnDevice {
     gpu: Arc<Gpu>,
+    /// None where the job says where it runs.
+    auto: Option<Auto>,
     /// None while the CPU goes on alone.
     kernels: Option<Kernels>,
     /// Input of the rows of this epoch that only the device has folded.
     kept: Vec<Kept>,
     waiting: Vec<Selected>,
     rows: u64,
+    /// Of this epoch.
+    batches: u64,
     /// Drained so far.
     epochs: u64,
     trouble: Option<String>,
+    /// A choice that was made again, with another answer.
+    rechosen: Option<String>,
     /// Epochs until the device is tried again; how many it will be next time.
     epochs_without: u32,
     patience: u32,
+    /// [`Gpu::lose`], from epoch to epoch.
+    lose: Option<u64>,
 }
 
 struct Kernels {
@@ -189,27 +212,53 @@ impl Part {
 impl OnDevice {
     pub fn new(gpu: Arc<Gpu>) -> Self {
         let mut on_device = OnDevice {
+            auto: gpu.auto.clone(),
+            lose: gpu.lose,
             gpu,
             kernels: None,
             kept: Vec::new(),
             waiting: Vec::new(),
             rows: 0,
+            batches: 0,
             epochs: 0,
             trouble: None,
+            rechosen: None,
             epochs_without: 0,
             patience: EPOCHS_WITHOUT,
         };
-        on_device.try_again();
+        if on_device.is_wanted() {
+            on_device.try_again();
+        }
         on_device
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.auto.as_ref().is_none_or(|auto| auto.choice().on_gpu)
+    }
+
+    /// Takes notice of the epoch that ends, drained before: the next may be better off elsewhere.
+    fn see(&mut self, rows: u64, groups: u64) {
+        let Some(choice) = self.auto.as_mut().and_then(|auto| auto.see(rows, groups)) else {
+            return;
+        };
+        self.rechosen = Some(choice.to_string());
+        match choice.on_gpu {
+            true => self.try_again(),
+            false => self.kernels = None,
+        }
     }
 
     pub fn plan(&self) -> &DevicePlan {
         &self.gpu.plan
     }
 
-    /// The device's rows of the epoch, and why the CPU took over if it did.
-    pub fn take_facts(&mut self) -> (u64, Option<String>) {
-        (std::mem::take(&mut self.rows), self.trouble.take())
+    /// Tells an epoch of so many groups the device's rows, why the CPU took over if it did, and where
+    /// the next one is done, if elsewhere.
+    pub fn tell(&mut self, epoch: &mut CoreEpoch, groups: u64) {
+        self.see(epoch.counters.rows_in, groups);
+        epoch.gpu_rows = std::mem::take(&mut self.rows);
+        epoch.gpu_trouble = self.trouble.take();
+        epoch.gpu_rechosen = self.rechosen.take();
     }
 
     /// Bytes of input kept in case the epoch must be done again.
@@ -221,6 +270,12 @@ impl OnDevice {
         match self.gpu.program() {
             Ok(program) => {
                 let (projector, table) = (Projector::new(&program), Table::new(&program));
+                if let Some(seed) = &mut self.lose {
+                    // Knuth's generator; a batch is one submission or more.
+                    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let before = (*seed >> 33) % self.batches.max(1);
+                    program.device().faults.arm(Fault::Lost, before as u32);
+                }
                 self.kernels = Some(Kernels { projector, table });
             }
             Err(error) => self.give_up(&error),
@@ -232,7 +287,7 @@ impl OnDevice {
         self.waiting.clear();
         self.rows = 0;
         self.trouble.get_or_insert_with(|| error.to_string());
-        self.epochs_without = self.patience;
+        self.epochs_without = if self.lose.is_some() { 0 } else { self.patience };
         self.patience = (2 * self.patience).min(EPOCHS_WITHOUT_MAX);
     }
 
@@ -246,22 +301,30 @@ impl OnDevice {
         (columns, rows): (&[ArrayRef], usize),
         alive: Option<&[u32]>,
     ) -> Option<Projected> {
+        self.batches += 1;
         if self.kernels.is_none() || rows == 0 {
             return None;
         }
         let (inputs, stops) = self.inputs(groups, space, (columns, rows), alive);
         let kernels = self.kernels.as_mut()?;
         let (mut fates, mut batches) = (Vec::with_capacity(rows), Vec::new());
+        let mut result = Ok(());
         for start in (0..rows).step_by(ROWS_MAX) {
             let some = ROWS_MAX.min(rows - start);
-            match kernels.projector.project(&inputs, start, some, &mut fates) {
-                Ok(batch) => batches.push(batch),
-                Err(error) => {
-                    // What was folded before is lost with the device; it is done again at the barrier.
-                    self.give_up(&error);
-                    return None;
-                }
+            let batch = kernels.projector.project(&inputs, start, some, &mut fates);
+            result = batch.map(|batch| batches.push(batch));
+            if result.is_err() {
+                break;
             }
+        }
+        if is_shadowed(&self.gpu, self.epochs) {
+            let query = &self.gpu.plan.query;
+            result = result.and_then(|()| shadow::check_fates(query, &inputs, &fates));
+        }
+        if let Err(error) = result {
+            // What was folded before is lost with the device; it is done again at the barrier.
+            self.give_up(&error);
+            return None;
         }
         Some(Projected { fates, batches, columns: inputs, stops })
     }
@@ -355,45 +418,17 @@ impl OnDevice {
         space: &mut KeySpace,
     ) -> Result<(), GpuError> {
         let Some(kernels) = &mut self.kernels else { return Ok(()) };
-        let every = self.gpu.shadow_every;
-        let shadowed = every > 0 && self.epochs.is_multiple_of(every) && !self.kept.is_empty();
+        let shadowed = is_shadowed(&self.gpu, self.epochs) && !self.kept.is_empty();
         self.epochs += u64::from(!self.kept.is_empty());
         if !shadowed {
             return kernels.table.drain(table, space, &mut kernels.projector);
         }
         let query = &self.gpu.plan.query;
-        let [mut found, mut expected] =
-            [(); 2].map(|()| GroupTable::new(&query.key_fields, &query.calls));
+        let mut found = GroupTable::new(&query.key_fields, &query.calls);
         kernels.table.drain(&mut found, space, &mut kernels.projector)?;
-        self.fold_on_cpu(&self.kept, &mut expected, space);
-        if sorted(&found, space) != sorted(&expected, space) {
-            let what = "the CPU has other groups for the same rows".to_owned();
-            return Err(GpuError::Untrusted(what));
-        }
+        shadow::check_groups(query, &self.kept, &found, space)?;
         table.absorb(&found);
         Ok(())
-    }
-
-    /// The device's work on the CPU: the same query over the rows that count.
-    fn fold_on_cpu(&self, kept: &[Kept], table: &mut GroupTable, space: &mut KeySpace) {
-        let query = &self.gpu.plan.query;
-        for Kept { columns, rows } in kept {
-            let all = |expressions: &[Expr]| -> Vec<ArrayRef> {
-                let value = |expr| project::evaluate(expr, columns, *rows).values;
-                expressions.iter().map(value).collect()
-            };
-            let (keys, arguments) = (all(&query.keys), all(&query.arguments));
-            let inputs: Vec<KeyInput<'_>> = keys
-                .iter()
-                .map(|key| match key.as_any().downcast_ref::<UInt32Array>() {
-                    Some(ids) => KeyInput::Ids(ids.values()),
-                    None => KeyInput::Values(key),
-                })
-                .collect();
-            let (mut packed, rows) = (Vec::with_capacity(*rows), Rows::All(*rows));
-            space.encode(&inputs, rows, &mut packed);
-            table.update(&packed, rows, &arguments, &Positions::default());
-        }
     }
 
     /// Ends the epoch: what the device folded, or was to fold, is in `table` afterwards.
@@ -404,22 +439,24 @@ impl OnDevice {
         }
         let kept = std::mem::take(&mut self.kept);
         if self.kernels.is_some() {
-            self.patience = EPOCHS_WITHOUT;
+            (self.patience, self.batches) = (EPOCHS_WITHOUT, 0);
             return;
         }
-        self.fold_on_cpu(&kept, table, space);
+        if !self.is_wanted() && kept.is_empty() {
+            return;
+        }
+        shadow::fold(&self.gpu.plan.query, &kept, table, space);
         self.epochs_without = self.epochs_without.saturating_sub(1);
         if self.epochs_without == 0 {
             self.try_again();
         }
+        self.batches = 0;
     }
 }
 
-/// The partial in the order of the packed keys.
-fn sorted(table: &GroupTable, space: &KeySpace) -> RecordBatch {
-    let mut groups: Vec<u32> = table.groups().iter().collect();
-    groups.sort_by_key(|&group| table.groups().key(group));
-    table.partial(space, Some(&groups))
+/// Is what the device makes of this epoch compared with what the CPU makes of it?
+fn is_shadowed(gpu: &Gpu, epochs: u64) -> bool {
+    gpu.shadow_every > 0 && epochs.is_multiple_of(gpu.shadow_every)
 }
 
 impl Projected {

@@ -3,6 +3,7 @@
 
 use std::sync::OnceLock;
 
+use pelton_kernels::gpu::rates::{Cost, Rates};
 use pelton_kernels::gpu::{Fault, Tier};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -12,6 +13,7 @@ use super::super::{EventClock, Pipeline};
 use super::*;
 use crate::batch::Counters;
 use crate::job::spec::{OnError, OutputMode};
+use crate::plan::choice::{Found, Load};
 use crate::plan::device::device_plan;
 
 const TIERS: [Tier; 2] = [Tier::Native, Tier::Portable];
@@ -161,4 +163,89 @@ fn f46_a_flipped_bit_is_caught_by_the_shadow_and_shows_without_it() {
     let (table, trouble) = run(0);
     assert_eq!(trouble, None);
     assert_ne!(table, expected, "the flipped bit is in the answer");
+}
+
+/// Rates with which groups come back so dearly that many of them are the CPU's.
+fn dear_groups() -> Found {
+    let cost = |row_ns| Cost { row_ns, column_ns: 0.0 };
+    Found::Measured(Rates {
+        upload: [1e10; 3],
+        read_back: 1e10,
+        dispatch_ns: 1.0,
+        project: cost(1.0),
+        fold: [cost(1.0); 3],
+        drain_ns: 1_000.0,
+        cpu: [cost(100.0); 3],
+    })
+}
+
+/// One epoch of so many rows, each a window of its own or all in one.
+fn epoch_of(pipeline: &mut Pipeline, rows: u64, apart: bool) -> CoreEpoch {
+    let row = |i: u64| super::super::tests::Row {
+        time: Some(if apart { i as i64 * 10_000 } else { 0 }),
+        device: 0,
+        status: Some(1),
+        value: i as i32,
+        bad: 9,
+    };
+    pipeline.open(0, EventClock::Known(None));
+    push(pipeline, &(0..rows).map(row).collect::<Vec<_>>(), 0);
+    let segment = pipeline.close();
+    pipeline.keep(segment, 0).expect("no row is bad");
+    pipeline.barrier()
+}
+
+#[test]
+fn auto_goes_where_the_rates_say_and_thinks_again_when_an_epoch_is_another_one() {
+    let plan = plan(7_500, OutputMode::Append);
+    let part = device_plan(&plan).expect("a device takes all of it");
+    let load = Load { rows: 300.0, groups: 1.0, ..Load::of(&part, 1) };
+    let auto = Auto::new(dear_groups(), load);
+    assert!(auto.choice().on_gpu);
+    let gpu = Arc::new(Gpu::auto(part, Choice::default(), auto));
+    let mut pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter).on_device(&gpu);
+    let on_cpu = |rows, apart| {
+        let mut pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter);
+        epoch_of(&mut pipeline, rows, apart).partial
+    };
+    let mut see = |apart, gpu_rows, told: Option<&str>| {
+        let epoch = epoch_of(&mut pipeline, 300, apart);
+        assert_eq!((epoch.gpu_rows, epoch.gpu_trouble), (gpu_rows, None));
+        assert_eq!(epoch.gpu_rechosen.as_deref(), told);
+        let tables = [epoch.partial, on_cpu(300, apart)].map(|p| table_of(&plan, p.as_slice()));
+        assert_eq!(tables[0], tables[1]);
+    };
+    see(false, 300, None);
+    see(true, 300, Some("CPU: GPU loses here by its measured rates"));
+    see(true, 0, None);
+    see(false, 0, Some("GPU: it is faster by its measured rates"));
+    see(false, 300, None);
+}
+
+/// F41: more groups than a small budget has room for are the CPU's, with the same bits, and the budget
+/// is not overstepped on the way.
+#[test]
+fn f41_an_epoch_that_does_not_fit_the_budget_is_done_on_the_cpu() {
+    const BUDGET: u64 = 1 << 20;
+    let plan = plan(7_500, OutputMode::Append);
+    for tier in TIERS {
+        let part = device_plan(&plan).expect("a device takes all of it");
+        let choice = Choice { tier: Some(tier), budget_bytes: Some(BUDGET), ..Choice::default() };
+        let gpu = Arc::new(Gpu::open(part, choice).expect("lavapipe"));
+        let program = gpu.program().expect("it is open");
+        let mut pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter).on_device(&gpu);
+        let mut see = |rows, fits: bool| {
+            let epoch = epoch_of(&mut pipeline, rows, true);
+            let mut on_cpu = Pipeline::new(plan.clone(), OnError::DeadLetter);
+            let expected = epoch_of(&mut on_cpu, rows, true).partial;
+            let tables = [epoch.partial, expected].map(|p| table_of(&plan, p.as_slice()));
+            assert_eq!(tables[0], tables[1], "{tier:?} {rows}");
+            assert_eq!(epoch.gpu_rows, if fits { rows } else { 0 }, "{:?}", epoch.gpu_trouble);
+            let trouble = epoch.gpu_trouble.unwrap_or_default();
+            assert_eq!(trouble.contains("no room"), !fits, "{tier:?} {rows}: {trouble}");
+            assert!(program.device().bytes_held() <= BUDGET);
+        };
+        see(500, true);
+        see(20_000, false);
+    }
 }

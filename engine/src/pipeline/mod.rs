@@ -88,6 +88,8 @@ pub struct CoreEpoch {
     pub gpu_rows: u64,
     /// Why the CPU had to do the GPU's work, where it had to.
     pub gpu_trouble: Option<String>,
+    /// Where `auto` goes on from here, where it thought again.
+    pub gpu_rechosen: Option<String>,
 }
 
 /// Hands the decoder the interner of each input column that it delivers as ids.
@@ -321,7 +323,7 @@ impl Pipeline {
         (self.row_bytes, self.letter_bytes) = (0, 0);
         if let (Some(grouping), Some(device)) = (&mut self.grouping, &mut self.device) {
             device.drain(&mut grouping.table, &mut grouping.space);
-            (epoch.gpu_rows, epoch.gpu_trouble) = device.take_facts();
+            device.tell(&mut epoch, grouping.table.groups().len() as u64);
         }
         self.tables = self.plan.lookups();
         if let Some(grouping) = &mut self.grouping {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use pelton_kernels::cpu::aggregate::AggregateFunction;
 
+use super::choice::{Candidate, DeviceChoice, Load, choose};
 use super::device::{Filter, computed_on_cpu, device_plan};
 use super::expr::Compiled;
 use super::functions;
@@ -69,16 +70,22 @@ pub fn explain(plan: &Plan) -> String {
     out
 }
 
-/// Where the kernels run, and why; what the CPU computes for the GPU.
-pub fn device(plan: &Plan, device: Device) -> String {
+/// Where the kernels run, and why, on so many cores; what the CPU computes for the GPU.
+pub fn device(plan: &Plan, device: Device, candidate: &Candidate, cores: usize) -> String {
     let part = device_plan(plan);
     let mut out = String::new();
     match (device, &part) {
         (Device::Cpu, _) => out.push_str("device   CPU: the job says so\n"),
-        (Device::Gpu(_), Ok(_)) => out.push_str("device   GPU: filters, keys and aggregates\n"),
-        (Device::Auto, Ok(_)) => out.push_str(
-            "device   CPU: auto takes no GPU yet, as none was measured; device = \"gpu\" would run\n",
-        ),
+        (Device::Gpu(_) | Device::Auto, Ok(part)) => {
+            let choice = choose(&candidate.found, &Load::of(part, cores));
+            match device {
+                Device::Auto => _ = writeln!(out, "device   {choice}"),
+                _ => out.push_str("device   GPU: the job says so\n"),
+            }
+            out.push_str("  one node: filters, keys and aggregates run fused\n");
+            let DeviceChoice { facts, .. } = choice;
+            out.extend(facts.map(|facts| facts.to_string()));
+        }
         (_, Err(refusals)) => {
             out.push_str("device   CPU: a GPU cannot run it\n");
             for refusal in refusals {

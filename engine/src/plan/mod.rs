@@ -11,6 +11,7 @@
 
 mod aggregated;
 mod bind;
+pub mod choice;
 mod compile;
 mod derive;
 pub mod device;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arrow::datatypes::DataType;
 
+use super::choice::Candidate;
 use super::*;
 use crate::job::finding::render;
 use crate::job::map::TextMap;
@@ -132,7 +133,10 @@ fn planned(header: &str, sql: &str) -> String {
         ("ts", 10)
     });
     match plan(&job(EVENTS, watermark, mode, sql)) {
-        Ok(plan) => explain::explain(&plan) + &explain::device(&plan, Device::Auto),
+        Ok(plan) => {
+            explain::explain(&plan)
+                + &explain::device(&plan, Device::Auto, &Candidate::default(), 1)
+        }
         Err(findings) => render(Path::new("job.toml"), sql, &findings) + "\n",
     }
 }

@@ -6,32 +6,53 @@ use pelton_engine::error::{Error, Result};
 use pelton_engine::job::spec::{Device, JobSpec};
 use pelton_engine::pipeline::device::Gpu;
 use pelton_engine::plan::Plan;
+use pelton_engine::plan::choice::{Auto, Found, Load};
 use pelton_engine::plan::device::device_plan;
 use pelton_kernels::gpu::{Choice, Tier};
 
+use super::Setup;
+
 /// A tier to use instead of the adapter's best, for tests: `native` or `portable`.
 const TIER_VARIABLE: &str = "PELTON_GPU_TIER";
+/// A seed, for tests: the device is lost in every epoch, at a batch that it picks.
+const LOSE_VARIABLE: &str = "PELTON_GPU_LOSE";
 
-/// Opens the device that the job asks for; none where it asks for none.
+/// Opens the device that the job asks for, or keeps the one that `auto` could take at hand; none where
+/// there is neither.
 ///
 /// Errors: `Unavailable` where there is no such device.
-pub(super) fn open(job: &JobSpec, plan: &Plan) -> Result<Option<Arc<Gpu>>> {
-    let Device::Gpu(index) = job.device else { return Ok(None) };
+pub(super) fn open(job: &JobSpec, plan: &Plan, setup: &Setup) -> Result<Option<Arc<Gpu>>> {
+    let index = match (&job.device, &setup.candidate.found) {
+        (Device::Gpu(index), _) => *index,
+        (Device::Auto, found @ Found::Measured(_)) => {
+            // Where a GPU cannot run the plan there is nothing to choose.
+            let Ok(part) = device_plan(plan) else { return Ok(None) };
+            let auto = Auto::new(found.clone(), Load::of(&part, setup.cpus.len()));
+            let gpu = Gpu::auto(part, choice(setup.candidate.index), auto);
+            return Ok(Some(Arc::new(gpu)));
+        }
+        _ => return Ok(None),
+    };
     let device_plan = device_plan(plan).map_err(|refusals| Error::BadJob {
         rendered: refusals.iter().map(|r| format!("{}: {}\n", r.node, r.reason)).collect(),
     })?;
-    let tier = match std::env::var(TIER_VARIABLE).as_deref() {
-        Ok("native") => Some(Tier::Native),
-        Ok("portable") => Some(Tier::Portable),
-        _ => None,
-    };
-    let choice = Choice { index, tier, ..Choice::default() };
-    let gpu = Gpu::open(device_plan, choice).map_err(|error| Error::Unavailable {
+    let mut gpu = Gpu::open(device_plan, choice(index)).map_err(|error| Error::Unavailable {
         what: error.to_string(),
         fix: "install the Vulkan driver of your GPU (NVIDIA: nvidia-driver and libvulkan1; AMD, \
               Intel: mesa-vulkan-drivers and libvulkan1, which also brings a software device for \
               tests), or write device = \"cpu\""
             .to_owned(),
     })?;
+    gpu.lose = std::env::var(LOSE_VARIABLE).ok().and_then(|seed| seed.parse().ok());
     Ok(Some(Arc::new(gpu)))
+}
+
+/// How an adapter is opened: as itself, or as a test says.
+pub fn choice(index: Option<usize>) -> Choice {
+    let tier = match std::env::var(TIER_VARIABLE).as_deref() {
+        Ok("native") => Some(Tier::Native),
+        Ok("portable") => Some(Tier::Portable),
+        _ => None,
+    };
+    Choice { index, tier, ..Choice::default() }
 }

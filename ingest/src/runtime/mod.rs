@@ -18,6 +18,7 @@ use pelton_engine::job::spec::{JobSpec, SourceKind};
 use pelton_engine::memory::{Ledger, Pool};
 use pelton_engine::pipeline::CoreEpoch;
 use pelton_engine::plan::Plan;
+use pelton_engine::plan::choice::Candidate;
 use pelton_hardware::placement::spread;
 use pelton_hardware::{Machine, Placement, SplitKind};
 
@@ -30,6 +31,7 @@ use crate::source::state::State;
 use crate::source::stream::Waker;
 use build::Builder;
 pub use direct::partitions;
+pub use gpu::choice as gpu_choice;
 use shared::{Accounts, Inner, Shared};
 pub use shared::{Signal, Status};
 
@@ -104,10 +106,13 @@ pub(crate) struct Setup {
     pub stalled_after: Duration,
     /// The watermark by which the first epoch's rows are late; `None`: by the rows before each.
     pub late_by: Option<i64>,
+    /// What `device = "auto"` could take.
+    pub candidate: Candidate,
 }
 
 impl Ingest {
-    /// Opens the source and starts a thread on each core that the job may use.
+    /// Opens the source and starts a thread on each core that the job may use. `candidate`: the GPU that
+    /// `device = "auto"` could take.
     ///
     /// Errors: `Unavailable` where the source cannot be read, `Failed` where it is not what it was
     /// when `from` was written, `BadJob` for cores that are not there.
@@ -117,6 +122,7 @@ impl Ingest {
         machine: &Machine,
         from: Option<&SourceState>,
         late_by: Option<i64>,
+        candidate: Candidate,
     ) -> Result<Ingest> {
         let cores = machine.cores(job.cores.as_deref()).map_err(|error| Error::BadJob {
             rendered: format!("{}: cores: {error}", job.file.display()),
@@ -137,6 +143,7 @@ impl Ingest {
             choice,
             stalled_after: STALLED_AFTER,
             late_by,
+            candidate,
         };
         Ingest::start_with(job, plan, &setup, from)
     }
@@ -148,7 +155,7 @@ impl Ingest {
         from: Option<&SourceState>,
     ) -> Result<Ingest> {
         let from = from.map(State::from_json).transpose()?;
-        let gpu = gpu::open(job, &plan)?;
+        let gpu = gpu::open(job, &plan, setup)?;
         let builder = Builder { job, plan, setup, gpu };
         match &job.source.kind {
             SourceKind::File { .. } => builder.files(from),

@@ -128,6 +128,7 @@ pub fn setup(cores: usize, range_bytes: u64, choice: Choice) -> Setup {
         choice,
         stalled_after: STALLED_AFTER,
         late_by: None,
+        candidate: Candidate::default(),
     }
 }
 
