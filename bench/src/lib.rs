@@ -14,6 +14,7 @@ pub mod kernels;
 pub mod oracle;
 pub mod output;
 mod peers;
+mod plot;
 pub mod record;
 mod suite;
 
