@@ -18,6 +18,8 @@ struct Params {
   groups_before: u32,
   selection_words: u32,
   row_capacity: u32,
+  // By how many microseconds the window's start among the key lies before the one in the records.
+  back: vec4<u32>,
   bases: array<vec4<u32>, SUM_COUNT>,
 }
 
@@ -56,12 +58,21 @@ fn spread(hash: u32) -> u32 {
   h = (h ^ (h >> 13u)) * 0xc2b2ae35u;
   return h ^ (h >> 16u);
 }
+// A word of a row's key. Windows that overlap are folded one after the other, each further back.
+fn key_word(row: u32, word: u32) -> u32 {
+  let at = row * RECORD_WORDS;
+  if (WINDOW_AT == 0u || word < WINDOW_AT || word > WINDOW_AT + 1u) { return records[at + word]; }
+  let start = vec2<u32>(records[at + WINDOW_AT], records[at + WINDOW_AT + 1u]);
+  let moved = sub_long(start, params.back.xy);
+  let held = select(moved.v, LONG_MIN, moved.failed);
+  return select(held.x, held.y, word > WINDOW_AT);
+}
 // A hash's slot: the upper half of its product with their number (Lemire), which need be no power of two.
 fn slot_of(hash: u32) -> u32 { return mul32(hash, params.slot_count).y; }
 fn slot_after(slot: u32) -> u32 { return select(slot + 1u, 0u, slot + 1u == params.slot_count); }
 fn hash_record(row: u32) -> u32 {
   var h = params.seed;
-  for (var word = 0u; word < KEY_WORDS; word++) { h = mix(h, records[row * RECORD_WORDS + word]); }
+  for (var word = 0u; word < KEY_WORDS; word++) { h = mix(h, key_word(row, word)); }
   return spread(h);
 }
 fn hash_key(group: u32) -> u32 {
@@ -77,7 +88,7 @@ fn is_key_of_row(a: u32, b: u32) -> bool {
 }
 fn is_key_of_group(row: u32, group: u32) -> bool {
   for (var word = 0u; word < KEY_WORDS; word++) {
-    if (records[row * RECORD_WORDS + word] != keys[group * KEY_WORDS + word]) { return false; }
+    if (key_word(row, word) != keys[group * KEY_WORDS + word]) { return false; }
   }
   return true;
 }
@@ -87,7 +98,7 @@ fn claim(row: u32, slot: u32) {
   places[params.row_capacity + row] = slot;
   if (group >= params.group_capacity) { return; }
   for (var word = 0u; word < KEY_WORDS; word++) {
-    keys[group * KEY_WORDS + word] = records[row * RECORD_WORDS + word];
+    keys[group * KEY_WORDS + word] = key_word(row, word);
   }
   places[row] = group + 1u;
 }

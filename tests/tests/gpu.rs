@@ -284,6 +284,30 @@ fn f38_a_device_lost_in_every_epoch_changes_no_byte_and_is_told() {
     }
 }
 
+/// A row falls into two or three windows; all of them are the CPU's, byte by byte.
+#[test]
+fn overlapping_windows_write_the_same_bytes() {
+    let sensors =
+        Sensors { late_per_mille: 10, malformed_per_mille: 2, ..Sensors::new(11, 16_000) };
+    let (text, _) = sensors.make();
+    let tumbling = jobs::Sensors { max_epoch_bytes: "300KiB", ..Default::default() }.toml();
+    let toml = tumbling.replace("'10 seconds')", "'10 seconds', '4 seconds')");
+    assert_ne!(toml, tumbling);
+    let run_on = |device: &str, tier: &str| {
+        let job = Job::new(&toml);
+        job.write("data.csv", &text);
+        let ended = run(&job, &["--device", device], tier).expect_code(0);
+        if device == "gpu" {
+            expect_on_gpu(&ended, ended.fates().rejected);
+        }
+        files(&job, "out")
+    };
+    let expected = run_on("cpu", "");
+    for tier in TIERS {
+        assert!(run_on("gpu", tier) == expected, "{tier}");
+    }
+}
+
 /// `auto` never takes software, whatever is known of it; `hardware` keeps what was measured, `explain`
 /// tells both rates and where one begins to win.
 #[test]

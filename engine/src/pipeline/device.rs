@@ -6,90 +6,35 @@
 //! instead, into the same table, with the same bits. After that the CPU goes on alone for some epochs
 //! before the device is tried again, each time twice as many.
 
+mod gpu;
 mod shadow;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::take;
 use pelton_kernels::cpu::aggregate::GroupTable;
-use pelton_kernels::cpu::keys::KeySpace;
-use pelton_kernels::gpu::{
-    Batch, Choice, Device, Fate, Fault, GpuError, Program, Projector, ROWS_MAX, Selected, Table,
-};
+use pelton_kernels::cpu::keys::{KeySpace, Rows};
+use pelton_kernels::gpu::{Batch, Fate, Fault, GpuError, Projector, ROWS_MAX, Selected, Table};
 
 use super::derive::Derived;
 use super::segment::{Segment, copy_of};
-use super::{CoreEpoch, Pipeline};
+use super::{CoreEpoch, Pipeline, windows};
 use crate::batch::InputBatch;
 use crate::plan::choice::Auto;
 use crate::plan::device::{DevicePlan, Feed};
 use crate::plan::expr::{Compiled, Evaluated};
 use crate::plan::{Groups, Plan, Shape};
+pub use gpu::Gpu;
 
 /// By expression: the rows that it failed at, and why.
 type Stops = Vec<(usize, Vec<(u32, String)>)>;
 
 /// Batches that wait for one submission.
 const WAITING_MAX: usize = 8;
-/// One of so many epochs is folded on the CPU as well, the first among them: a bit that flips in a
-/// device's memory, or a driver that compiles wrongly, is noticed.
-const SHADOW_EVERY: u64 = 64;
 /// Epochs without the device after its first failure, and at most.
 const EPOCHS_WITHOUT: u32 = 4;
 const EPOCHS_WITHOUT_MAX: u32 = 256;
-
-/// A job's device, shared by its cores: opened again by the first of them that asks after a loss.
-pub struct Gpu {
-    pub plan: DevicePlan,
-    choice: Choice,
-    /// See `SHADOW_EVERY`; 0: never.
-    pub shadow_every: u64,
-    /// For tests: the device is lost in every epoch, at a batch that this seed picks, and is tried again
-    /// in the next.
-    pub lose: Option<u64>,
-    /// What every core begins with where the device is chosen by measured rates.
-    auto: Option<Auto>,
-    /// None until a core asks for it.
-    program: Mutex<Option<Result<Arc<Program>, GpuError>>>,
-}
-
-impl Gpu {
-    /// Opens the device and compiles the job's kernels for it. What fails but the search for a device
-    /// is told by the first epoch, which the CPU then does.
-    ///
-    /// Errors: `NoAdapter`.
-    pub fn open(plan: DevicePlan, choice: Choice) -> Result<Gpu, GpuError> {
-        let program = match compile(&plan, choice) {
-            Err(GpuError::NoAdapter(reason)) => return Err(GpuError::NoAdapter(reason)),
-            program => Mutex::new(Some(program)),
-        };
-        Ok(Gpu { plan, choice, shadow_every: SHADOW_EVERY, lose: None, auto: None, program })
-    }
-
-    /// A device that a core takes while its epochs are such that it is chosen.
-    pub fn auto(plan: DevicePlan, choice: Choice, auto: Auto) -> Gpu {
-        let program = Mutex::default();
-        let auto = Some(auto);
-        Gpu { plan, choice, shadow_every: SHADOW_EVERY, lose: None, auto, program }
-    }
-
-    /// The compiled kernels, on a device that works as far as is known.
-    pub fn program(&self) -> Result<Arc<Program>, GpuError> {
-        let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*program {
-            Some(Ok(program)) if program.device().check().is_ok() => Ok(Arc::clone(program)),
-            _ => program.insert(compile(&self.plan, self.choice)).clone(),
-        }
-    }
-}
-
-fn compile(plan: &DevicePlan, choice: Choice) -> Result<Arc<Program>, GpuError> {
-    let device = Arc::new(Device::open(choice)?);
-    let program = Arc::new(Program::new(&device, plan.query.clone())?);
-    program.warm()?;
-    Ok(program)
-}
 
 impl Pipeline {
     /// The same pipeline with its filters, keys and groups on a device.
@@ -132,13 +77,34 @@ impl Pipeline {
             self.fates.reject_expression(derived.parent(row), reason);
         }
         self.lateness.judge(batch, &plan, &mut self.fates, None);
-        let mut part = device.part(projected, derived.rows(), self.fates.surviving(derived));
-        part.rows = batch.rows as u64;
+        let (rows, alive) = (derived.rows(), self.fates.surviving(derived));
+        let mut parts = Vec::new();
+        match groups.window.filter(|window| window.overlaps()) {
+            None => parts.push(device.part(&projected, rows, alive, 0)),
+            Some(window) => {
+                let time = window.time.expect("overlapping windows have it among the arguments");
+                let of = |expr: &Compiled| expr.evaluate(derived.columns(), rows, alive).values;
+                let starts = of(&groups.keys[window.key].expr);
+                let times = of(&groups.arguments[time]);
+                let sliding = windows::Sliding::of(window, &starts, &times);
+                let judged_by = |row: u32| self.lateness.judged_by(derived.parent(row) as usize);
+                let rows_alive = alive.map_or(Rows::All(rows), Rows::Selected);
+                for step in 0..sliding.steps() {
+                    let (open, late) = sliding.open(step, rows_alive, judged_by);
+                    segment.summary.counters.late_windows += late;
+                    let back_us = sliding.back_us(step);
+                    parts.push(device.part(&projected, rows, Some(&open), back_us));
+                }
+            }
+        }
+        if let Some(part) = parts.first_mut() {
+            part.rows = batch.rows as u64;
+        }
         // A guessed segment may yet be thrown away.
         if segment.table.is_some() {
-            segment.parts.push(part);
+            segment.parts.extend(parts);
         } else {
-            device.keep(vec![part]);
+            device.keep(parts);
         }
     }
 }
@@ -176,7 +142,7 @@ struct Kernels {
 /// What the device made of a batch: fates, and records that wait there.
 pub(super) struct Projected {
     pub fates: Vec<Fate>,
-    batches: Vec<Batch>,
+    batches: Vec<Arc<Batch>>,
     /// The query's inputs.
     columns: Vec<ArrayRef>,
     /// Rows at which what the CPU computed stopped, by the number of the expression.
@@ -195,6 +161,8 @@ pub(super) struct Part {
 struct Kept {
     columns: Vec<ArrayRef>,
     rows: usize,
+    /// How far their window lies before the last one that holds them.
+    back_us: i64,
 }
 
 impl Kept {
@@ -312,7 +280,7 @@ impl OnDevice {
         for start in (0..rows).step_by(ROWS_MAX) {
             let some = ROWS_MAX.min(rows - start);
             let batch = kernels.projector.project(&inputs, start, some, &mut fates);
-            result = batch.map(|batch| batches.push(batch));
+            result = batch.map(|batch| batches.push(Arc::new(batch)));
             if result.is_err() {
                 break;
             }
@@ -360,14 +328,21 @@ impl OnDevice {
         (inputs, stops)
     }
 
-    /// The rows that count of a projected batch, to be folded when its segment is kept.
-    pub fn part(&self, projected: Projected, rows: usize, alive: Option<&[u32]>) -> Part {
+    /// The rows that count of a projected batch, to be folded when its segment is kept, into the window
+    /// that lies so far before the last one that holds them.
+    pub fn part(
+        &self,
+        projected: &Projected,
+        rows: usize,
+        alive: Option<&[u32]>,
+        back_us: i64,
+    ) -> Part {
         let mut bits = vec![0_u32; rows.div_ceil(32)];
         let kept = match alive {
             None => {
                 (0..rows).for_each(|row| bits[row / 32] |= 1 << (row % 32));
                 let columns = projected.columns.iter().map(|column| copy_of(column)).collect();
-                Kept { columns, rows }
+                Kept { columns, rows, back_us }
             }
             Some(alive) => {
                 alive.iter().for_each(|&row| bits[row as usize / 32] |= 1 << (row % 32));
@@ -376,16 +351,16 @@ impl OnDevice {
                     take(column, &chosen, None).expect("row numbers are within the batch")
                 };
                 let columns = projected.columns.iter().map(choose).collect();
-                Kept { columns, rows: alive.len() }
+                Kept { columns, rows: alive.len(), back_us }
             }
         };
         // A batch holds a whole number of words.
         let mut words = bits.chunks(ROWS_MAX / 32);
-        let mut select = |batch: Batch| {
+        let mut select = |batch: &Arc<Batch>| {
             let rows = words.next().expect("a bit for each row").to_vec();
-            Selected { batch, rows }
+            Selected { batch: Arc::clone(batch), rows, back_us }
         };
-        let batches = projected.batches.into_iter().map(&mut select).collect();
+        let batches = projected.batches.iter().map(&mut select).collect();
         Part { batches, kept, rows: 0 }
     }
 

@@ -3,8 +3,9 @@
 
 use std::sync::OnceLock;
 
+use pelton_kernels::expr::{Expr, ExprKind};
 use pelton_kernels::gpu::rates::{Cost, Rates};
-use pelton_kernels::gpu::{Fault, Tier};
+use pelton_kernels::gpu::{Choice, Fault, Tier};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
@@ -13,6 +14,7 @@ use super::super::{EventClock, Pipeline};
 use super::*;
 use crate::batch::Counters;
 use crate::job::spec::{OnError, OutputMode};
+use crate::plan::WindowKey;
 use crate::plan::choice::{Found, Load};
 use crate::plan::device::device_plan;
 
@@ -220,6 +222,66 @@ fn auto_goes_where_the_rates_say_and_thinks_again_when_an_epoch_is_another_one()
     see(true, 0, None);
     see(false, 0, Some("GPU: it is faster by its measured rates"));
     see(false, 300, None);
+}
+
+/// Windows of 10 ms, one each 4 ms: a row falls into two or three.
+fn sliding() -> Arc<Plan> {
+    use super::super::tests::{SIZE_US, TIME, column, timestamp};
+    let mut plan = Arc::into_inner(plan(7_500, OutputMode::Append)).expect("nobody else has it");
+    let Shape::Groups(groups) = &mut plan.shape else { panic!("it groups") };
+    let slide_us = 4_000;
+    let time = column(TIME, timestamp());
+    let start =
+        ExprKind::WindowStart { time: Box::new(time.clone()), size_us: slide_us, offset_us: 0 };
+    let start = Expr { kind: start, data_type: timestamp() };
+    groups.keys[0].expr = Compiled::Kernel(start);
+    groups.arguments.push(Compiled::Kernel(time));
+    let window =
+        WindowKey { key: 0, size_us: SIZE_US, slide_us, offset_us: 0, time: Some(1), closes: true };
+    groups.window = Some(window);
+    Arc::new(plan)
+}
+
+/// Overlapping windows, also where the device is lost and the epoch is done again.
+#[test]
+fn f38_a_row_falls_into_the_same_overlapping_windows_on_a_device() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let rows = proptest::collection::vec(row(), 400);
+    let rows = rows.new_tree(&mut runner).expect("rows").current();
+    let plan = sliding();
+    let take = |mut pipeline: Pipeline| {
+        let mut clock = None;
+        for (order, stretch) in rows.chunks(90).enumerate() {
+            pipeline.open(order as u64, EventClock::Known(clock));
+            push(&mut pipeline, stretch, 0);
+            let segment = pipeline.close();
+            clock = clock.max(segment.summary.event_time_max);
+            pipeline.keep(segment, 0).expect("dead letters do not stop a job");
+        }
+        pipeline.barrier()
+    };
+    let expected = take(Pipeline::new(plan.clone(), OnError::DeadLetter));
+    assert!(expected.counters.late_windows > 0 && expected.counters.late > 0, "{rows:?}");
+    for tier in TIERS {
+        for lost in [None, Some(2), Some(7)] {
+            let part = device_plan(&plan).expect("a device takes all of it");
+            let choice = Choice { tier: Some(tier), ..Choice::default() };
+            let gpu =
+                Arc::new(Gpu { shadow_every: 1, ..Gpu::open(part, choice).expect("lavapipe") });
+            let pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter).on_device(&gpu);
+            if let Some(before) = lost {
+                let program = gpu.program().expect("it is open");
+                program.device().faults.arm(Fault::Lost, before);
+            }
+            let found = take(pipeline);
+            let context = format!("{tier:?}, lost {lost:?}: {:?}", found.gpu_trouble);
+            assert_eq!(found.gpu_trouble.is_some(), lost.is_some(), "{context}");
+            assert_eq!(found.gpu_rows > 0, lost.is_none(), "{context}");
+            assert_eq!(found.counters, expected.counters, "{context}");
+            let tables = [&found, &expected].map(|epoch| table_of(&plan, epoch.partial.as_slice()));
+            assert_eq!(tables[0], tables[1], "{context}");
+        }
+    }
 }
 
 /// F41: more groups than a small budget has room for are the CPU's, with the same bits, and the budget

@@ -250,7 +250,7 @@ impl Pipeline {
         };
         let positions = positions(batch, derived);
         let table = &mut segment.table;
-        match groups.window.filter(|window| window.slide_us < window.size_us) {
+        match groups.window.filter(|window| window.overlaps()) {
             None => grouping.take(&plan, derived, (&keys, &arguments), rows, &positions, table),
             Some(window) => {
                 let sliding = windows::Sliding::new(window, &keys, &arguments);

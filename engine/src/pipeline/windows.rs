@@ -13,6 +13,11 @@ use super::fate::{Fate, Fates};
 use crate::plan::{Groups, Plan, WindowKey};
 
 impl WindowKey {
+    /// Does a row fall into several?
+    pub fn overlaps(self) -> bool {
+        self.slide_us < self.size_us
+    }
+
     /// Start of the last window that holds `time`.
     pub(super) fn last_start(self, time: i64) -> i64 {
         let from_offset = time.saturating_sub(self.offset_us);
@@ -101,7 +106,12 @@ pub(super) struct Sliding<'a> {
 impl<'a> Sliding<'a> {
     pub(super) fn new(window: WindowKey, keys: &'a [ArrayRef], arguments: &'a [ArrayRef]) -> Self {
         let time = window.time.expect("overlapping windows have the time among the arguments");
-        Sliding { window, starts: times(&keys[window.key]), times: times(&arguments[time]) }
+        Sliding::of(window, &keys[window.key], &arguments[time])
+    }
+
+    /// From each row's last window and its time.
+    pub(super) fn of(window: WindowKey, starts: &'a ArrayRef, of_rows: &'a ArrayRef) -> Self {
+        Sliding { window, starts: times(starts), times: times(of_rows) }
     }
 
     /// The most windows that a row can fall into.
@@ -120,8 +130,8 @@ impl<'a> Sliding<'a> {
     ) -> (Vec<u32>, u64) {
         let mut late = 0;
         let open = select(rows, |_| true).into_iter().filter(|&row| {
-            let back = step * self.window.slide_us;
-            let end = self.starts[row as usize].saturating_sub(back) + self.window.size_us;
+            let end =
+                self.starts[row as usize].saturating_sub(self.back_us(step)) + self.window.size_us;
             let holds = end > self.times[row as usize];
             let is_late = judged_by(row).is_some_and(|watermark| end <= watermark);
             late += u64::from(holds && is_late);
@@ -134,15 +144,24 @@ impl<'a> Sliding<'a> {
     pub(super) fn keys(&self, step: i64, keys: &[ArrayRef]) -> Vec<ArrayRef> {
         let mut keys = keys.to_vec();
         let starts = &mut keys[self.window.key];
-        let back = step * self.window.slide_us;
-        let moved = self.starts.iter().map(|start| start.saturating_sub(back));
-        let moved = PrimitiveArray::<TimestampMicrosecondType>::new(
-            moved.collect::<Vec<i64>>().into(),
-            starts.nulls().cloned(),
-        );
-        *starts = Arc::new(moved.with_data_type(starts.data_type().clone()));
+        *starts = moved(starts, self.back_us(step));
         keys
     }
+
+    /// How far before the last window that of a step begins.
+    pub(super) fn back_us(&self, step: i64) -> i64 {
+        step * self.window.slide_us
+    }
+}
+
+/// Starts of windows that lie so far before others.
+pub(super) fn moved(starts: &ArrayRef, back_us: i64) -> ArrayRef {
+    let moved = times(starts).iter().map(|start| start.saturating_sub(back_us));
+    let moved = PrimitiveArray::<TimestampMicrosecondType>::new(
+        moved.collect::<Vec<i64>>().into(),
+        starts.nulls().cloned(),
+    );
+    Arc::new(moved.with_data_type(starts.data_type().clone()))
 }
 
 fn times(column: &ArrayRef) -> &[i64] {

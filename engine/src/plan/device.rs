@@ -76,6 +76,7 @@ pub fn device_plan(plan: &Plan) -> Result<DevicePlan, Vec<Refusal>> {
         inputs,
         filters,
         keys,
+        window: groups.window.filter(|window| window.overlaps()).map(|window| window.key),
         key_fields: groups.key_fields(),
         arguments,
         calls: groups.calls(),
@@ -87,16 +88,13 @@ pub fn device_plan(plan: &Plan) -> Result<DevicePlan, Vec<Refusal>> {
     }
 }
 
-/// A row falls into one window on a device, and into none only if its event time is NULL.
+/// A row falls into no window on a device only if its event time is NULL.
 fn window_refusal(groups: &Groups) -> Option<Refusal> {
     let refuse = |node: &str, reason: &str| {
         Some(Refusal { node: node.to_owned(), reason: reason.to_owned() })
     };
     match (groups.session, groups.window) {
         (Some(_), _) => refuse("session_window", "sessions are united on the CPU"),
-        (_, Some(window)) if window.slide_us < window.size_us => {
-            refuse("window", "overlapping windows take a pass each, on the CPU")
-        }
         (_, Some(window)) if !window.closes => {
             refuse("window", "a row without a time of its own is dropped on the CPU")
         }

@@ -77,14 +77,17 @@ struct Flight {
 
 /// A batch and a bit for each of its rows that counts.
 pub struct Selected {
-    pub batch: Batch,
+    /// Windows that overlap share it: its records serve again after the last of them.
+    pub batch: Arc<Batch>,
     /// A word for 32 rows.
     pub rows: Vec<u32>,
+    /// How far before the window's start in the records these rows' window begins.
+    pub back_us: i64,
 }
 
 /// Words of the parameters of `aggregate.wgsl`.
 fn params_words(program: &Program) -> usize {
-    8 + 4 * program.states.exact.len().max(1)
+    12 + 4 * program.states.exact.len().max(1)
 }
 
 fn selection_words(rows: usize) -> usize {
@@ -166,7 +169,8 @@ impl Table {
         let params = params_words(&program);
         let mut words = Vec::new();
         for selected in &batches {
-            words.extend(self.params(selected.batch.rows, 0, room, scratch.rows));
+            let (rows, back_us) = (selected.batch.rows, selected.back_us);
+            words.extend(self.params(rows, back_us, 0, room, scratch.rows));
             words.extend(&selected.rows);
         }
         device.write_mapped(staging, &words)?;
@@ -247,6 +251,7 @@ impl Table {
     fn params(
         &self,
         rows: usize,
+        back_us: i64,
         groups_before: u32,
         room: &Room,
         row_capacity: usize,
@@ -260,6 +265,10 @@ impl Table {
             groups_before,
             selection_words(rows) as u32,
             row_capacity as u32,
+            back_us as u32,
+            (back_us >> 32) as u32,
+            0,
+            0,
         ];
         words.extend(self.bases.iter().flat_map(|&base| [base, 0, 0, 0]));
         words.resize(params_words(&self.program), 0);
@@ -291,7 +300,7 @@ impl Table {
             if counted == 0 {
                 projector.recycle(selected.batch);
             } else {
-                again.push(Selected { rows: left_over.to_vec(), batch: selected.batch });
+                again.push(Selected { rows: left_over.to_vec(), ..selected });
             }
         }
         if again.is_empty() {
@@ -426,7 +435,7 @@ impl Table {
         // Three stages for two submissions in flight: this one is free.
         let stage = (scratch.next + 1) % scratch.stages.len();
         let (staging, _) = &scratch.stages[stage];
-        let words = self.params(0, old.groups, &room, scratch.rows);
+        let words = self.params(0, 0, old.groups, &room, scratch.rows);
         device.write_mapped(staging, &words)?;
         let bytes = 4 * words.len() as u64;
         encoder.copy_buffer_to_buffer(&staging.raw, 0, &scratch.params.raw, 0, bytes);

@@ -36,6 +36,7 @@ pub fn probe(device: &Arc<Device>) -> Result<Vec<String>> {
             inputs: inputs.clone(),
             filters: Vec::new(),
             keys: Vec::new(),
+            window: None,
             key_fields: Vec::new(),
             arguments: some.iter().map(|(_, expr)| expr.clone()).collect(),
             calls: Vec::new(),

@@ -96,7 +96,8 @@ impl Program {
         let columns: Vec<_> = self.query.inputs.iter().map(null).collect();
         let (mut projector, mut table) = (Projector::new(self), Table::new(self));
         let batch = projector.project(&columns, 0, 1, &mut Vec::new())?;
-        table.aggregate(vec![Selected { batch, rows: vec![0] }], &mut projector)?;
+        let batch = Arc::new(batch);
+        table.aggregate(vec![Selected { batch, rows: vec![0], back_us: 0 }], &mut projector)?;
         table.settle(&mut projector)?;
         table.grow(0)
     }
@@ -205,9 +206,11 @@ fn aggregate_shader(query: &Query, records: &Records, states: &States, tier: Tie
     let classes: Vec<_> = query.arguments.iter().map(|e| Class::of(&e.data_type)).collect();
     let sums = if tier == Tier::Native { SUMS_NATIVE } else { SUMS_PORTABLE };
     let (keys, record, exact) = (records.key_words, records.words, states.exact.len().max(1));
+    // The key's first word says which columns are there, so 0 is no column's.
+    let window = query.window.map_or(0, |key| records.keys[key].at);
     format!(
         "{}\n{sums}\n{AGGREGATE}\n\
-         const KEY_WORDS = {keys}u;\nconst RECORD_WORDS = {record}u;\nconst SUM_COUNT = {exact}u;\n{}",
+         const WINDOW_AT = {window}u;\nconst KEY_WORDS = {keys}u;\nconst RECORD_WORDS = {record}u;\nconst SUM_COUNT = {exact}u;\n{}",
         prelude(tier),
         states.shader(records, &classes)
     )

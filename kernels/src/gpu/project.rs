@@ -166,11 +166,10 @@ impl Projector {
         device.read_mapped(&answer, words)
     }
 
-    /// Gives the memory of a batch back to serve again.
-    pub fn recycle(&mut self, batch: Batch) {
-        if self.spare.len() < SPARE_MAX {
-            self.spare.push(batch.records);
-        }
+    /// Gives the memory of a batch back to serve again, once nobody else has it.
+    pub fn recycle(&mut self, batch: Arc<Batch>) {
+        let batch = Arc::into_inner(batch).filter(|_| self.spare.len() < SPARE_MAX);
+        self.spare.extend(batch.map(|batch| batch.records));
     }
 
     fn records(&mut self, program: &Program) -> Result<Buffer> {

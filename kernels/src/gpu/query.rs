@@ -36,6 +36,8 @@ pub struct Query {
     /// Asked one after the other; at most two.
     pub filters: Vec<Expr>,
     pub keys: Vec<Expr>,
+    /// The key that is the start of a window, where rows fall into several.
+    pub window: Option<usize>,
     pub key_fields: Vec<Field>,
     pub arguments: Vec<Expr>,
     pub calls: Vec<Call>,

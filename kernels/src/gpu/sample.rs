@@ -58,6 +58,7 @@ pub fn query(columns: usize) -> Query {
         inputs,
         filters: vec![Expr { kind: not_zero, data_type: DataType::Boolean }],
         keys: vec![Expr { kind: start, data_type: time.clone() }, Expr::column(1, DataType::Utf8)],
+        window: None,
         key_fields: vec![
             Field::new("start", time, true),
             Field::new("device", DataType::Utf8, true),
@@ -155,7 +156,8 @@ impl Kernels {
         let word = |rows: &[Fate]| {
             rows.iter().rev().fold(0, |word, fate| word << 1 | u32::from(fate.passes()))
         };
-        Ok(Selected { batch, rows: fates.chunks(32).map(word).collect() })
+        let rows = fates.chunks(32).map(word).collect();
+        Ok(Selected { batch: Arc::new(batch), rows, back_us: 0 })
     }
 
     /// Takes batches in, several a submission, as an epoch does.

@@ -11,16 +11,20 @@ use pelton_kernels::cpu::project::{self, Evaluated};
 use pelton_kernels::expr::Expr;
 use pelton_kernels::gpu::{Fate, GpuError, Query};
 
+use super::super::windows;
 use super::Kept;
 
 /// Folds rows that count.
 pub(super) fn fold(query: &Query, kept: &[Kept], table: &mut GroupTable, space: &mut KeySpace) {
-    for Kept { columns, rows } in kept {
+    for Kept { columns, rows, back_us } in kept {
         let all = |expressions: &[Expr]| -> Vec<ArrayRef> {
             let value = |expr| project::evaluate(expr, columns, *rows).values;
             expressions.iter().map(value).collect()
         };
-        let (keys, arguments) = (all(&query.keys), all(&query.arguments));
+        let (mut keys, arguments) = (all(&query.keys), all(&query.arguments));
+        if let Some(window) = query.window {
+            keys[window] = windows::moved(&keys[window], *back_us);
+        }
         let inputs: Vec<KeyInput<'_>> = keys
             .iter()
             .map(|key| match key.as_any().downcast_ref::<UInt32Array>() {

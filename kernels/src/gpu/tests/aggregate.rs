@@ -50,6 +50,7 @@ pub(super) fn sensors() -> Query {
         ],
         filters: vec![filter],
         keys: vec![Expr { kind: start, data_type: time.clone() }, Expr::column(1, DataType::Utf8)],
+        window: None,
         key_fields: vec![
             Field::new("start", time, true),
             Field::new("device", DataType::Utf8, true),
@@ -158,6 +159,7 @@ fn everything(keys: Vec<DataType>) -> Query {
     Query {
         inputs,
         filters: vec![],
+        window: None,
         key_fields: keys.iter().enumerate().map(field).collect(),
         keys: keys.iter().map(|t| Expr::column(place(t), t.clone())).collect(),
         arguments: types.iter().enumerate().map(|(i, t)| Expr::column(i, t.clone())).collect(),
@@ -213,6 +215,7 @@ fn counts() -> Query {
         inputs: vec![Input { data_type: DataType::Int32, is_ids: false }],
         filters: vec![],
         keys: vec![Expr::column(0, DataType::Int32)],
+        window: None,
         key_fields: fields,
         arguments: vec![],
         calls: vec![count_rows()],

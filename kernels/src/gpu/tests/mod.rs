@@ -163,7 +163,8 @@ impl Gpu {
             let mut fates = Vec::new();
             let rows = batch_rows.min(count - start);
             let batch = self.projector.project(columns, start, rows, &mut fates)?;
-            batches.push(Selected { batch, rows: passing(&fates) });
+            let batch = Arc::new(batch);
+            batches.push(Selected { batch, rows: passing(&fates), back_us: 0 });
         }
         self.table.aggregate(batches, &mut self.projector)
     }

@@ -323,6 +323,7 @@ fn the_rest_of_doubles_is_not_asked_of_a_device() {
         inputs,
         filters: vec![],
         keys: vec![],
+        window: None,
         key_fields: vec![],
         arguments: vec![Expr { kind, data_type: DataType::Float64 }],
         calls: vec![],
