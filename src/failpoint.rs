@@ -3,6 +3,8 @@
 //! `PELTON_FAIL=PLACE:N` kills this process with SIGKILL when it comes to the place for the N-th time;
 //! `PELTON_FAIL_TRACE=FILE` keeps the last place in a file, so that whoever kills from outside knows
 //! where. Without them nothing is installed and each place costs one load.
+//!
+//! A build with the feature `seeded-bugs` takes `PELTON_BUG=NAME` as well (`pelton_engine::seeded`).
 
 use std::env;
 use std::fs::{File, OpenOptions};
@@ -16,7 +18,7 @@ use pelton_engine::failpoint;
 /// Bytes of a place's name in the trace.
 const NAME_BYTES: usize = 16;
 /// Places that other threads than the run's own come to; the trace leaves them out.
-const BESIDE: [&str; 3] = ["fetch", "decode", "disk"];
+const BESIDE: [&str; 4] = ["fetch", "decode", "disk", "log"];
 
 struct Asked {
     end: Option<(String, AtomicU64)>,
@@ -29,6 +31,8 @@ static ASKED: OnceLock<Asked> = OnceLock::new();
 ///
 /// Errors: `BadJob` where it asks for something that is no place and number.
 pub fn listen() -> Result<()> {
+    #[cfg(feature = "seeded-bugs")]
+    put_in_a_bug()?;
     let (end, trace) = (env::var("PELTON_FAIL").ok(), env::var_os("PELTON_FAIL_TRACE"));
     if end.is_none() && trace.is_none() {
         return Ok(());
@@ -51,6 +55,17 @@ pub fn listen() -> Result<()> {
     if ASKED.set(Asked { end, trace }).is_ok() {
         failpoint::on_reach(reached);
     }
+    Ok(())
+}
+
+#[cfg(feature = "seeded-bugs")]
+fn put_in_a_bug() -> Result<()> {
+    let Ok(name) = env::var("PELTON_BUG") else { return Ok(()) };
+    if pelton_engine::seeded::choose(&name).is_none() {
+        let rendered = format!("PELTON_BUG={name}: there is no bug of this name");
+        return Err(Error::BadJob { rendered });
+    }
+    eprintln!("pelton: this process has the bug {name}");
     Ok(())
 }
 

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::job::spec::{LateRule, OnError, OutputMode};
 use crate::pipeline::CoreEpoch;
 use crate::plan::{Plan, Shape};
+use crate::seeded::{self, Bug};
 use crate::sink::{Committed, Staged};
 use crate::watermark::watermark_after;
 use level::{Level, Passed};
@@ -239,7 +240,8 @@ impl Epochs {
         // Rows that were seen before go no further.
         self.running.counters.applied -= dropped;
         self.running.counters.filtered += dropped;
-        if keeps_delta && self.plan.mode != OutputMode::Batch {
+        let forgets = at > 0 && seeded::is(Bug::UpperDeltaForgotten);
+        if keeps_delta && self.plan.mode != OutputMode::Batch && !forgets {
             self.running.delta[at].extend(delta);
         }
         Ok(rows)

@@ -4,8 +4,8 @@
 //! Places, in the order of a run: `recover` (state is restored), `reopen` (outputs are open), `fetch`
 //! and `decode` (a range of a file), `barrier`, `merge`, `stage` (rows are durable, nothing is
 //! committed), `checkpoint` (the delta is), `commit` (past the commit point), `publish` (files have
-//! their names, the ledger of the directory does not), `gc`, `idle` (the epoch is through); and `disk`
-//! before every operation of a local disk.
+//! their names, the ledger of the directory does not), `gc`, `idle` (the epoch is through); `log` (rows
+//! of a stream wait for their write-ahead log); and `disk` before every operation of a local disk.
 
 use std::sync::OnceLock;
 

@@ -26,4 +26,5 @@ pub mod sink;
 pub mod state;
 pub mod storage;
 pub mod trigger;
+pub mod wal;
 pub mod watermark;

@@ -165,6 +165,14 @@ impl Outputs {
         if seeded::is(Bug::OutputBeforeManifest) {
             self.publish(&Committed { epoch: finished.epoch, manifest_hash: 0 }, patience)?;
         }
+        if seeded::is(Bug::LettersBeforeManifest) {
+            let early = Committed { epoch: finished.epoch, manifest_hash: 0 };
+            for output in &mut self.outputs {
+                if matches!(output.of, SinkOf::DeadLetters) {
+                    output.sink.commit(&early)?;
+                }
+            }
+        }
         let committed = match early {
             Some(early) => early,
             None => self.decide(journal.as_deref_mut(), finished, staged, patience)?,

@@ -14,4 +14,3 @@ mod source;
 pub mod tables;
 #[cfg(test)]
 mod tables_tests;
-pub mod wal;

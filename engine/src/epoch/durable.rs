@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::level::Level;
 use super::{Epochs, Finished, Restored};
-use crate::checkpoint::manifest::StateFile;
+use crate::checkpoint::manifest::{Manifest, StateFile};
 use crate::checkpoint::{Facts, Journal, Prepared};
 use crate::error::{Error, Result};
 use crate::failpoint;
@@ -25,9 +25,11 @@ impl Epochs {
         let Some(kept) = journal.newest() else { return Ok(None) };
         let last = &kept.manifest;
         self.next = last.epoch + 1;
-        self.watermark = last.watermark_us;
-        self.event_time_max = last.event_time_max_us;
-        self.event_time_before = last.event_time_max_us;
+        if !seeded::is(Bug::WatermarkForgotten) {
+            self.watermark = last.watermark_us;
+            self.event_time_max = last.event_time_max_us;
+            self.event_time_before = last.event_time_max_us;
+        }
         self.rows_out = last.rows_out;
         Ok(Some(Restored {
             committed: kept.committed(),
@@ -72,7 +74,10 @@ impl Finished {
     ) -> Result<Committed> {
         match journal {
             None => Ok(Committed { epoch: self.epoch, manifest_hash: 0 }),
-            Some(journal) => journal.commit(self.facts(sinks), &self.delta),
+            Some(journal) => {
+                let facts = self.facts(sinks, journal.last());
+                journal.commit(facts, &self.delta)
+            }
         }
     }
 
@@ -84,17 +89,19 @@ impl Finished {
         journal: &mut Journal,
         sinks: BTreeMap<String, Staged>,
     ) -> Result<Prepared> {
-        journal.prepare(self.facts(sinks), &self.delta)
+        let facts = self.facts(sinks, journal.last());
+        journal.prepare(facts, &self.delta)
     }
 
-    /// What the manifest says of the epoch.
-    fn facts(&self, sinks: BTreeMap<String, Staged>) -> Facts {
+    /// What the manifest says of the epoch. `before`: the last checkpoint's.
+    fn facts(&self, sinks: BTreeMap<String, Staged>, before: Option<&Manifest>) -> Facts {
+        let before = before.filter(|_| seeded::is(Bug::OffsetsBehind));
         Facts {
             epoch: self.epoch,
             watermark_us: self.watermark,
             evicts_us: self.evicts,
             event_time_max_us: self.event_time_max,
-            source: self.source.clone(),
+            source: before.map_or(&self.source, |before| &before.source).clone(),
             ended: self.ended,
             counters: self.counters,
             sinks,

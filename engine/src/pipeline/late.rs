@@ -13,6 +13,7 @@ use super::fate::{Fate, Fates};
 use super::judges_lateness;
 use crate::batch::InputBatch;
 use crate::plan::{Plan, Shape, WindowKey};
+use crate::seeded::{self, Bug};
 use crate::watermark::{late_from, watermark_after};
 
 /// So many rows in a row that are too far ahead are no mistake.
@@ -72,7 +73,9 @@ impl Lateness {
     }
 
     pub(super) fn start(&mut self, clock: EventClock) {
+        let before = self.event_time_max.filter(|_| seeded::is(Bug::ClockOfAnotherSplit));
         self.event_time_max = match clock {
+            EventClock::Known(known) if before > known => before,
             EventClock::Known(event_time_max) | EventClock::Fixed(_, event_time_max) => {
                 event_time_max
             }

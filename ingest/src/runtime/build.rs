@@ -14,7 +14,9 @@ use pelton_engine::job::spec::{
 use pelton_engine::pipeline::Pipeline;
 use pelton_engine::pipeline::device::Gpu;
 use pelton_engine::plan::Plan;
+use pelton_engine::seeded::{self, Bug};
 use pelton_engine::storage::LocalStorage;
+use pelton_engine::wal::Log;
 
 use super::core::{Core, FileInput, From};
 use super::scout::Scout;
@@ -29,7 +31,6 @@ use crate::source::files::{Change, Discovery};
 use crate::source::inlet::Inlet;
 use crate::source::state::State;
 use crate::source::stream::{Stream, Waker};
-use crate::wal::Log;
 
 /// Bounds of what a core holds of an epoch before it is taken over.
 const EPOCH_BYTES_MIN: u64 = 1 << 20;
@@ -55,7 +56,7 @@ impl Builder<'_> {
         };
         let (before, event_time_max) = match from {
             None => (Vec::new(), None),
-            Some(State::File { files, event_time_max }) => (files, event_time_max),
+            Some(State::File { files, event_time_max }) => (files, remembered(event_time_max)),
             Some(_) => return Err(other_source("files")),
         };
         let source = &self.job.source;
@@ -154,7 +155,7 @@ impl Builder<'_> {
     pub(super) fn stream(self, from: Option<State>) -> Result<Ingest> {
         let (event_time_max, place) = match from {
             None => (None, None),
-            Some(State::Stream { event_time_max, log }) => (event_time_max, log),
+            Some(State::Stream { event_time_max, log }) => (remembered(event_time_max), log),
             Some(_) => return Err(other_source("a stream")),
         };
         let place = place.unwrap_or_default();
@@ -292,6 +293,11 @@ fn mode_of(source: &SourceSpec, limits: &Limits) -> Mode {
         Format::Text => false,
     };
     if in_sequence || limits.rows.is_some() { Mode::Sequential } else { Mode::Guessing }
+}
+
+/// How far the event time of a checkpoint's source had come.
+fn remembered(event_time_max: Option<i64>) -> Option<i64> {
+    event_time_max.filter(|_| !seeded::is(Bug::WatermarkForgotten))
 }
 
 pub(super) fn other_source(expected: &str) -> Error {

@@ -10,15 +10,19 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use pelton_engine::error::{Error, Result};
+use pelton_engine::failpoint;
+use pelton_engine::seeded::{self, Bug};
+use pelton_engine::wal::{Kind, Log, Replay, Replayed};
 
 use super::state::{LogState, PeerState};
 use super::stream::{Peer, Stream};
 use crate::decode::Mapping;
 use crate::runtime::say;
-use crate::wal::{Kind, Log, Replay, Replayed};
 
 /// Bytes that one fsync serves at most: some tens of milliseconds of a fast sender.
 const GROUP_BYTES: u64 = 4 << 20;
+/// Of them, what the bug of this name holds back.
+const READ_BYTES: usize = 64 << 10;
 /// Between two questions for room on the log's disk.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
 
@@ -139,6 +143,13 @@ impl Inlet {
     /// Makes what was gathered durable; then it is received.
     fn commit(&mut self) -> Result<()> {
         let Some(log) = &mut self.log else { return Ok(()) };
+        failpoint::reach("log");
+        if seeded::is(Bug::ReceivedBeforeLogged) {
+            self.stream.peers_mut().iter_mut().for_each(Peer::receive);
+            if log.pending() < READ_BYTES {
+                return Ok(());
+            }
+        }
         match log.sync() {
             Ok(()) => {}
             Err(error) if wants_room(error.kind()) => {
@@ -259,7 +270,7 @@ fn state_of(peer: &Peer) -> PeerState {
 
 fn restored(state: &PeerState) -> Peer {
     let mut peer = Peer::new(state.number, state.name.as_str().into());
-    peer.offset = state.offset;
+    peer.offset = if seeded::is(Bug::LogOffsetForgotten) { 0 } else { state.offset };
     peer.line = state.line;
     peer.inside_line = state.inside_line;
     peer.mapping = state.mapping.clone().map(Mapping::from_parts);

@@ -27,6 +27,7 @@ use super::{Committed, Decides, Outcome, Restored, Sink, Staged};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::job::spec::FileFormat;
+use crate::seeded::{self, Bug};
 use crate::storage::{LocalStorage, Storage, write_durably};
 use encode::{EncodeError, Encoder};
 use ledger::{Decision, Mark, OutputFile, Sealed};
@@ -183,6 +184,13 @@ impl FileSink {
         self.leftovers = done.into_iter().map(|(_, name)| name).collect();
         self.remove_leftovers();
         self.leftovers = open.into_iter().map(|(_, name)| name).collect();
+        if seeded::is(Bug::LeftoversPublished) {
+            for name in &self.leftovers {
+                let published = name.trim_start_matches(&format!("{STAGING}/"));
+                let epoch = ledger::epoch_of(published).unwrap_or_default();
+                self.storage.rename(name, &ledger::file_name(epoch, self.format))?;
+            }
+        }
         Ok(())
     }
 

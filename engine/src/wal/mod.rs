@@ -22,8 +22,9 @@ mod tests;
 use std::io;
 use std::sync::Arc;
 
-use pelton_engine::error::{Error, Result};
-use pelton_engine::storage::{LogFile, LogStorage};
+use crate::error::{Error, Result};
+use crate::seeded::{self, Bug};
+use crate::storage::{LogFile, LogStorage};
 
 use record::segment_head;
 pub use record::{Kind, RECORD_HEAD};
@@ -77,7 +78,10 @@ impl Log {
         segments.sort_by_key(|segment| segment.number);
         let next_number = segments.last().map_or(0, |segment| segment.number + 1);
         let found = Replay::open(Arc::clone(&disk), &segments, from)?;
-        let (durable, pending) = found.last_group;
+        let (mut durable, mut pending) = found.last_group;
+        if seeded::is(Bug::LogEndBelieved) {
+            durable += std::mem::take(&mut pending).len() as u64;
+        }
         let segments = found.chain;
         let mut log = Log { disk, file: None, segments, next_number, durable, pending };
         // What the last fsync may not have covered is made durable before anybody sees it again.
@@ -102,8 +106,9 @@ impl Log {
         position
     }
 
-    pub fn is_pending(&self) -> bool {
-        !self.pending.is_empty()
+    /// Bytes that are not durable yet.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
     }
 
     pub fn bytes_held(&self) -> usize {
@@ -126,7 +131,9 @@ impl Log {
             None => self.begin_segment()?,
             Some(mut file) => {
                 file.write_all(&self.pending)?;
-                file.sync()?;
+                if !seeded::is(Bug::LogUnsynced) {
+                    file.sync()?;
+                }
                 self.file = Some(file);
             }
         }
@@ -164,6 +171,7 @@ impl Log {
 
     /// Removes segments all of whose records are before a position. What cannot be removed stays.
     pub fn trim(&mut self, position: u64) {
+        let position = if seeded::is(Bug::LogTrimmedTooEarly) { self.durable } else { position };
         while self.segments.get(1).is_some_and(|next| next.start <= position) {
             // One that comes back after a crash is before what recovery asks for.
             let _ = self.disk.remove(&self.segments.remove(0).name());

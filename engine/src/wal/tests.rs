@@ -1,7 +1,7 @@
 //! The log over a disk that fails at every operation, and over one whose bits rot.
 
-use pelton_engine::storage::memory::Crash;
-use pelton_engine::storage::{MemoryStorage, Storage};
+use crate::storage::memory::Crash;
+use crate::storage::{MemoryStorage, Storage};
 
 use super::*;
 
@@ -158,7 +158,7 @@ fn f48_a_torn_second_copy_of_the_last_group_hides_no_row() {
     let bytes = end.read(&copy).expect("it was listed");
     for length in 0..bytes.len() {
         let disk = three_groups();
-        pelton_engine::storage::write_new(&disk, &copy, &bytes[..length]).expect("nothing fails");
+        crate::storage::write_new(&disk, &copy, &bytes[..length]).expect("nothing fails");
         assert_eq!(contents(&disk, 0).expect("whole"), rows(0..6), "{length}");
     }
 }
@@ -180,7 +180,7 @@ fn f52_a_missing_segment_is_a_hole_and_a_trimmed_one_is_not() {
     assert_eq!(disk.list("").expect("the root is there"), names[2..]);
     assert!(contents(&disk, places[1]).is_err(), "the checkpoint needs what was removed");
     // A removal that a crash took back, and not the one after it.
-    let begins = pelton_engine::storage::write_new(&disk, &names[0], &oldest);
+    let begins = crate::storage::write_new(&disk, &names[0], &oldest);
     begins.expect("nothing fails");
     assert_eq!(contents(&disk, places[2]).expect("whole"), rows(2..4));
     log.trim(u64::MAX);
@@ -208,7 +208,7 @@ fn f57_a_segment_of_a_newer_format_is_refused_by_name() {
     head[24..].copy_from_slice(&hash.to_le_bytes());
     let disk = MemoryStorage::new();
     let name = Segment { number: 0, start: 0 }.name();
-    pelton_engine::storage::write_new(&disk, &name, &head).expect("nothing fails");
+    crate::storage::write_new(&disk, &name, &head).expect("nothing fails");
     let error = contents(&disk, 0).expect_err("it is newer").to_string();
     assert!(error.contains("has format 9"), "{error}");
 }
