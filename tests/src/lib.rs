@@ -13,6 +13,7 @@ pub mod output;
 pub mod program;
 pub mod proxy;
 pub mod python;
+pub mod tmpfs;
 
 use std::io::Write as _;
 

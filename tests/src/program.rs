@@ -216,6 +216,26 @@ impl Running {
         assert_eq!(done, 0, "kill: {}", std::io::Error::last_os_error());
     }
 
+    /// SIGKILL to the program, or to what it started in its place: strace(1), killed, would let that
+    /// go on.
+    pub fn kill_all(&mut self) {
+        if !self.is_running() {
+            return;
+        }
+        let id = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        let children = children.unwrap_or_default();
+        if children.trim().is_empty() {
+            return self.signal(libc::SIGKILL);
+        }
+        for child in children.split_whitespace() {
+            let child: i32 = child.parse().expect("the kernel writes process ids");
+            // SAFETY: kill takes two integers. A child that has ended just now keeps its id until its
+            // parent, which was running when asked, has waited for it.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+        }
+    }
+
     /// Ctrl-C.
     pub fn interrupt(&mut self) {
         self.signal(libc::SIGINT);

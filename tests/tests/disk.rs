@@ -8,30 +8,10 @@ use pelton_bench::oracle::{self, SENSORS_HEADER};
 use pelton_tests::data::Sensors;
 use pelton_tests::jobs::{self, DELAY_MS};
 use pelton_tests::program::{self, Job};
+use pelton_tests::tmpfs::Tmpfs;
 use pelton_tests::{output, skip};
 
 const NOBODY: u32 = 65534;
-
-/// A small file system in memory; unmounted at the end.
-struct Tmpfs<'a>(&'a Path);
-
-impl<'a> Tmpfs<'a> {
-    fn mount(path: &'a Path, size: &str) -> Option<Tmpfs<'a>> {
-        std::fs::create_dir_all(path).expect("a directory can be made");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "pelton-test"])
-            .arg(path)
-            .output();
-        mounted.is_ok_and(|output| output.status.success()).then(|| Tmpfs(path))
-    }
-}
-
-impl Drop for Tmpfs<'_> {
-    fn drop(&mut self) {
-        // At worst an empty file system stays until the machine's end.
-        _ = Command::new("umount").arg("--lazy").arg(self.0).status();
-    }
-}
 
 /// The job's output, or its checkpoints, lie on a disk that is nearly full: one clear line, a pause,
 /// and it goes on by itself. Killed while it waits, it goes on from its last checkpoint.

@@ -32,8 +32,8 @@ impl Reader {
     }
 
     /// The newest epoch of which output is visible.
-    pub fn newest(dir: &Path) -> Option<u64> {
-        epochs(&dir.join("out")).ok()?.into_iter().map(|(epoch, _)| epoch).max()
+    pub fn newest(&self) -> Option<u64> {
+        epochs(&self.dir.join("out")).ok()?.into_iter().map(|(epoch, _)| epoch).max()
     }
 
     /// Reads all that is new. Errors: what must not be.
