@@ -97,9 +97,8 @@ pub(crate) fn publish_by_link(
     (name, bytes): (&str, &[u8]),
     link: impl FnOnce(&str, &str) -> io::Result<()>,
 ) -> io::Result<()> {
-    // Unlike that of whoever wants the same name for other bytes.
-    let staged = format!("{name}.{:016x}.tmp", XxHash3_64::oneshot(bytes));
-    let linked = write_file(storage, &staged, bytes).and_then(|()| link(&staged, name));
+    let (staged, written) = write_staged(storage, name, bytes)?;
+    let linked = written.and_then(|()| link(&staged, name));
     // One that stays costs room until the next collection of garbage.
     let _ = storage.remove(&staged);
     match linked {
@@ -116,14 +115,36 @@ pub(crate) fn publish_by_link(
 /// Writes a file so that it is there whole and for good, or, on an error, not at all under `name`
 /// (or there whole, where only the last step failed).
 pub fn write_durably(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let staged = format!("{name}.tmp");
-    let written = write_file(storage, &staged, bytes).and_then(|()| storage.rename(&staged, name));
-    if let Err(error) = written {
+    let (staged, written) = write_staged(storage, name, bytes)?;
+    if let Err(error) = written.and_then(|()| storage.rename(&staged, name)) {
         // It may not be there, and the next attempt removes it; the first error is the one to tell.
         let _ = storage.remove(&staged);
         return Err(error);
     }
     storage.sync_dir(directory(name))
+}
+
+/// Writes a file that is to get `name` under another one, which is nobody else's: of two processes that
+/// write the same file at one moment, each goes on with its own. Returns that name, and how it went.
+fn write_staged(
+    storage: &dyn Storage,
+    name: &str,
+    bytes: &[u8],
+) -> io::Result<(String, io::Result<()>)> {
+    let hash = XxHash3_64::oneshot(bytes);
+    let mut attempt = 0u64;
+    loop {
+        let staged = format!("{name}.{hash:016x}-{attempt}.tmp");
+        match storage.create(&staged) {
+            // Another process writes it, or a crash left it behind.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attempt += 1,
+            Err(error) => return Err(error),
+            Ok(mut file) => {
+                let written = file.write_all(bytes).and_then(|()| file.sync());
+                return Ok((staged, written));
+            }
+        }
+    }
 }
 
 fn write_file(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {

@@ -110,8 +110,8 @@ pub fn state(storage: &dyn Storage, manifest: &Manifest) -> Result<StateStore> {
 }
 
 /// Removes all manifests but the newest `kept`, and what none of these names; not what is newer than
-/// epoch and fence, and no base of the attempt `unnamed`, which makes one now. What cannot be read or
-/// removed stays.
+/// epoch and fence, no base of the attempt `unnamed`, which makes one now, and nothing once a later run
+/// has taken over. What cannot be read or removed stays.
 pub(super) fn collect(
     storage: &dyn Storage,
     kept: usize,
@@ -119,6 +119,10 @@ pub(super) fn collect(
     unnamed: Option<&str>,
 ) {
     let Ok(names) = storage.list("") else { return };
+    // Asked of the same list: what a later run makes is not in it, or its fence is.
+    if names.iter().filter_map(|name| fence::number_of(name)).any(|number| number > fence) {
+        return;
+    }
     let mut epochs: Vec<u64> = names.iter().filter_map(|name| manifest::epoch_of(name)).collect();
     epochs.sort_unstable_by(|a, b| b.cmp(a));
     let mut needed = Vec::new();

@@ -180,7 +180,10 @@ impl Journal {
                 self.passed_over = damaged.iter().map(say).collect();
                 (self.candidates, self.set_aside) = (candidates, damaged);
             }
-            Decision::Confirm { kept, prepared } => {
+            Decision::Confirm { kept, prepared, damaged } => {
+                self.set_aside = damaged.into_iter().collect();
+                self.make_way()?;
+                let storage = &*self.storage;
                 let bytes = storage.read(&prepared).map_err(|e| write_failed(storage, e))?;
                 let name = manifest::file_name(kept.manifest.epoch);
                 storage.publish(&name, &bytes).map_err(|e| write_failed(storage, e))?;
@@ -389,10 +392,8 @@ impl Journal {
     /// What cannot be read or removed stays: an old file costs room, not correctness.
     pub fn collect_garbage(&self) {
         let Some(last) = self.last() else { return };
-        if fence::check(&*self.storage, self.fence).is_ok() {
-            let unnamed = self.compacting.then_some(self.attempt.as_str());
-            inspect::collect(&*self.storage, MANIFESTS_KEPT, (last.epoch, self.fence), unnamed);
-        }
+        let unnamed = self.compacting.then_some(self.attempt.as_str());
+        inspect::collect(&*self.storage, MANIFESTS_KEPT, (last.epoch, self.fence), unnamed);
     }
 }
 

@@ -26,10 +26,12 @@ pub enum Decision {
         candidates: Vec<Kept>,
         damaged: Vec<String>,
     },
-    /// A prepared manifest that its output has committed, and its name.
+    /// A prepared manifest that its output has committed, and its name; a manifest that is damaged
+    /// bears the name that it is to get.
     Confirm {
         kept: Box<Kept>,
         prepared: String,
+        damaged: Option<String>,
     },
     Stop(String),
 }
@@ -124,7 +126,9 @@ fn by_output(
     }
     match prepared.into_iter().find(|lying| is_it(&lying)) {
         Some(Lying { name, found: Ok(kept), .. }) => {
-            Decision::Confirm { kept: Box::new(kept), prepared: name }
+            let mut of_epoch = manifests.into_iter().filter(|lying| lying.epoch == epoch);
+            let damaged = of_epoch.find(|lying| lying.found.is_err()).map(|lying| lying.name);
+            Decision::Confirm { kept: Box::new(kept), prepared: name, damaged }
         }
         _ => Decision::Stop(format!(
             "\"{sink}\" has committed epoch {epoch}, and its checkpoint ({hash:032x}) is not there or \

@@ -50,8 +50,9 @@ fn check(manifests: &[Lying], prepared: &[Lying], marker: &Marker, expected: &st
             let epochs = candidates.iter().map(|kept| kept.manifest.epoch.to_string());
             format!("from {}, damaged {}", epochs.collect::<Vec<_>>().join(" "), damaged.join(" "))
         }
-        Decision::Confirm { kept, prepared } => {
-            format!("confirm {} {prepared}", kept.manifest.epoch)
+        Decision::Confirm { kept, prepared, damaged } => {
+            let damaged = damaged.map_or(String::new(), |name| format!(", damaged {name}"));
+            format!("confirm {} {prepared}{damaged}", kept.manifest.epoch)
         }
         Decision::Stop(why) => format!("stop: {why}"),
     };
@@ -81,6 +82,8 @@ fn f51_a_damaged_manifest_is_passed_over_and_a_newer_format_is_not() {
 fn an_outputs_marker_names_the_one_checkpoint_that_may_be_used() {
     check(&[theirs(3), theirs(2)], &[], &marker(Some(3)), "from 3, damaged ");
     check(&[theirs(2)], &[whole(3)], &marker(Some(3)), "confirm 3 m3");
+    let rotten = [theirs(2), bad(3, Unusable::Damaged)];
+    check(&rotten, &[whole(3)], &marker(Some(3)), "confirm 3 m3, damaged m3");
     // Prepared, and its transaction was aborted: the epoch is done again.
     check(&[theirs(2)], &[theirs(3)], &marker(Some(2)), "from 2, damaged ");
     check(&[theirs(2)], &[], &marker(Some(3)), "stop: \"out\" has committed epoch 3");

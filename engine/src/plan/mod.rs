@@ -32,7 +32,7 @@ pub mod side;
 pub mod sql;
 mod steps;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod types;
 mod windows;
 mod words;

@@ -73,7 +73,12 @@ fn sql_type(name: &str) -> DataType {
 }
 
 /// A job over a directory with this query; its file is the SQL and nothing else.
-fn job(schema: &str, watermark: Option<(&str, u64)>, mode: OutputMode, sql: &str) -> JobSpec {
+pub(crate) fn job(
+    schema: &str,
+    watermark: Option<(&str, u64)>,
+    mode: OutputMode,
+    sql: &str,
+) -> JobSpec {
     let mut map = TextMap::starting_at(0);
     map.push(sql.len(), 0);
     JobSpec {

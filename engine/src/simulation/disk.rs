@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::is_told;
 use crate::seeded::{self, Bug};
-use crate::storage::{MemoryStorage, StagedFile, Storage, publish_by_link};
+use crate::storage::{LogFile, LogStorage, MemoryStorage, StagedFile, Storage, publish_by_link};
 
 pub const EIO: i32 = 5;
 
@@ -174,12 +174,20 @@ impl Storage for Disk {
     }
 }
 
-struct OpenFile {
-    file: Box<dyn StagedFile>,
-    gate: Gate,
+impl LogStorage for Disk {
+    fn create_log(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
+        self.gate.pass("create", name)?;
+        let file = self.image.create_log(name)?;
+        Ok(Box::new(OpenFile { file, gate: self.gate.clone() }))
+    }
 }
 
-impl Write for OpenFile {
+struct OpenFile<F: ?Sized> {
+    gate: Gate,
+    file: Box<F>,
+}
+
+impl<F: Write + ?Sized> Write for OpenFile<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let was_dead = self.gate.is_dead();
         if let Err(error) = self.gate.pass("write", "") {
@@ -197,7 +205,14 @@ impl Write for OpenFile {
     }
 }
 
-impl StagedFile for OpenFile {
+impl LogFile for OpenFile<dyn LogFile> {
+    fn sync(&mut self) -> io::Result<()> {
+        self.gate.pass("sync", "")?;
+        self.file.sync()
+    }
+}
+
+impl StagedFile for OpenFile<dyn StagedFile> {
     fn sync(self: Box<Self>) -> io::Result<()> {
         self.gate.pass("sync", "")?;
         if seeded::is(Bug::FsyncSkipped) { Ok(()) } else { self.file.sync() }

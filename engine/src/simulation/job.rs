@@ -1,28 +1,37 @@
-//! Jobs, their rows, and a reader that works out by hand what each stretch of rows must give.
+//! Jobs and their rows.
+//!
+//! `reader` works out by hand what each stretch of the rows must give.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimestampMicrosecondType};
 use pelton_kernels::expr::{CompareOp, Expr, ExprKind, Literal};
 
 use super::Random;
-use crate::batch::{Counters, Encoding};
+use crate::batch::Encoding;
 use crate::columns::plain_column;
-use crate::job::spec::OutputMode;
-use crate::pipeline::tests::{DEVICE, Row, SIZE_US, STATUS, TIME, VALUE, column, plan, timestamp};
+use crate::job::spec::{DedupSpec, OutputMode};
+use crate::pipeline::tests::{DEVICE, Row, TIME, VALUE, column, plan, timestamp};
 use crate::plan::expr::Compiled;
 use crate::plan::{Plan, Shape};
 
 /// A row of output as text, values in full.
 pub type Line = String;
 
-/// Window start and device; neither where the query has no keys.
-type Key = Option<(i64, char)>;
-type Table = BTreeMap<Key, (i64, f64)>;
+/// Rows that were read, by split.
+pub type Place = Vec<usize>;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Of overlapping windows.
+pub const SLIDE_US: i64 = 4_000;
+/// Between the sessions of a device.
+pub const GAP_US: i64 = 3_000;
+/// Of windows over windows.
+pub const UPPER_US: i64 = 30_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     Append,
     /// `LIMIT` over the whole stream.
@@ -36,31 +45,25 @@ pub enum Kind {
     Rows,
     /// No keys and no watermark.
     Global,
+    /// Windows that overlap.
+    Sliding,
+    Session,
+    /// Rows whose device and status were not seen within the watermark.
+    Dedup,
+    /// Windows over those.
+    DedupWindows,
+    /// Windows over windows.
+    Chained,
 }
 
 pub struct Job {
     pub kind: Kind,
     pub plan: Arc<Plan>,
-    pub rows: Vec<Row>,
-    delay_us: i64,
-}
-
-/// What a stretch of rows must give after those before it.
-#[derive(Debug, Default, PartialEq)]
-pub struct Stretch {
-    pub lines: Vec<Line>,
-    pub counters: Counters,
-    /// Rows that were rejected.
-    pub rejected: Vec<u64>,
-    /// The state that is left, as lines.
-    pub state: Vec<Line>,
-}
-
-enum Fate {
-    Rejected,
-    /// The event time it is seen with, if any.
-    Filtered(Option<i64>),
-    Alive(Option<i64>),
+    /// By split.
+    pub rows: Vec<Vec<Row>>,
+    pub delay_us: i64,
+    /// Its rows cannot be read again: a write-ahead log keeps them.
+    pub has_log: bool,
 }
 
 impl Job {
@@ -78,172 +81,66 @@ impl Job {
         };
         let delay_us = *random.pick(&[0, 1_500, 4_000, 12_000]);
         let rows = (0..count).map(|i| any_row(random, i)).collect();
-        Job { kind, plan: plan_of(kind, delay_us), rows, delay_us }
+        let plan = plan_of(kind, delay_us);
+        Job { kind, plan, rows: vec![rows], delay_us, has_log: false }
     }
 
-    /// The rows from `from` to `to`, one at a time, after all before them.
-    pub fn stretch(&self, from: usize, to: usize, ended: bool) -> Stretch {
-        let mut found = Stretch::default();
-        let (mut table, mut batch) = (Table::new(), Table::new());
-        let (mut clock, mut clock_before) = (None, None);
-        let mut touched = BTreeSet::new();
-        let mut rows = Vec::new();
-        for (i, row) in self.rows[..to].iter().enumerate() {
-            if i == from {
-                clock_before = clock;
-            }
-            let counts = i >= from;
-            let mut counters = Counters { rows_in: 1, ..Counters::default() };
-            match self.fate(row) {
-                Fate::Rejected => {
-                    counters.rejected = 1;
-                    found.rejected.extend(counts.then_some(i as u64));
-                }
-                Fate::Filtered(time) => {
-                    counters.filtered = 1;
-                    clock = clock.max(time);
-                }
-                Fate::Alive(time) => {
-                    let key = self.key(row);
-                    let closed = key.is_some_and(|(start, _)| {
-                        self.watermark(clock).is_some_and(|w| start + SIZE_US <= w)
-                    });
-                    if closed && self.judges() {
-                        counters.late = 1;
-                    } else {
-                        counters.applied = 1;
-                        let value = f64::from(row.value) / 8.0;
-                        let add = |table: &mut Table| {
-                            let group = table.entry(key).or_insert((0, 0.0));
-                            *group = (group.0 + 1, group.1 + value);
-                        };
-                        add(&mut table);
-                        if counts {
-                            add(&mut batch);
-                            touched.insert(key);
-                            rows.push(self.row_line(row));
-                        }
-                    }
-                    clock = clock.max(time);
+    /// One of the wider family: more kinds, several splits, a write-ahead log.
+    pub fn wide(random: &mut Random) -> Job {
+        let kind = match random.below(12) {
+            0 => Kind::Append,
+            1 => Kind::AppendLimit(random.below(20) as usize),
+            2 => Kind::Update,
+            3 => Kind::Rows,
+            4 | 5 => Kind::Sliding,
+            6 | 7 => Kind::Session,
+            8 => Kind::Dedup,
+            9 => Kind::DedupWindows,
+            _ => Kind::Chained,
+        };
+        let delay_us = *random.pick(&[0, 1_500, 4_000, 12_000]);
+        // Which row of several splits survives deduplication is nobody's promise.
+        let one = kind.deduplicates() || random.chance(50);
+        let splits = if one { 1 } else { 2 + random.below(2) };
+        let mut rows: Vec<Vec<Row>> = Vec::new();
+        for split in 0..splits as i64 {
+            let count = (20 + random.below(60) as i64) / splits as i64;
+            let mut of_split: Vec<Row> = (0..count).map(|i| any_row(random, i)).collect();
+            for row in &mut of_split {
+                row.value += 100 * split as i32;
+                if kind.deduplicates() {
+                    row.time = row.time.or(Some(0));
                 }
             }
-            if counts {
-                found.counters.add(&counters);
-            }
+            rows.push(of_split);
         }
-        if from == to {
-            clock_before = clock;
-        }
-        let before = self.watermark(clock_before);
-        let after = if ended { Some(i64::MAX) } else { self.watermark(clock) };
-        found.lines = self.lines(&table, &batch, &touched, rows, (before, after));
-        found.state = self.left(&table, after);
-        found
+        let has_log = one && random.chance(60);
+        Job { kind, plan: plan_of(kind, delay_us), rows, delay_us, has_log }
     }
 
-    fn lines(
-        &self,
-        table: &Table,
-        batch: &Table,
-        touched: &BTreeSet<Key>,
-        rows: Vec<Line>,
-        (before, after): (Option<i64>, Option<i64>),
-    ) -> Vec<Line> {
-        let is_closed = |key: &Key, watermark: Option<i64>| {
-            key.is_some_and(|(start, _)| watermark.is_some_and(|w| start + SIZE_US <= w))
-        };
-        let closing = || {
-            let groups = table.iter().filter(|(key, _)| is_closed(key, after));
-            groups.filter(|(key, _)| !is_closed(key, before)).map(group_line)
-        };
-        match self.kind {
-            Kind::Append | Kind::AppendBefore(_) => closing().collect(),
-            Kind::AppendLimit(limit) => {
-                let gone = table.keys().filter(|key| is_closed(key, before)).count();
-                closing().take(limit.saturating_sub(gone)).collect()
-            }
-            Kind::Update => {
-                table.iter().filter(|(key, _)| touched.contains(key)).map(group_line).collect()
-            }
-            Kind::Complete => table.iter().map(group_line).collect(),
-            Kind::Batch => batch.iter().map(group_line).collect(),
-            Kind::Rows => rows,
-            Kind::Global => match table.get(&None) {
-                None => vec!["0 -".to_owned()],
-                Some(group) => vec![group_line((&None, group))],
-            },
-        }
+    /// Behind all rows.
+    pub fn end(&self) -> Place {
+        self.rows.iter().map(Vec::len).collect()
     }
 
-    fn left(&self, table: &Table, watermark: Option<i64>) -> Vec<Line> {
-        let open =
-            |key: &Key| key.is_none_or(|(start, _)| watermark.is_none_or(|w| start + SIZE_US > w));
-        match self.kind {
-            Kind::Batch | Kind::Rows => Vec::new(),
-            Kind::Complete => table.iter().map(group_line).collect(),
-            _ => table.iter().filter(|(key, _)| open(key)).map(group_line).collect(),
-        }
+    pub fn begin(&self) -> Place {
+        vec![0; self.rows.len()]
     }
 
-    fn fate(&self, row: &Row) -> Fate {
-        let before = match self.kind {
-            Kind::AppendBefore(before) => Some(before),
-            _ => None,
-        };
-        let reads_time_first = before.is_some();
-        let has_time = !matches!(self.kind, Kind::Global);
-        let seen = row.time.filter(|_| row.bad != TIME);
-        if row.bad == 4 || row.bad == STATUS || (row.bad == TIME && reads_time_first) {
-            return Fate::Rejected;
-        }
-        if row.status.is_none_or(|status| status == 0) {
-            return Fate::Filtered(None);
-        }
-        if let Some(before) = before
-            && seen.is_none_or(|time| time >= before)
-        {
-            return Fate::Filtered(seen);
-        }
-        if row.bad == TIME {
-            return Fate::Rejected;
-        }
-        if self.has_window() && row.time.is_none() {
-            return Fate::Filtered(None);
-        }
-        if row.bad == VALUE || row.bad == DEVICE {
-            return Fate::Rejected;
-        }
-        Fate::Alive(row.time.filter(|_| has_time))
-    }
-
-    fn has_window(&self) -> bool {
-        !matches!(self.kind, Kind::Rows | Kind::Global)
-    }
-
-    fn judges(&self) -> bool {
-        !matches!(self.kind, Kind::Complete | Kind::Batch | Kind::Rows | Kind::Global)
-    }
-
-    fn key(&self, row: &Row) -> Key {
-        let start = row.time.filter(|_| self.has_window())?.div_euclid(SIZE_US) * SIZE_US;
-        Some((start, char::from(b'a' + row.device)))
-    }
-
-    fn watermark(&self, clock: Option<i64>) -> Option<i64> {
-        clock.map(|time| (time - self.delay_us).div_euclid(1_000) * 1_000)
-    }
-
-    fn row_line(&self, row: &Row) -> Line {
-        let time = row.time.map_or("-".to_owned(), |time| time.to_string());
-        let device = char::from(b'a' + row.device);
-        format!("{time} {device} {:?}", f64::from(row.value) / 8.0)
+    /// Rows that leave as they come stand in the order in which splits were read: anybody's.
+    pub fn is_in_order(&self) -> bool {
+        self.rows.len() == 1
     }
 }
 
-fn group_line((key, (count, sum)): (&Key, &(i64, f64))) -> Line {
-    match key {
-        Some((start, device)) => format!("{start} {device} {count} {sum:?}"),
-        None => format!("{count} {sum:?}"),
+impl Kind {
+    pub fn deduplicates(self) -> bool {
+        matches!(self, Kind::Dedup | Kind::DedupWindows)
+    }
+
+    /// Its query has WHERE status <> 0.
+    pub fn filters(self) -> bool {
+        !self.deduplicates()
     }
 }
 
@@ -270,6 +167,9 @@ fn plan_of(kind: Kind, delay_us: i64) -> Arc<Plan> {
         Kind::Update | Kind::Global => OutputMode::Update,
         Kind::Complete => OutputMode::Complete,
         Kind::Batch => OutputMode::Batch,
+        Kind::Sliding | Kind::Session | Kind::Dedup | Kind::DedupWindows | Kind::Chained => {
+            return planned(kind, delay_us);
+        }
     };
     let mut whole = plan(delay_us, mode);
     let plan = Arc::get_mut(&mut whole).expect("nobody else has it");
@@ -316,6 +216,52 @@ fn leave(plan: &mut Plan, columns: &[(&str, DataType)]) {
     plan.output.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let expr = |(at, (_, of)): (usize, &(&str, DataType))| Compiled::Kernel(column(at, of.clone()));
     plan.output.columns = columns.iter().enumerate().map(expr).collect();
+}
+
+/// From SQL. Planning costs more than a history, and a plan never changes: each is made once.
+fn planned(kind: Kind, delay_us: i64) -> Arc<Plan> {
+    static PLANS: LazyLock<Mutex<HashMap<(Kind, i64), Arc<Plan>>>> = LazyLock::new(Mutex::default);
+    let mut plans = PLANS.lock().expect("no holder panics");
+    let plan = plans.entry((kind, delay_us)).or_insert_with(|| {
+        let schema = "ts TIMESTAMP, device STRING, status INT, value DOUBLE";
+        let watermark = Some(("ts", 0));
+        let mut job = crate::plan::tests::job(schema, watermark, OutputMode::Append, sql(kind));
+        let watermark = job.source.watermark.as_mut().expect("it was asked for");
+        watermark.delay = Duration::from_micros(delay_us as u64);
+        job.source.dedup = kind.deduplicates().then(|| DedupSpec {
+            columns: vec!["device".into(), "status".into()],
+            within_watermark: true,
+        });
+        Arc::new(crate::plan::plan(&job).unwrap_or_else(|why| panic!("{kind:?}: {why:?}")))
+    });
+    Arc::clone(plan)
+}
+
+fn sql(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sliding => {
+            "SELECT window.start AS start, device, count(*) AS n, sum(value) AS sum FROM input \
+             WHERE status <> 0 GROUP BY window(ts, '10 milliseconds', '4 milliseconds'), device"
+        }
+        Kind::Session => {
+            "SELECT session_window.start AS start, session_window.end AS end, device, \
+             count(*) AS n, sum(value) AS sum FROM input WHERE status <> 0 \
+             GROUP BY session_window(ts, '3 milliseconds'), device"
+        }
+        Kind::Dedup => "SELECT ts, device, value FROM input",
+        Kind::DedupWindows => {
+            "SELECT window.start AS start, device, count(*) AS n, sum(value) AS sum FROM input \
+             GROUP BY window(ts, '10 milliseconds'), device"
+        }
+        Kind::Chained => {
+            "SELECT window(window_time(window), '30 milliseconds').start AS start, \
+             count(*) AS parts, sum(n) AS n FROM (SELECT window, device, count(*) AS n, \
+             sum(value) AS sum FROM input WHERE status <> 0 \
+             GROUP BY window(ts, '10 milliseconds'), device) \
+             GROUP BY window(window_time(window), '30 milliseconds')"
+        }
+        _ => unreachable!("the plans of the others are made by hand"),
+    }
 }
 
 pub fn lines_of(rows: &RecordBatch) -> Vec<Line> {

@@ -1,6 +1,7 @@
 //! One process from its start to its end, in the steps of the real one (`src/run.rs`).
 
 use std::cell::Cell;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,13 +10,15 @@ use serde_json::json;
 use super::Random;
 use super::broker::{Broker, TransactionalSink};
 use super::disk::{Disk, Gate};
-use super::job::{Job, Line, lines_of};
+use super::feed::feed;
+use super::inlet::Inlet;
+use super::job::{Job, Line, Place, lines_of};
+use super::reader::{number_of, together};
 use crate::checkpoint::{Compacted, Compaction, Journal, Terms};
 use crate::epoch::{EpochInput, Epochs, Task, Workers};
 use crate::error::{Error, Result};
 use crate::job::spec::{FileFormat, OnError, SinkOf, Trigger};
 use crate::outputs::{Output, Outputs, Patience};
-use crate::pipeline::tests::push;
 use crate::pipeline::{CoreEpoch, EventClock, Pipeline};
 use crate::sink::Committed;
 use crate::sink::file::FileSink;
@@ -35,6 +38,10 @@ pub struct Machine {
     pub state: MemoryStorage,
     pub output: MemoryStorage,
     pub letters: MemoryStorage,
+    /// Of the write-ahead log, where the job has one.
+    pub log: MemoryStorage,
+    /// Rows that the log said to have.
+    pub received: Arc<AtomicUsize>,
     /// Where the job's commit point is a transaction.
     pub broker: Option<Broker>,
     /// A file sink beside the broker.
@@ -42,8 +49,9 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn disks(&self) -> [&MemoryStorage; 3] {
-        [&self.state, &self.output, &self.letters]
+    /// The last one is the log's.
+    pub fn disks(&self) -> [&MemoryStorage; 4] {
+        [&self.state, &self.output, &self.letters, &self.log]
     }
 }
 
@@ -51,8 +59,12 @@ impl Machine {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stand {
     pub committed: Committed,
-    pub from: usize,
-    pub to: usize,
+    pub from: Place,
+    pub to: Place,
+    /// Greatest event time of each split.
+    pub clocks: Vec<Option<i64>>,
+    /// Where the log stood.
+    pub log: u64,
     pub ended: bool,
     /// The checkpoint that it follows.
     pub after: Option<Committed>,
@@ -74,9 +86,10 @@ pub struct Life {
     once: bool,
     now: Duration,
     /// Rows that were read, and those among them that belong to epochs before.
-    read: usize,
-    from: usize,
-    clock: Option<i64>,
+    read: Place,
+    from: Place,
+    clocks: Vec<Option<i64>>,
+    inlet: Option<Inlet>,
     first_row_at: Option<Duration>,
     segments: u64,
     last: Option<Committed>,
@@ -136,13 +149,21 @@ impl Life {
             1 => Trigger::Once,
             _ => Trigger::Default,
         };
-        let to = stand.as_ref().map_or(0, |stand| stand.to);
+        let to = stand.as_ref().map_or(job.begin(), |stand| stand.to.clone());
+        let mut clocks =
+            stand.as_ref().map_or(vec![None; job.rows.len()], |stand| stand.clocks.clone());
+        if let [clock] = &mut clocks[..] {
+            *clock = epochs.event_time_max();
+        }
+        let log = stand.as_ref().map_or(0, |stand| stand.log);
+        let inlet = job.has_log.then(|| Inlet::open(machine, gate.clone(), log, to[0]));
         let found = match &stand {
             None => None,
             Some(stand) => Some((stand.clone(), lines_of(&epochs.table()?))),
         };
         Ok(Life {
-            clock: epochs.event_time_max(),
+            clocks,
+            inlet: inlet.transpose()?,
             pipelines: (0..cores)
                 .map(|_| Pipeline::new(Arc::clone(&job.plan), OnError::DeadLetter))
                 .collect(),
@@ -150,7 +171,7 @@ impl Life {
             clockwork: Clockwork::new(trigger, Duration::from_millis(1 + random.below(12))),
             once: trigger == Trigger::Once,
             now: Duration::ZERO,
-            read: to,
+            read: to.clone(),
             from: to,
             first_row_at: None,
             segments: 0,
@@ -170,7 +191,7 @@ impl Life {
     pub fn epoch(&mut self) -> Result<()> {
         loop {
             self.now += self.gate.take_slow();
-            let ended = self.read == self.job.rows.len();
+            let ended = self.read == self.job.end();
             let progress = Progress {
                 first_row_at: self.first_row_at,
                 caught_up: !self.once && self.random.chance(10),
@@ -196,20 +217,29 @@ impl Life {
 
     fn read_some(&mut self) -> Result<()> {
         self.now += Duration::from_millis(self.random.below(8));
-        let left = &self.job.rows[self.read..];
-        let rows = &left[..left.len().min(1 + self.random.below(6) as usize)];
+        let split = match self.read.len() {
+            1 => 0,
+            splits => self.random.below(splits as u64) as usize,
+        };
+        let at = self.read[split];
+        let left = &self.job.rows[split][at..];
+        let mut count = left.len().min(1 + self.random.below(6) as usize);
+        if let Some(inlet) = &mut self.inlet {
+            count = inlet.take(&self.machine, &mut self.random, (at, at + count))?;
+        }
+        let rows = &left[..count];
         if rows.is_empty() {
             return Ok(());
         }
         let core = self.random.below(self.pipelines.len() as u64) as usize;
         let pipeline = &mut self.pipelines[core];
-        pipeline.open(self.segments, EventClock::Known(self.clock));
-        push(pipeline, rows, self.read as u64);
+        pipeline.open(self.segments, EventClock::Known(self.clocks[split]));
+        feed(pipeline, rows, split as u32, number_of(split, at));
         let segment = pipeline.close();
-        self.clock = segment.summary.event_time_max;
+        self.clocks[split] = segment.summary.event_time_max;
         pipeline.keep(segment, 0)?;
         self.segments += 1;
-        self.read += rows.len();
+        self.read[split] += rows.len();
         self.first_row_at.get_or_insert(self.now);
         Ok(())
     }
@@ -221,8 +251,14 @@ impl Life {
         );
         EpochInput {
             cores,
-            event_time_max: self.clock,
-            source: json!({"from": self.from, "to": self.read, "after": after}),
+            event_time_max: together(&self.clocks),
+            source: json!({
+                "from": self.from,
+                "to": self.read,
+                "clocks": self.clocks,
+                "log": self.inlet.as_ref().map_or(0, Inlet::position),
+                "after": after,
+            }),
             ended,
         }
     }
@@ -234,7 +270,11 @@ impl Life {
         let patience = Waiting { machine: &self.machine, waits: Cell::new(0) };
         let committed = self.outputs.commit(self.epochs.journal(), &finished, &patience, |_| {})?;
         self.last = Some(committed);
-        self.from = self.read;
+        self.from.clone_from(&self.read);
+        let journal = self.epochs.journal().expect("it was given one");
+        if let (Some(inlet), Some(oldest)) = (&mut self.inlet, journal.oldest_source()) {
+            inlet.trim(oldest["log"].as_u64().expect("the simulation wrote it"));
+        }
         self.first_row_at = None;
         self.ended = ended;
         self.begin_base();
@@ -279,13 +319,22 @@ impl Life {
 }
 
 pub fn stand_of(committed: Committed, source: &serde_json::Value, ended: bool) -> Stand {
-    let number = |name: &str| source[name].as_u64().expect("the simulation wrote it") as usize;
+    let place = |name: &str| serde_json::from_value(source[name].clone());
+    let ours = "the simulation wrote it";
     let after = source["after"].as_object().map(|after| Committed {
         epoch: after["epoch"].as_u64().expect("a number"),
         manifest_hash: u128::from_str_radix(after["hash"].as_str().expect("a text"), 16)
             .expect("32 hexadecimal digits"),
     });
-    Stand { committed, from: number("from"), to: number("to"), ended, after }
+    Stand {
+        committed,
+        from: place("from").expect(ours),
+        to: place("to").expect(ours),
+        clocks: serde_json::from_value(source["clocks"].clone()).expect(ours),
+        log: source["log"].as_u64().expect(ours),
+        ended,
+        after,
+    }
 }
 
 fn output(name: &str, of: SinkOf, sink: impl crate::sink::Sink + 'static) -> Output {

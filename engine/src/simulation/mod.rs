@@ -5,7 +5,11 @@
 //! write, fsync, rename, directory fsync or request; a power cut takes what was not synced, or tears
 //! it; the disk answers EIO or ENOSPC, or takes half a minute; requests and replies of a commit are
 //! lost, late or repeated; an older process goes on after a newer one began. Whatever happened, what
-//! is committed in the end is what an independent reader makes of the rows (`job`), epoch by epoch.
+//! is committed in the end is what an independent reader makes of the rows (`reader`), epoch by epoch.
+//!
+//! Two families of histories: seeds below [`history::WIDE`] play jobs over one split that can be read
+//! again; those from there on also overlapping windows, sessions, deduplication, windows over windows,
+//! several splits, and a write-ahead log.
 //!
 //! Invariant: a history reads no clock and draws from its seed alone. A process that met no fault may
 //! not fail. What it lacks: sources (rows are handed over as decoded batches), threads, and what no
@@ -13,9 +17,12 @@
 
 mod broker;
 mod disk;
+mod feed;
 mod history;
+mod inlet;
 mod job;
 mod life;
+mod reader;
 mod tests;
 mod verdict;
 

@@ -12,8 +12,9 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use arrow::ipc::reader::FileReader;
 
-use super::job::{Job, Line, Stretch, lines_of};
+use super::job::{Job, Kind, Line, Place, lines_of};
 use super::life::{Life, Machine, Stand, stand_of};
+use super::reader::Stretch;
 use crate::batch::Counters;
 use crate::checkpoint::manifest::{self, Manifest};
 use crate::sink::Committed;
@@ -30,7 +31,7 @@ pub struct Verdict {
 struct Seen {
     /// Every checkpoint that was written, by epoch and hash, with its counters.
     stands: BTreeMap<(u64, u128), (Stand, Counters)>,
-    stretches: BTreeMap<(usize, usize, bool), Arc<Stretch>>,
+    stretches: BTreeMap<(Place, Place, bool), Arc<Stretch>>,
 }
 
 impl Verdict {
@@ -77,9 +78,9 @@ impl Verdict {
     pub fn look(&self, at_end: bool) -> Result<(), String> {
         self.note()?;
         let chain = self.chain()?;
-        let end = chain.last().map_or((0, false), |last| (last.to, last.ended));
-        if at_end && end != (self.job.rows.len(), true) {
-            return Err(format!("it did not come to its end: {end:?} of {}", self.job.rows.len()));
+        let end = chain.last().map_or((self.job.begin(), false), |s| (s.to.clone(), s.ended));
+        if at_end && end != (self.job.end(), true) {
+            return Err(format!("it did not come to its end: {end:?} of {:?}", self.job.end()));
         }
         if let Some(broker) = &self.machine.broker {
             let committed = broker.committed();
@@ -92,18 +93,26 @@ impl Verdict {
                     let (found, expected) = (&transaction.marker, &stand.committed);
                     return Err(format!("the marker {found:?} in the place of {expected:?}"));
                 }
-                same(&transaction.lines, &self.stretch(stand).lines, "the broker", stand)?;
+                let expected = &self.stretch(stand).lines;
+                same(&transaction.lines, expected, ("the broker", self.in_order()), stand)?;
             }
         }
         if self.machine.has_files || self.machine.broker.is_none() {
             let lines = |batch: &RecordBatch| lines_of(batch);
-            self.files(&self.machine.output, &chain, at_end, lines, |expected| &expected.lines)?;
+            let disk = (&self.machine.output, self.in_order());
+            self.files(disk, &chain, at_end, lines, |expected| &expected.lines)?;
         }
         let positions = |batch: &RecordBatch| -> Vec<u64> {
             let minor = batch.column(4).as_primitive::<Int64Type>();
             minor.values().iter().map(|&minor| minor as u64).collect()
         };
-        self.files(&self.machine.letters, &chain, at_end, positions, |expected| &expected.rejected)
+        let disk = (&self.machine.letters, self.job.is_in_order());
+        self.files(disk, &chain, at_end, positions, |expected| &expected.rejected)
+    }
+
+    /// Whether the rows of an epoch leave in one order only.
+    fn in_order(&self) -> bool {
+        self.job.is_in_order() || self.job.kind != Kind::Rows
     }
 
     /// The committed checkpoints, the first first.
@@ -127,10 +136,10 @@ impl Verdict {
         let mut before: Option<&Stand> = None;
         for (stand, counters) in &chain {
             let follows = match before {
-                None => (0, 0),
-                Some(before) => (before.committed.epoch + 1, before.to),
+                None => (0, self.job.begin()),
+                Some(before) => (before.committed.epoch + 1, before.to.clone()),
             };
-            if (stand.committed.epoch, stand.from) != follows {
+            if (stand.committed.epoch, &stand.from) != (follows.0, &follows.1) {
                 return Err(format!("{stand:?} does not follow {before:?}"));
             }
             let expected = self.stretch(stand).counters;
@@ -153,9 +162,9 @@ impl Verdict {
     }
 
     /// A directory has, for each epoch with rows, one file with exactly those.
-    fn files<T: PartialEq + std::fmt::Debug>(
+    fn files<T: Ord + Clone + std::fmt::Debug>(
         &self,
-        storage: &MemoryStorage,
+        (storage, in_order): (&MemoryStorage, bool),
         chain: &[Stand],
         at_end: bool,
         read: impl Fn(&RecordBatch) -> Vec<T>,
@@ -180,7 +189,7 @@ impl Verdict {
             for batch in reader.map_err(|error| format!("{name}: {error}"))? {
                 found.extend(read(&batch.map_err(|error| format!("{name}: {error}"))?));
             }
-            same(&found, expected, &name, stand)?;
+            same(&found, expected, (&name, in_order), stand)?;
         }
         match names.is_empty() {
             true => Ok(()),
@@ -190,19 +199,25 @@ impl Verdict {
 
     fn stretch(&self, stand: &Stand) -> Arc<Stretch> {
         let mut seen = self.seen.lock().expect("no holder panics");
-        let stretch = seen.stretches.entry((stand.from, stand.to, stand.ended));
-        let compute = || Arc::new(self.job.stretch(stand.from, stand.to, stand.ended));
+        let key = (stand.from.clone(), stand.to.clone(), stand.ended);
+        let stretch = seen.stretches.entry(key);
+        let compute = || Arc::new(self.job.stretch(&stand.from, &stand.to, stand.ended));
         Arc::clone(stretch.or_insert_with(compute))
     }
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(
+fn same<T: Ord + Clone + std::fmt::Debug>(
     found: &[T],
     expected: &[T],
-    place: &str,
+    (place, in_order): (&str, bool),
     stand: &Stand,
 ) -> Result<(), String> {
-    if found == expected {
+    let sorted = |rows: &[T]| {
+        let mut rows = rows.to_vec();
+        rows.sort();
+        rows
+    };
+    if found == expected || !in_order && sorted(found) == sorted(expected) {
         return Ok(());
     }
     Err(format!("{place} holds {found:?}, not {expected:?}, for {stand:?}"))

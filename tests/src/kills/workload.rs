@@ -235,8 +235,9 @@ impl Maker {
         let random = &mut self.random;
         // Two thousand rows a second of event time, a second of disorder.
         let mut ts = BEGIN_MS + at as i64 / 2 - random.below(1_000) as i64;
-        if random.below(100) == 0 {
-            ts -= 20_000 + random.below(20_000) as i64;
+        // One in a hundred comes too late, and a few just in time.
+        if random.below(1_000) < 12 {
+            ts -= random.below(40_000) as i64;
         }
         // The rank of a Zipf law, near enough: a few keys have most rows.
         let key = format!("k{:03}", KEYS / (1 + random.below(KEYS)) % KEYS);

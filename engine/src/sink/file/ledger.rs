@@ -165,6 +165,8 @@ pub struct Contents {
     pub last: Option<Mark>,
     /// Final names of output files, with their epochs.
     pub files: Vec<(u64, String)>,
+    /// JSON files that a process was writing.
+    pub unfinished: Vec<String>,
 }
 
 pub fn read(storage: &dyn Storage) -> io::Result<Contents> {
@@ -172,12 +174,16 @@ pub fn read(storage: &dyn Storage) -> io::Result<Contents> {
     let files = outputs.into_iter().filter_map(|name| Some((epoch_of(&name)?, name))).collect();
     let marks = storage.list(LEDGER)?;
     let epochs = marks.iter().filter(|name| name.ends_with(".json")).filter_map(|n| epoch_of(n));
-    let Some(newest) = epochs.max() else { return Ok(Contents { last: None, files }) };
+    let unfinished = marks.iter().filter(|name| name.ends_with(".tmp"));
+    let unfinished = unfinished.map(|name| format!("{LEDGER}/{name}")).collect();
+    let Some(newest) = epochs.max() else {
+        return Ok(Contents { last: None, files, unfinished });
+    };
     let name = mark_name(newest);
     let parsed: Result<EpochFile, _> = serde_json::from_slice(&storage.read(&name)?);
     match parsed {
         Ok(file) if file.format <= FORMAT && file.mark.epoch == newest => {
-            Ok(Contents { last: Some(file.mark), files })
+            Ok(Contents { last: Some(file.mark), files, unfinished })
         }
         Ok(file) if file.format > FORMAT => Err(damaged(&name, "it has a newer format")),
         Ok(_) => Err(damaged(&name, "it names another epoch")),

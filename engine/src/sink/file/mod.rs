@@ -42,7 +42,8 @@ pub struct FileSink {
     attempt: String,
     /// Files that this run has staged.
     staged: u64,
-    /// Files that other runs staged for epochs that were not committed when this one began.
+    /// Files that other runs staged for epochs that were not committed when this one began, and JSON
+    /// files that they did not come to name.
     leftovers: Vec<String>,
     phase: Phase,
     /// The newest epoch of which this directory has files.
@@ -178,14 +179,16 @@ impl FileSink {
     /// passed over: only a commit of this run says that nobody needs it.
     fn look_for_leftovers(&mut self, restored: Option<&Restored>) -> io::Result<()> {
         let restored = restored.map(|restored| restored.checkpoint.epoch);
+        let unfinished = std::mem::take(&mut self.leftovers);
         let names = self.storage.list(STAGING)?;
         let names = names.iter().map(|name| (ledger::epoch_of(name), format!("{STAGING}/{name}")));
         let (done, open): (Vec<_>, Vec<_>) = names.partition(|(epoch, _)| *epoch <= restored);
         self.leftovers = done.into_iter().map(|(_, name)| name).collect();
         self.remove_leftovers();
         self.leftovers = open.into_iter().map(|(_, name)| name).collect();
+        self.leftovers.extend(unfinished);
         if seeded::is(Bug::LeftoversPublished) {
-            for name in &self.leftovers {
+            for name in self.leftovers.iter().filter(|name| name.starts_with(STAGING)) {
                 let published = name.trim_start_matches(&format!("{STAGING}/"));
                 let epoch = ledger::epoch_of(published).unwrap_or_default();
                 self.storage.rename(name, &ledger::file_name(epoch, self.format))?;
@@ -215,6 +218,7 @@ impl FileSink {
             .and_then(|()| self.storage.sync_dir(LEDGER))
             .map_err(cannot_read)?;
         let found = ledger::read(&*self.storage).map_err(cannot_read)?;
+        self.leftovers.clone_from(&found.unfinished);
         let decision = ledger::decide(&found, restored).map_err(|reason| Error::Unavailable {
             what: format!("{place} holds the output of another run: {reason}"),
             fix: "give this job an empty directory, or the [checkpoint] path that belongs to the \
@@ -313,9 +317,9 @@ impl Sink for FileSink {
 
     fn discard(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Idle => {}
-            // Room is what staging fails for: give back all there is.
-            Phase::Failed => self.remove_leftovers(),
+            // What others staged is not given back, also where room is what staging fails for: an
+            // epoch of theirs may be committed yet.
+            Phase::Idle | Phase::Failed => {}
             Phase::Writing { file, .. } => self.forget(&file.name),
             Phase::Sealed { sealed, .. } => {
                 sealed.files.iter().for_each(|file| self.forget(&file.staged));

@@ -335,6 +335,7 @@ fn check_decision(
     let found = ledger::Contents {
         last,
         files: files.iter().map(|epoch| (*epoch, ledger::file_name(*epoch, CSV))).collect(),
+        unfinished: Vec::new(),
     };
     let restored = restored.map(|(epoch, manifest_hash, after, files)| {
         let files = files.iter().map(output).collect();
