@@ -39,7 +39,7 @@ fn f54_f60_killed_over_and_over_nothing_is_lost_and_nothing_doubled() {
     let outcomes = [
         played(&Campaign { cores: two, ..tumbling }),
         played(&campaign(2, (Query::PassThrough, Feed::Files), 200_000, 5)),
-        played(&campaign(3, (Query::Session, Feed::Socket), 100_000, 8)),
+        played(&campaign(3, (Query::Sliding, Feed::Socket), 100_000, 8)),
     ];
     let kills: usize = outcomes.iter().map(|outcome| outcome.kills).sum();
     eprintln!("{outcomes:#?}");

@@ -15,7 +15,9 @@ fn f60_sigterm_at_any_moment_and_twice_and_sigkill_lose_nothing() {
     let (text, _) = Sensors::new(9, 400_000).make();
     let job = Job::new(&jobs::Sensors { max_epoch_bytes: "512KiB", ..Default::default() }.toml());
     job.write("data.csv", &text);
-    let mut ends = [0; 3];
+    let answer = oracle::sensors(text.as_bytes(), DELAY_MS);
+    let rows = || output::rows(&job.path("out"), SENSORS_HEADER);
+    let (mut ends, mut early) = ([0; 3], 0);
     for round in 0..18u64 {
         let mut running = job.start();
         // Not a clock of ours: the moments spread over start, epochs and commits.
@@ -27,16 +29,21 @@ fn f60_sigterm_at_any_moment_and_twice_and_sigkill_lose_nothing() {
         let ended = if round % 3 == 2 { running.kill() } else { running.end() };
         match ended.status.code() {
             // The first asks for a last epoch, the second ends the process at once.
-            Some(0) => ends[0] += 1,
+            Some(0) => {
+                ends[0] += 1;
+                // It stopped for the signal and not because the input was at its end.
+                let is_whole = job.path("out").is_dir() && rows() == answer.lines();
+                early += usize::from(!is_whole);
+            }
             Some(130) => ends[1] += 1,
             None => ends[2] += 1,
             other => panic!("{other:?}\n{}", ended.stderr),
         }
     }
     job.run().expect_code(0);
-    let answer = oracle::sensors(text.as_bytes(), DELAY_MS);
-    assert_eq!(output::rows(&job.path("out"), SENSORS_HEADER), answer.lines(), "{ends:?}");
+    assert_eq!(rows(), answer.lines(), "{ends:?}");
     assert!(ends.iter().sum::<i32>() == 18 && ends[2] > 0, "{ends:?}");
+    assert!(early > 0, "no end by SIGTERM came before that of the input: {ends:?}");
 }
 
 /// Every fsync takes long: the job is slow, and nothing else.
