@@ -18,6 +18,7 @@ use pelton_engine::failpoint;
 use pelton_engine::memory::{Account, Ledger, Pool};
 use pelton_engine::outputs::Outputs;
 use pelton_engine::plan::Plan;
+use pelton_engine::state::spill::Room;
 use serde_json::Value;
 
 use crate::report::Times;
@@ -66,13 +67,14 @@ impl Committer {
         journal: Option<Journal>,
         plan: Arc<Plan>,
         ledger: &Arc<Ledger>,
+        base: Room,
         wake: impl Fn() + Send + 'static,
     ) -> Result<Committer> {
         let (work, todo) = sync_channel(0);
         // Nobody hands over more than two before looking.
         let (told, done) = sync_channel(2);
         let memory = ledger.account(Pool::Output);
-        let mut commits = Commits { outputs, journal, plan, memory, compaction: None };
+        let mut commits = Commits { outputs, journal, plan, memory, base, compaction: None };
         let run = move || {
             while let Ok(work) = todo.recv() {
                 let through = commits.take(work);
@@ -177,6 +179,8 @@ struct Commits {
     journal: Option<Journal>,
     plan: Arc<Plan>,
     memory: Account,
+    /// For a base that memory does not hold.
+    base: Room,
     compaction: Option<Receiver<Result<Compacted>>>,
 }
 
@@ -216,6 +220,8 @@ impl Commits {
         match receiver.try_recv() {
             Err(TryRecvError::Empty) => return Ok(()),
             Err(TryRecvError::Disconnected) => journal.give_up_compaction(),
+            // The deltas stand for it, and the next epoch tries again.
+            Ok(Err(error)) if error.wants_room() => journal.give_up_compaction(),
             Ok(compacted) => journal.adopt(compacted?),
         }
         self.compaction = None;
@@ -229,9 +235,10 @@ impl Commits {
         let Some(journal) = &mut self.journal else { return };
         let Some(work) = journal.compaction(&self.plan, DELTAS_MAX) else { return };
         let (sender, receiver) = sync_channel(1);
+        let room = self.base.clone();
         std::thread::spawn(move || {
             // Nobody listens any more once the run has ended.
-            let _ = sender.send(work.run());
+            let _ = sender.send(room.clear().and_then(|()| work.run(Some(&room))));
         });
         self.compaction = Some(receiver);
     }

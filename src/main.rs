@@ -14,6 +14,7 @@ mod memory;
 mod outputs;
 mod report;
 mod retry;
+mod rooms;
 mod run;
 mod states;
 

@@ -27,6 +27,7 @@ use crate::lock::StateLock;
 use crate::memory;
 use crate::outputs;
 use crate::report::{Reporter, Style, Summary, Times};
+use crate::rooms::Rooms;
 use crate::states;
 
 /// An interrupt is noticed within this time.
@@ -100,6 +101,7 @@ struct Run<'a> {
     epochs: Epochs,
     reporter: Reporter,
     began: Instant,
+    rooms: Rooms,
     /// Bytes of input that the running epoch has taken over so far.
     epoch_bytes: u64,
     /// A part of the running epoch was taken over before its end.
@@ -147,7 +149,9 @@ impl<'a> Run<'a> {
             }
         };
         let ratio = (job.source.on_error, job.source.max_error_ratio);
-        let (epochs, restored) = Epochs::open(Arc::clone(&plan), shards, journal, ratio)?;
+        let rooms = Rooms::of(job);
+        let (epochs, restored) =
+            Epochs::open_in(Arc::clone(&plan), shards, journal, ratio, Some(&rooms.state))?;
         if let Some(restored) = &restored {
             for reason in &restored.passed_over {
                 eprintln!("pelton: {reason}; trying the checkpoint before it");
@@ -164,6 +168,7 @@ impl<'a> Run<'a> {
             began: Instant::now(),
             epoch_bytes: 0,
             absorbed: false,
+            rooms,
             job,
             plan,
             tables,
@@ -175,8 +180,9 @@ impl<'a> Run<'a> {
 
     fn drive(&mut self, mut ingest: Ingest, outputs: Outputs) -> Result<()> {
         let journal = self.epochs.take_journal();
-        let (plan, wake) = (Arc::clone(&self.plan), ingest.waker());
-        let mut committer = Committer::start(outputs, journal, plan, &self.ledger, wake)?;
+        let (plan, base) = (Arc::clone(&self.plan), self.rooms.base.clone());
+        let wake = ingest.waker();
+        let mut committer = Committer::start(outputs, journal, plan, &self.ledger, base, wake)?;
         let mut clockwork = Clockwork::new(self.job.query.trigger, self.job.epoch.interval);
         let mut look_at = None;
         loop {

@@ -27,6 +27,7 @@ use crate::pipeline::CoreEpoch;
 use crate::plan::{Plan, Shape};
 use crate::seeded::{self, Bug};
 use crate::sink::{Committed, Staged};
+use crate::state::spill::Room;
 use crate::watermark::watermark_after;
 use level::{Level, Passed};
 
@@ -145,11 +146,23 @@ impl Epochs {
         plan: Arc<Plan>,
         shards: usize,
         journal: Option<Journal>,
-        (on_error, max_error_ratio): (OnError, Option<f64>),
+        errors: (OnError, Option<f64>),
     ) -> Result<(Epochs, Option<Restored>)> {
+        Epochs::open_in(plan, shards, journal, errors, None)
+    }
+
+    /// As [`Epochs::open`], with room for state that is more than memory may hold.
+    pub fn open_in(
+        plan: Arc<Plan>,
+        shards: usize,
+        journal: Option<Journal>,
+        (on_error, max_error_ratio): (OnError, Option<f64>),
+        room: Option<&Room>,
+    ) -> Result<(Epochs, Option<Restored>)> {
+        room.into_iter().try_for_each(Room::clear)?;
         let plans = std::iter::successors(Some(Arc::clone(&plan)), |plan| plan.above.clone());
         let levels = plans.enumerate();
-        let levels = levels.map(|(at, plan)| Level::open(plan, shards, at > 0, on_error));
+        let levels = levels.map(|(at, plan)| Level::open(plan, shards, at > 0, on_error, room));
         let levels: Vec<Level> = levels.collect();
         let mut epochs = Epochs {
             plan,

@@ -1,6 +1,7 @@
 //! What can go wrong, one variant for each reaction of the caller.
 
 use std::fmt;
+use std::io;
 
 /// An error that ends the job; [`Error::exit_code`] is what the process returns.
 #[derive(Debug)]
@@ -11,7 +12,7 @@ pub enum Error {
     /// Something the job needs is not there: a file, a port, a permission.
     Unavailable { what: String, fix: String },
     /// Reading or writing state, checkpoints or staged output failed.
-    StateIo { what: String, source: std::io::Error },
+    StateIo { what: String, source: io::Error },
     /// The reader of standard output went away (`pelton run … | head`): stop and say nothing.
     OutputClosed,
     /// The job ran and must stop: `on_error = "fail"`, an aggregate out of range, a lost input.
@@ -36,6 +37,16 @@ impl Error {
     pub fn failed(what: impl Into<String>) -> Self {
         Error::Failed { what: what.into() }
     }
+
+    /// A disk or a quota is full: there may be room later.
+    pub fn wants_room(&self) -> bool {
+        matches!(self, Error::StateIo { source, .. } if is_full(source))
+    }
+}
+
+/// Whether it is for want of room that something was not written.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl fmt::Display for Error {

@@ -41,7 +41,7 @@ pub fn patiently<T>(
     what: &str,
     attempt: impl FnMut() -> Result<T>,
 ) -> Result<T> {
-    repeat(patience, what, wants_room, attempt)
+    repeat(patience, what, Error::wants_room, attempt)
 }
 
 fn repeat<T>(
@@ -63,15 +63,6 @@ fn repeat<T>(
                 return result;
             }
         }
-    }
-}
-
-fn wants_room(error: &Error) -> bool {
-    match error {
-        Error::StateIo { source, .. } => {
-            matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-        }
-        _ => false,
     }
 }
 

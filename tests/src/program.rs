@@ -182,6 +182,18 @@ impl Running {
         Some(kib << 10)
     }
 
+    /// As [`Running::end`], and the most memory it has held.
+    pub fn end_watched(mut self) -> (Ended, u64) {
+        let began = Instant::now();
+        let mut peak = 0;
+        while self.is_running() {
+            peak = self.memory("VmHWM:").unwrap_or(0).max(peak);
+            assert!(began.elapsed() < PATIENCE, "no end\n{}", self.printed());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        (self.end(), peak)
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child can be asked").is_none()
     }

@@ -5,17 +5,23 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+
 use super::files::{Heading, read_state, write_state};
 use super::manifest::{StateFile, StateKind};
 use super::{Compression, Journal};
 use crate::error::Result;
 use crate::plan::Plan;
 use crate::seeded::{self, Bug};
-use crate::state::StateStore;
+use crate::state::shard::Shard;
+use crate::state::spill::Room;
 use crate::storage::Storage;
 
 /// Deltas above a base before a new one is made.
 pub const DELTAS_MAX: usize = 64;
+/// Partitions of a state that memory does not hold share files of this size: fewer to sync, and none
+/// that takes much to read.
+const FILE_BYTES: usize = 16 << 20;
 
 /// Files to be made into one base; runs on any thread.
 pub struct Compaction {
@@ -27,7 +33,8 @@ pub struct Compaction {
     files: Vec<StateFile>,
 }
 
-/// Bases, one a level, that stand for the first `covers` files of the manifest they were made from.
+/// Bases, by level in one or more parts, that stand for the first `covers` files of the manifest they
+/// were made from.
 pub struct Compacted {
     pub(super) bases: Vec<StateFile>,
     pub(super) covers: usize,
@@ -68,11 +75,15 @@ impl Journal {
 }
 
 impl Compaction {
-    pub fn run(self) -> Result<Compacted> {
+    /// `room`: for state beyond what it may hold in memory.
+    ///
+    /// Errors: `StateIo`; the deltas stay as they are.
+    pub fn run(self, room: Option<&Room>) -> Result<Compacted> {
         let mut bases = Vec::new();
         for (level, plan) in self.plan.levels().enumerate() {
             let Some(spec) = plan.state() else { continue };
-            let mut state = StateStore::new(&spec);
+            let mut state =
+                Shard::new(spec, room.map(|room| room.share(1, &format!("base-{level}"))));
             let (mut last, columns) = (None, &self.columns[level]);
             for file in self.files.iter().filter(|file| file.level == level) {
                 state.settle(file.before_us)?;
@@ -83,17 +94,36 @@ impl Compaction {
                 last = Some(file);
             }
             let Some(last) = last else { continue };
-            let heading = Heading {
-                kind: StateKind::Base,
-                level,
-                epoch: last.epoch,
-                before_us: None,
-                watermark_us: last.watermark_us,
-                attempt: &self.attempt,
-                columns,
-                compression: self.compression,
+            let mut part = 0;
+            let mut write = |partials: &[RecordBatch]| {
+                let heading = Heading {
+                    kind: StateKind::Base,
+                    level,
+                    part,
+                    epoch: last.epoch,
+                    before_us: None,
+                    watermark_us: last.watermark_us,
+                    attempt: &self.attempt,
+                    columns,
+                    compression: self.compression,
+                };
+                part += 1;
+                bases.push(write_state(&*self.storage, &heading, partials)?);
+                Ok(())
             };
-            bases.push(write_state(&*self.storage, &heading, &[state.partial()])?);
+            let (mut held, mut bytes) = (Vec::new(), 0);
+            state.into_partials(|partial| {
+                bytes += partial.get_array_memory_size();
+                held.push(partial);
+                if bytes < FILE_BYTES {
+                    return Ok(());
+                }
+                bytes = 0;
+                write(&std::mem::take(&mut held))
+            })?;
+            if !held.is_empty() {
+                write(&held)?;
+            }
         }
         let too_many = usize::from(seeded::is(Bug::BaseCoversTooMuch));
         Ok(Compacted { bases, covers: self.files.len() + too_many })

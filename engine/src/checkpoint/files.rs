@@ -15,6 +15,8 @@ pub(super) struct Heading<'a> {
     pub kind: StateKind,
     /// Of the plan.
     pub level: usize,
+    /// Of a base that has several files.
+    pub part: usize,
     pub epoch: u64,
     pub before_us: Option<i64>,
     pub watermark_us: Option<i64>,
@@ -69,11 +71,11 @@ pub(super) fn write_state(
     heading: &Heading,
     partials: &[RecordBatch],
 ) -> Result<StateFile> {
-    let Heading { kind, level, epoch, before_us, watermark_us, attempt, .. } = *heading;
+    let Heading { kind, level, part, epoch, before_us, watermark_us, attempt, .. } = *heading;
     let failed = |source| super::write_failed(storage, source);
     let bytes = ipc::write(heading, partials).map_err(failed)?;
-    let above = if level == 0 { String::new() } else { format!("-{level}") };
-    let name = format!("{}-{epoch:012}-{attempt}{above}.arrow", kind.word());
+    let place = if (level, part) == (0, 0) { String::new() } else { format!("-{level}-{part}") };
+    let name = format!("{}-{epoch:012}-{attempt}{place}.arrow", kind.word());
     write_new(storage, &name, &bytes).map_err(failed)?;
     Ok(StateFile {
         kind,

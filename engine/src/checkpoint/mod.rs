@@ -318,6 +318,7 @@ impl Journal {
                 let heading = Heading {
                     kind: StateKind::Delta,
                     level,
+                    part: 0,
                     epoch: facts.epoch,
                     before_us: before,
                     watermark_us: facts.evicts_us,

@@ -248,7 +248,7 @@ fn f52_a_base_in_the_making_is_not_collected_and_stands_for_its_deltas() {
         run.epochs.journal().expect("it has one").compaction(&plan, DELTAS_MAX).is_none(),
         "one at a time"
     );
-    let base = work.expect("it is due").run().expect("nothing fails");
+    let base = work.expect("it is due").run(None).expect("nothing fails");
     // It ended while an epoch was on its way, whose collection of garbage comes first.
     run.epoch().expect("nothing fails");
     run.epochs.journal().expect("it has one").adopt(base);

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, make_array};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{concat, concat_batches, take};
 use arrow::datatypes::{Field, Schema};
 
@@ -21,11 +21,15 @@ use crate::job::spec::{OnError, OutputMode};
 use crate::pipeline::{CoreEpoch, EventClock, Pipeline};
 use crate::plan::{Groups, Plan, Shape};
 use crate::seeded::{self, Bug};
+use crate::state::shard::{Need, Part, Shard, bytes_of};
+use crate::state::spill::Room;
 use crate::state::{Closing, StateStore, order, partition, still_open};
 
 pub(super) struct Level {
     pub plan: Arc<Plan>,
-    shards: Vec<StateStore>,
+    shards: Vec<Shard>,
+    /// Bytes that may leave in an epoch, where memory is limited.
+    most: Option<u64>,
     /// Above the lowest.
     pipeline: Option<Pipeline>,
 }
@@ -49,22 +53,34 @@ pub(super) struct Fed {
 
 impl Level {
     pub fn bytes_held(&self) -> usize {
-        self.shards.iter().map(StateStore::bytes_held).sum::<usize>()
+        self.shards.iter().map(Shard::bytes_held).sum::<usize>()
             + self.pipeline.as_ref().map_or(0, Pipeline::bytes_held)
     }
 
     /// `above`: the lowest level is fed by the cores, the others by the one below them.
-    pub fn open(plan: Arc<Plan>, shards: usize, above: bool, on_error: OnError) -> Level {
+    pub fn open(
+        plan: Arc<Plan>,
+        shards: usize,
+        above: bool,
+        on_error: OnError,
+        room: Option<&Room>,
+    ) -> Level {
         let shards = match &plan.shape {
             Shape::Groups(_) if !above => shards,
             // Rows come in their order, and few enough for one.
             Shape::Groups(_) | Shape::First(_) => 1,
             Shape::Rows { .. } => 0,
         };
-        let spec = plan.state();
-        let stores = (0..shards).filter_map(|_| spec.as_ref().map(StateStore::new)).collect();
+        // Deduplication asks for a row's key at once; states above the lowest are small.
+        let room = room.filter(|_| !above && matches!(plan.shape, Shape::Groups(_)));
+        let shard = |number: usize| {
+            let spill = room.map(|room| room.share(shards, &format!("shard-{number}")));
+            plan.state().map(|spec| Shard::new(spec, spill))
+        };
+        let stores = (0..shards).filter_map(shard).collect();
         let pipeline = above.then(|| Pipeline::new(Arc::clone(&plan), on_error));
-        Level { plan, shards: stores, pipeline }
+        let most = room.map(|room| room.bytes.saturating_mul(2));
+        Level { plan, shards: stores, most, pipeline }
     }
 
     /// Takes back the partials of a state file between the watermarks by which the state evicted.
@@ -91,17 +107,18 @@ impl Level {
         let Shape::Groups(groups) = &self.plan.shape else {
             return Ok(RecordBatch::new_empty(Arc::new(Schema::empty())));
         };
-        let columns = self.shards.iter().map(|shard| shard.rows(&shard.all()));
+        let columns =
+            self.shards.iter().map(|shard| shard.in_memory().rows(&shard.in_memory().all()));
         in_order(groups, &columns.collect::<Result<Vec<_>>>()?)
     }
 
     /// Forgets all state.
     pub fn clear(&mut self) {
-        self.shards.iter_mut().for_each(StateStore::clear);
+        self.shards.iter_mut().for_each(Shard::clear);
     }
 
     pub fn settle(&mut self, watermark: Option<i64>) -> Result<()> {
-        self.shards.iter_mut().try_for_each(|shard| shard.settle(watermark).map(drop))
+        self.shards.iter_mut().try_for_each(|shard| shard.settle(watermark))
     }
 
     /// Rows from below through this level's pipeline.
@@ -166,7 +183,7 @@ impl Level {
             Shape::First(first) => {
                 let all = whole(&first.schema)?;
                 let store = self.shards.first_mut().expect("deduplication has one shard");
-                let admitted = store.admit(first, &all, evicts)?;
+                let admitted = store.whole().admit(first, &all, evicts)?;
                 let dropped = (all.num_rows() - admitted.rows.num_rows()) as u64;
                 let rows = plan.output.run(admitted.rows)?;
                 let delta = match seeded::is(Bug::SeenKeysForgotten) {
@@ -226,10 +243,26 @@ impl Level {
         let step =
             Step { mode: plan.mode, watermark, evicts: plan.evicting(watermark), ended, emits };
         let none = vec![(); self.shards.len()];
-        let emitted = on_shards(&mut self.shards, none, workers, |shard, ()| step.run(shard))?;
+        let most = self.most;
+        let emitted = on_shards(&mut self.shards, none, workers, |shard, ()| {
+            let mut left = most;
+            let mut parts = shard.each(step.need(), |store, part| {
+                let mut emitted = step.run(store)?;
+                if part == Part::Cold && emits {
+                    // One of many: what leaves is held until all have been through.
+                    emitted.columns = plan.output.having(emitted.columns)?;
+                }
+                emitted.check(&mut left)?;
+                Ok(emitted)
+            })?;
+            let last = parts.last_mut().expect("a shard has a part in memory");
+            last.facts.rows = shard.len() as u64;
+            last.facts.bytes = shard.bytes_held() as u64;
+            Ok(parts)
+        })?;
         let mut state = StateFacts::default();
         let mut columns = Vec::with_capacity(emitted.len());
-        for Emitted { columns: of_shard, facts } in emitted {
+        for Emitted { columns: of_shard, facts } in emitted.into_iter().flatten() {
             state.add(&facts);
             columns.push(of_shard);
         }
@@ -269,10 +302,10 @@ fn json_row(rows: &RecordBatch, row: usize) -> Result<Vec<u8>> {
 
 /// Runs `work` on every shard with its input, side by side where the workers can.
 fn on_shards<I: Send, O: Send>(
-    shards: &mut [StateStore],
+    shards: &mut [Shard],
     inputs: Vec<I>,
     workers: &dyn Workers,
-    work: impl Fn(&mut StateStore, I) -> Result<O> + Sync,
+    work: impl Fn(&mut Shard, I) -> Result<O> + Sync,
 ) -> Result<Vec<O>> {
     let mut outcomes: Vec<Option<Result<O>>> = Vec::new();
     outcomes.resize_with(shards.len(), || None);
@@ -302,7 +335,36 @@ struct Emitted {
     facts: StateFacts,
 }
 
+impl Emitted {
+    /// Counts what leaves against what may. `left`: bytes that may still be held.
+    fn check(&self, left: &mut Option<u64>) -> Result<()> {
+        let Some(left) = left else { return Ok(()) };
+        match left.checked_sub(bytes_of(&self.columns)) {
+            Some(less) => *left = less,
+            None => {
+                return Err(Error::failed(
+                    "the groups that leave in this epoch are more than memory_limit allows: give the \
+                     query a HAVING, a watermark or smaller windows, or raise memory_limit",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Step {
+    /// Which groups must be whole for it.
+    fn need(self) -> Need {
+        let all = self.emits
+            && match self.mode {
+                OutputMode::Append => self.ended,
+                OutputMode::Update => false,
+                OutputMode::Complete | OutputMode::Batch => true,
+            };
+        let touched = self.mode == OutputMode::Update;
+        Need { all, touched, closing: self.evicts }
+    }
+
     fn run(self, shard: &mut StateStore) -> Result<Emitted> {
         let leaving = match self.mode {
             _ if !self.emits => Vec::new(),
@@ -323,12 +385,7 @@ impl Step {
         };
         Ok(Emitted {
             columns,
-            facts: StateFacts {
-                rows: shard.len() as u64,
-                updated,
-                removed: removed as u64,
-                bytes: shard.bytes_held() as u64,
-            },
+            facts: StateFacts { updated, removed: removed as u64, ..StateFacts::default() },
         })
     }
 }
@@ -339,10 +396,19 @@ fn in_order(groups: &Groups, shards: &[Vec<ArrayRef>]) -> Result<RecordBatch> {
     let columns = shards.first().map_or(0, Vec::len);
     let mut joined = Vec::with_capacity(columns);
     for column in 0..columns {
-        let parts: Vec<&dyn Array> = shards.iter().map(|shard| shard[column].as_ref()).collect();
+        let mut parts: Vec<ArrayRef> =
+            shards.iter().map(|shard| Arc::clone(&shard[column])).collect();
+        if parts.iter().any(|part| part.data_type() != parts[0].data_type()) {
+            // Those that were spilled are plain.
+            let plain = parts.iter().map(plain_column).collect::<Result<_, _>>();
+            parts = plain.map_err(failed)?;
+        }
         joined.push(match &parts[..] {
-            [one] => make_array(one.to_data()),
-            parts => concat(parts).map_err(failed)?,
+            [one] => Arc::clone(one),
+            parts => {
+                let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+                concat(&parts).map_err(failed)?
+            }
         });
     }
     let rows = shards.iter().map(|shard| shard.first().map_or(0, |column| column.len())).sum();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{SortColumn, SortOptions, filter_record_batch, lexsort_to_indices, take};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, Schema};
 
 use super::Output;
 use super::expr::Compiled;
@@ -42,6 +42,23 @@ impl Output {
         let options = RecordBatchOptions::new().with_row_count(Some(length));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
             .map_err(internal)
+    }
+
+    /// Of finished groups those that HAVING keeps: what is filtered early need not be held. Keys come
+    /// back plain, as a dictionary would hold those of all.
+    ///
+    /// Errors: as [`Output::run`].
+    pub fn having(&self, columns: Vec<ArrayRef>) -> Result<Vec<ArrayRef>> {
+        let plain = columns.iter().map(plain_column).collect::<Result<_, _>>();
+        let columns: Vec<ArrayRef> = plain.map_err(internal)?;
+        let Some(having) = &self.having else { return Ok(columns) };
+        let field = |(at, column): (usize, &ArrayRef)| {
+            Field::new(at.to_string(), column.data_type().clone(), true)
+        };
+        let schema = Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>());
+        let rows = RecordBatch::try_new(Arc::new(schema), columns).map_err(internal)?;
+        let mask = evaluate(having, &rows)?;
+        Ok(filter(&rows, mask.as_boolean())?.columns().to_vec())
     }
 
     fn evaluate_all(&self, exprs: &[Compiled], rows: &RecordBatch) -> Result<Vec<ArrayRef>> {

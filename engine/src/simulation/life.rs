@@ -300,7 +300,7 @@ impl Life {
         move || {
             let work = making.lock().expect("no holder panics").0.take();
             if let Some(work) = work {
-                let made = work.run();
+                let made = work.run(None);
                 making.lock().expect("no holder panics").1 = Some(made);
             }
         }

@@ -34,6 +34,11 @@ impl Agenda {
         }
     }
 
+    /// When the first closes; it may have been moved to a later end since.
+    pub fn first(&self) -> Option<i64> {
+        self.by_end.keys().next().copied()
+    }
+
     /// Enters groups; one that never closes has no end.
     pub fn file(&mut self, groups: &[u32], ends: &[Option<i64>]) {
         // Rows of one window stand together, so the list of the last end serves the next row.

@@ -8,6 +8,10 @@ mod first;
 pub mod order;
 pub mod partition;
 mod sessions;
+pub mod shard;
+pub mod spill;
+#[cfg(test)]
+mod tests;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{cast, filter_record_batch};
@@ -222,6 +226,31 @@ impl StateStore {
     /// The whole state as one partial: what a base is written from.
     pub fn partial(&self) -> RecordBatch {
         self.table.partial(&self.space, None)
+    }
+
+    /// Some groups as a partial.
+    pub fn partial_of(&self, groups: &[u32]) -> RecordBatch {
+        self.table.partial(&self.space, Some(groups))
+    }
+
+    /// Names of the columns of its partials.
+    pub fn column_names(&self) -> Vec<String> {
+        self.table.schema().fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    /// The keys of some groups.
+    pub fn keys(&self, groups: &[u32]) -> Vec<ArrayRef> {
+        let keys: Vec<u64> = groups.iter().map(|&group| self.table.groups().key(group)).collect();
+        self.space.decode(&keys)
+    }
+
+    pub fn is_touched(&self, group: u32) -> bool {
+        self.is_touched[group as usize]
+    }
+
+    /// When the first group closes; `None`: none does.
+    pub fn first_end(&self) -> Option<i64> {
+        self.agenda.first()
     }
 
     /// Ends the epoch: touched marks go, and with a watermark the groups that it closes. Returns

@@ -38,6 +38,11 @@ fn shard_of(hash: u64, shards: usize) -> usize {
     partition * shards / PARTITIONS
 }
 
+/// The partition of each row of these keys.
+pub fn partitions(keys: &[ArrayRef], rows: usize) -> Vec<usize> {
+    hashes(keys, rows).into_iter().map(|hash| (hash >> 56) as usize).collect()
+}
+
 /// One hash for each row.
 fn hashes(keys: &[ArrayRef], rows: usize) -> Vec<u64> {
     let mut hashes = vec![0u64; rows];

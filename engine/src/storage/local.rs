@@ -22,6 +22,11 @@ impl LocalStorage {
         Ok(LocalStorage { root })
     }
 
+    /// As it is: a directory that is missing is made by [`Storage::create_dir_all`].
+    pub fn at(root: impl Into<PathBuf>) -> LocalStorage {
+        LocalStorage { root: root.into() }
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }
