@@ -27,6 +27,8 @@ pub fn run(args: &cli::Bench) -> Result<()> {
             return pelton_bench::events::run(&program, rows, seed, &dir, record, &mut stdout())
                 .map_err(of_bench);
         }
+        // They have data of their own.
+        cli::Suite::Checkpoint | cli::Suite::Spill => pelton_bench::Suite::Sensors,
         cli::Suite::Kafka => return kafka_bench::run(args, &program),
         cli::Suite::Kernels => unreachable!("it ran above"),
     };
@@ -40,8 +42,13 @@ pub fn run(args: &cli::Bench) -> Result<()> {
     if let Some(dir) = &args.dir {
         options.dir = dir.clone();
     }
-    pelton_bench::run(&options, &mut stdout()).map_err(of_bench)?;
-    Ok(())
+    let out = &mut stdout();
+    match args.suite {
+        cli::Suite::Checkpoint => pelton_bench::checkpoint::run(&options, out),
+        cli::Suite::Spill => pelton_bench::spill::run(&options, out),
+        _ => pelton_bench::run(&options, out).map(drop),
+    }
+    .map_err(of_bench)
 }
 
 /// The same error with the exit code that it has everywhere else.

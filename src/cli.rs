@@ -212,6 +212,10 @@ pub enum Suite {
     Sensors,
     /// Words counted over lines of text
     Words,
+    /// What checkpoints cost, and how soon a killed job is back
+    Checkpoint,
+    /// Many times more state than `memory_limit` (10^8 groups in 1 GiB: `--rows 100000000`)
+    Spill,
     /// Records from a broker: our client against librdkafka, and a whole exactly-once job
     Kafka,
     /// Event time: what eviction costs, whether the watermark bounds state, how soon a row is out

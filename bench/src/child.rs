@@ -21,6 +21,8 @@ pub struct Finished {
     pub stderr: String,
     /// From its start to its end.
     pub seconds: f64,
+    /// Of all its threads, in user and system mode.
+    pub cpu_seconds: f64,
     pub peak_rss_bytes: u64,
 }
 
@@ -39,18 +41,19 @@ pub fn run(command: &mut Command) -> Result<Finished, Error> {
     let mut stdout = Vec::new();
     child.stdout.take().expect("piped above").read_to_end(&mut stdout).map_err(failed)?;
     let stderr = errors.join().expect("reading does not panic").map_err(failed)?;
-    let (status, peak_rss_bytes) = wait(child).map_err(failed)?;
+    let (status, cpu_seconds, peak_rss_bytes) = wait(child).map_err(failed)?;
     Ok(Finished {
         status,
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
         stderr: String::from_utf8_lossy(&stderr).into_owned(),
         seconds: began.elapsed().as_secs_f64(),
+        cpu_seconds,
         peak_rss_bytes,
     })
 }
 
 /// Waits for a child and takes what the kernel counted for it.
-fn wait(child: Child) -> io::Result<(ExitStatus, u64)> {
+fn wait(child: Child) -> io::Result<(ExitStatus, f64, u64)> {
     let pid = i32::try_from(child.id()).expect("a process id is an i32");
     let mut status = 0;
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
@@ -67,8 +70,10 @@ fn wait(child: Child) -> io::Result<(ExitStatus, u64)> {
     }
     // SAFETY: rusage is plain integers: zeroes are a value of it, and wait4 has filled it.
     let usage = unsafe { usage.assume_init() };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    let cpu_seconds = seconds(usage.ru_utime) + seconds(usage.ru_stime);
     // Linux counts in KiB.
-    Ok((ExitStatus::from_raw(status), usage.ru_maxrss.unsigned_abs() * 1024))
+    Ok((ExitStatus::from_raw(status), cpu_seconds, usage.ru_maxrss.unsigned_abs() * 1024))
 }
 
 /// Runs a job with the program in `dir`, and sees that it read all `rows`.

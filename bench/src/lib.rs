@@ -5,17 +5,20 @@
 //! independent computation. The program is measured as users run it, as a process of its own; what
 //! other engines need (Python, their packages) is looked for only when asked for.
 
+pub mod checkpoint;
 mod child;
 mod data;
 mod error;
 pub mod events;
 pub mod exact;
+mod groups;
 pub mod kernels;
 pub mod oracle;
 pub mod output;
 mod peers;
 mod plot;
 pub mod record;
+pub mod spill;
 mod suite;
 
 use std::io::Write;

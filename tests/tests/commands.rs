@@ -42,6 +42,18 @@ fn the_suites_give_the_right_answers() {
     }
 }
 
+/// So does the one of checkpoints; a small one is no measurement.
+#[test]
+fn the_suite_of_checkpoints_gives_the_right_answers() {
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let dir = dir.path().to_str().expect("UTF-8");
+    let args = ["bench", "checkpoint", "--rows", "1000000", "--rounds", "1", "--dir", dir];
+    let ended = pelton(&args).expect_code(0);
+    for figure in ["bytes_per_changed_group", "overhead_percent_of_the_best", "seconds_p50"] {
+        assert!(ended.stdout.contains(figure), "no {figure}:\n{}", ended.stdout);
+    }
+}
+
 /// `generate` makes bytes that go through decoder and counters like a file's.
 #[test]
 fn a_generator_is_a_source_like_any_other() {
