@@ -13,6 +13,8 @@ use pelton_engine::format::show::Table;
 use pelton_engine::job::spec::{JobSpec, Place};
 use pelton_engine::plan::{self, Plan};
 use pelton_engine::storage::{LocalStorage, ObjectStorage, Storage};
+use pelton_engine::wal::{self, Checked};
+use pelton_ingest::runtime::{LOG_DIRECTORY, SourceState};
 
 use crate::cli::{Checkpoint, StateQuery};
 use crate::lock::StateLock;
@@ -63,7 +65,7 @@ pub fn checkpoint(command: &Checkpoint) -> Result<()> {
             println!("{}", text.expect("a manifest is plain data"));
             Ok(())
         }
-        Checkpoint::Verify(args) => verify(&*existing(&args.path)?),
+        Checkpoint::Verify(args) => verify(&*existing(&args.path)?, Path::new(&args.path)),
         Checkpoint::Drop(args) => {
             let storage = existing(&args.path)?;
             let path = Path::new(&args.path);
@@ -99,12 +101,18 @@ fn list(storage: &dyn Storage) -> Result<()> {
     Ok(())
 }
 
-/// Reads everything; says what is wrong, a line each, and ends with 74 where something is.
-fn verify(storage: &dyn Storage) -> Result<()> {
-    let (mut faults, mut whole) = (String::new(), 0);
+/// Reads everything, a write-ahead log included; says what is wrong, a line each, and ends with 74
+/// where something is.
+fn verify(storage: &dyn Storage, directory: &Path) -> Result<()> {
+    let (mut faults, mut whole, mut logged) = (String::new(), 0, Vec::new());
     for Lying { name, found, .. } in inspect::manifests(storage)? {
         match found {
             Ok(kept) => {
+                let at = SourceState(kept.manifest.source.clone()).log_position();
+                match at {
+                    Ok(at) => logged.extend(at),
+                    Err(error) => _ = writeln!(faults, "{name}: {error}"),
+                }
                 let wrong = inspect::faults(storage, &kept.manifest);
                 whole += usize::from(wrong.is_empty());
                 wrong.iter().for_each(|fault| _ = writeln!(faults, "{name}: {fault}"));
@@ -113,6 +121,18 @@ fn verify(storage: &dyn Storage) -> Result<()> {
         }
     }
     println!("{whole} whole checkpoints in {}", storage.location());
+    let log = directory.join(LOG_DIRECTORY);
+    if !logged.is_empty() || log.is_dir() {
+        // Records are kept for the two newest; who was killed before the first epoch has a log alone.
+        let from = logged.iter().rev().take(2).last().copied().unwrap_or(0);
+        match wal::check(Arc::new(LocalStorage::at(&log)), from) {
+            Ok(Checked { segments, records, .. }) => println!(
+                "{records} whole records to go on from in {segments} segments of {}",
+                log.display()
+            ),
+            Err(error) => _ = writeln!(faults, "{error}"),
+        }
+    }
     if faults.is_empty() {
         return Ok(());
     }

@@ -199,8 +199,12 @@ fn f51_f52_a_damaged_or_missing_log_stops_the_job() {
     let at = rotten.windows(4).position(|part| part == b"word").expect("the first row");
     rotten[at] ^= 1;
     std::fs::write(&path, &rotten).expect("it is ours");
+    let verify = || job.start_with(&["checkpoint", "verify", "state"]).end();
+    verify().expect_code(74).expect_said(&["write-ahead log", "is damaged"]);
     job.start().end().expect_code(74).expect_said(&["write-ahead log", "is damaged"]);
     std::fs::write(&path, &whole).expect("it is ours");
+    let verified = verify().expect_code(0);
+    assert!(verified.stdout.contains("whole records"), "{}", verified.stdout);
     let (mut running, _socket) = server.start(&job);
     running.wait_until("a moment", |running| {
         running.stderr().contains("log") || logged(&job).len() > 1

@@ -14,6 +14,7 @@
 //! it is read. A position's record is the same in every segment that holds it. Segments are removed once every kept
 //! checkpoint is behind them. Lacks: compression, a copy elsewhere.
 
+mod check;
 mod record;
 mod replay;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::seeded::{self, Bug};
 use crate::storage::{LogFile, LogStorage};
 
+pub use check::{Checked, check};
 use record::segment_head;
 pub use record::{Kind, RECORD_HEAD};
 pub use replay::{Replay, Replayed};

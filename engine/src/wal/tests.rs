@@ -53,6 +53,41 @@ fn records_come_back_in_their_order_from_any_of_their_places() {
     assert_eq!(open(&disk, 0).expect("whole").1.peers(), 5);
 }
 
+/// F51: what opening refuses `check` refuses, wherever a bit rots, and it leaves all as it is.
+#[test]
+fn f51_a_check_sees_what_opening_sees_and_writes_nothing() {
+    let written = || {
+        let disk = MemoryStorage::new();
+        let (mut log, _) = open(&disk, 0).expect("an empty disk");
+        for i in 0..6 {
+            log.append(Kind::Data, 0, i, row(i).as_bytes());
+            log.sync().expect("nothing fails");
+        }
+        disk
+    };
+    let disk = written();
+    let name = disk.list("").expect("the root").pop().expect("a segment");
+    let bytes = disk.read(&name).expect("it was listed");
+    let before = disk.operations();
+    let all = check(Arc::new(disk.clone()), 0).expect("it is whole");
+    assert_eq!((all.segments, all.records), (1, 6));
+    assert_eq!(disk.read(&name).expect("it is there"), bytes);
+    assert!(disk.operations() - before <= 4, "it lists and reads");
+    let mut refused = 0;
+    for byte in 0..bytes.len() {
+        let disk = written();
+        disk.flip_bit(&name, byte, 3).expect("within the file");
+        let checked = check(Arc::new(disk.clone()), 0);
+        refused += usize::from(checked.is_err());
+        match (checked, contents(&disk, 0)) {
+            (Ok(checked), Ok(contents)) => assert_eq!(checked.records, contents.len() as u64),
+            (Err(checked), Err(opened)) => assert_eq!(checked.to_string(), opened.to_string()),
+            (checked, opened) => panic!("byte {byte}: {checked:?}, {opened:?}"),
+        }
+    }
+    assert!(refused > bytes.len() / 2, "all but the last group and the head: {refused}");
+}
+
 /// Whatever was killed where: what `sync` returned `Ok` for is there, once, and nothing of it twice.
 #[test]
 fn f48_f49_f50_what_was_acknowledged_is_there_once_after_any_fault() {

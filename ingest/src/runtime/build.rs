@@ -36,7 +36,7 @@ use crate::source::stream::{Stream, Waker};
 const EPOCH_BYTES_MIN: u64 = 1 << 20;
 const EPOCH_BYTES_MAX: u64 = 12 << 20;
 /// Of the write-ahead log, below the checkpoint's.
-const LOG_DIRECTORY: &str = "wal";
+pub const LOG_DIRECTORY: &str = "wal";
 /// A work unit of generated rows, about 3 MB of text.
 const RANGE_ROWS: u64 = 64 << 10;
 

@@ -30,6 +30,7 @@ pub use crate::source::state::SourceState;
 use crate::source::state::State;
 use crate::source::stream::Waker;
 use build::Builder;
+pub use build::LOG_DIRECTORY;
 pub use direct::partitions;
 pub use gpu::choice as gpu_choice;
 use shared::{Accounts, Inner, Shared};

@@ -115,6 +115,18 @@ impl HeadHash {
     }
 }
 
+impl SourceState {
+    /// Where in a write-ahead log a job goes on from here; `None` for what can be read again.
+    ///
+    /// Errors: as [`State::from_json`].
+    pub fn log_position(&self) -> Result<Option<u64>> {
+        match State::from_json(self)? {
+            State::Stream { log, .. } => Ok(log.map(|log| log.low)),
+            _ => Ok(None),
+        }
+    }
+}
+
 impl State {
     pub fn to_json(&self) -> SourceState {
         SourceState(serde_json::to_value(self).expect("numbers and text are JSON"))
