@@ -16,7 +16,7 @@ use pelton_engine::epoch::Finished;
 use pelton_engine::error::{Error, Result};
 use pelton_engine::failpoint;
 use pelton_engine::memory::{Account, Ledger, Pool};
-use pelton_engine::outputs::Outputs;
+use pelton_engine::outputs::{Outputs, patiently};
 use pelton_engine::plan::Plan;
 use pelton_engine::state::spill::Room;
 use serde_json::Value;
@@ -45,6 +45,8 @@ pub struct Done {
 enum Work {
     /// The first rows of an epoch that goes on.
     Part(u64, RecordBatch, Vec<DeadLetter>),
+    /// The first part of what its checkpoint needs, by level.
+    Delta(u64, Vec<Vec<RecordBatch>>),
     Epoch(Epoch),
 }
 
@@ -105,6 +107,14 @@ impl Committer {
     /// Errors: why an earlier one could not be committed.
     pub fn part(&mut self, epoch: u64, rows: RecordBatch, letters: Vec<DeadLetter>) -> Result<()> {
         self.hand_over(Work::Part(epoch, rows, letters))
+    }
+
+    /// Hands over what the checkpoint of an epoch that goes on needs so far, once the one before is
+    /// through.
+    ///
+    /// Errors: as [`Committer::part`].
+    pub fn delta(&mut self, epoch: u64, delta: Vec<Vec<RecordBatch>>) -> Result<()> {
+        self.hand_over(Work::Delta(epoch, delta))
     }
 
     /// Hands over an epoch; waits while the one before is on its way.
@@ -185,11 +195,16 @@ struct Commits {
 }
 
 impl Commits {
-    /// Nothing to tell of a part.
+    /// Nothing to tell of parts.
     fn take(&mut self, work: Work) -> Result<Option<Done>> {
         let done = match work {
             Work::Part(epoch, rows, letters) => {
                 self.outputs.stage_part(epoch, &rows, &letters)?;
+                None
+            }
+            Work::Delta(epoch, delta) => {
+                let journal = self.journal.as_mut().expect("who keeps deltas has a journal");
+                patiently(&UntilRoom, "the checkpoint", || journal.stage(epoch, &delta))?;
                 None
             }
             Work::Epoch(epoch) => Some(self.commit(epoch)?),

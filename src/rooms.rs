@@ -13,10 +13,14 @@ use pelton_engine::storage::LocalStorage;
 const STATE_SHARE: u64 = 4;
 /// And a base that is put together beside the epochs this one.
 const BASE_SHARE: u64 = 16;
+/// And what the running epoch's checkpoint needs, which is taken apart to be written, this one.
+const DELTA_SHARE: u64 = 16;
 
 pub struct Rooms {
     pub state: Room,
     pub base: Room,
+    /// Bytes of the running epoch's delta that memory may hold.
+    pub delta: usize,
     /// Removed at the end.
     path: PathBuf,
 }
@@ -33,7 +37,12 @@ impl Rooms {
             storage: Arc::new(LocalStorage::at(path.join(name))),
             bytes: limit / share,
         };
-        Rooms { state: room("state", STATE_SHARE), base: room("base", BASE_SHARE), path }
+        Rooms {
+            state: room("state", STATE_SHARE),
+            base: room("base", BASE_SHARE),
+            delta: usize::try_from(limit / DELTA_SHARE).unwrap_or(usize::MAX),
+            path,
+        }
     }
 }
 

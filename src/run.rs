@@ -253,6 +253,9 @@ impl<'a> Run<'a> {
         let (input, _) = self.barrier(ingest, false)?;
         self.absorbed = true;
         let rows = self.epochs.absorb(input, &Threads)?;
+        if let Some(delta) = self.epochs.take_delta(self.rooms.delta) {
+            committer.delta(self.epochs.next(), delta)?;
+        }
         let letters = self.epochs.take_dead_letters();
         if rows.num_rows() > 0 || !letters.is_empty() {
             committer.part(self.epochs.next(), rows, letters)?;

@@ -194,10 +194,8 @@ impl Epochs {
     /// Bytes of the state, and of what the running epoch holds beside it.
     pub fn bytes_held(&self) -> usize {
         let levels: usize = self.levels.iter().map(Level::bytes_held).sum();
-        let delta = self.running.delta.iter().flatten().map(RecordBatch::get_array_memory_size);
-        let delta: usize = delta.sum();
         let letters = self.running.dead_letters.iter().map(DeadLetter::bytes_held);
-        levels + delta + letters.sum::<usize>()
+        levels + self.delta_bytes() + letters.sum::<usize>()
     }
 
     pub fn journal(&mut self) -> Option<&mut Journal> {
@@ -238,6 +236,17 @@ impl Epochs {
         let rows = self.take(0, cores, workers)?;
         let rows = self.climb(0, rows, workers)?;
         self.leave(rows)
+    }
+
+    fn delta_bytes(&self) -> usize {
+        self.running.delta.iter().flatten().map(RecordBatch::get_array_memory_size).sum()
+    }
+
+    /// What the running epoch's checkpoint needs so far, by level, where that is more than `most` bytes:
+    /// for [`Journal::stage`], as memory need not hold it until the epoch's end.
+    pub fn take_delta(&mut self, most: usize) -> Option<Vec<Vec<RecordBatch>>> {
+        let is_much = self.delta_bytes() > most;
+        is_much.then(|| self.running.delta.iter_mut().map(std::mem::take).collect())
     }
 
     /// What cores made goes into a level; the rows that leave it at once.

@@ -63,6 +63,8 @@ pub struct Journal {
     /// Names of manifests that were passed over: they make way for the epochs that come again.
     set_aside: Vec<String>,
     compacted: Option<Compacted>,
+    /// Parts of the next epoch's delta that memory did not hold; no manifest names them yet.
+    staged: Vec<StateFile>,
     /// A base is being made that no manifest names yet.
     compacting: bool,
     prepared: u64,
@@ -161,6 +163,7 @@ impl Journal {
             passed_over: Vec::new(),
             set_aside: Vec::new(),
             compacted: None,
+            staged: Vec::new(),
             compacting: false,
             prepared: 0,
             storage,
@@ -314,20 +317,20 @@ impl Journal {
         let before = self.last().and_then(|last| last.watermark_us);
         let before = before.filter(|_| facts.evicts_us.is_some());
         for (level, partials) in delta.iter().enumerate() {
+            let staged = self.staged.iter().filter(|file| file.level == level).cloned();
+            let mut parts: Vec<StateFile> = staged.collect();
             if partials.iter().any(|partial| partial.num_rows() > 0) {
-                let heading = Heading {
-                    kind: StateKind::Delta,
-                    level,
-                    part: 0,
-                    epoch: facts.epoch,
-                    before_us: before,
-                    watermark_us: facts.evicts_us,
-                    attempt: &self.attempt,
-                    columns: self.columns(level),
-                    compression: self.compression,
-                };
-                files.push(write_state(&*self.storage, &heading, partials)?);
+                parts.push(self.write_delta(facts.epoch, (level, 0), partials)?);
             }
+            // The state evicts before the first and after the last: parts of a session that seems to be
+            // over may meet one that is not.
+            if let Some(first) = parts.first_mut() {
+                first.before_us = before;
+            }
+            if let Some(last) = parts.last_mut() {
+                last.watermark_us = facts.evicts_us;
+            }
+            files.extend(parts);
         }
         failpoint::reach("checkpoint");
         Ok(Manifest {
@@ -349,6 +352,42 @@ impl Journal {
             parts: self.plan.parts.clone(),
             table: self.plan.table.clone(),
         })
+    }
+
+    /// Writes a part of what the next epoch changes, by level, ahead of its commit.
+    ///
+    /// Errors: `StateIo`; the call may be repeated.
+    pub fn stage(&mut self, epoch: u64, delta: &[Vec<RecordBatch>]) -> Result<()> {
+        fence::check(&*self.storage, self.fence)?;
+        let mut files = Vec::new();
+        for (level, partials) in delta.iter().enumerate() {
+            if partials.iter().any(|partial| partial.num_rows() > 0) {
+                let part = self.staged.len() + files.len() + 1;
+                files.push(self.write_delta(epoch, (level, part), partials)?);
+            }
+        }
+        self.staged.append(&mut files);
+        Ok(())
+    }
+
+    fn write_delta(
+        &self,
+        epoch: u64,
+        (level, part): (usize, usize),
+        partials: &[RecordBatch],
+    ) -> Result<StateFile> {
+        let heading = Heading {
+            kind: StateKind::Delta,
+            level,
+            part,
+            epoch,
+            before_us: None,
+            watermark_us: None,
+            attempt: &self.attempt,
+            columns: self.columns(level),
+            compression: self.compression,
+        };
+        write_state(&*self.storage, &heading, partials)
     }
 
     /// Renames the manifests that were passed over: the outputs agreed, and their epochs come again.
@@ -383,6 +422,7 @@ impl Journal {
         if self.compacted.take().is_some() {
             self.compacting = false;
         }
+        self.staged.clear();
         self.candidates.insert(0, kept);
         self.candidates.truncate(MANIFESTS_KEPT);
         Ok(committed)

@@ -52,21 +52,34 @@ fn rows(epoch: u64) -> Vec<Row> {
 }
 
 impl Run {
-    fn finish(&mut self) -> crate::epoch::Finished {
+    fn input(&mut self, rows: &[Row]) -> EpochInput {
         let epoch = self.epochs.next();
         let clock = self.epochs.event_time_max();
         self.pipeline.open(0, EventClock::Known(clock));
-        push(&mut self.pipeline, &rows(epoch), 0);
+        push(&mut self.pipeline, rows, 0);
         let segment = self.pipeline.close();
         let event_time_max = segment.summary.event_time_max.max(clock);
         self.pipeline.keep(segment, 0).expect("good rows");
-        let input = EpochInput {
+        EpochInput {
             cores: vec![self.pipeline.barrier()],
             event_time_max,
             source: epoch.into(),
             ended: false,
-        };
+        }
+    }
+
+    fn finish(&mut self) -> crate::epoch::Finished {
+        let input = self.input(&rows(self.epochs.next()));
         self.epochs.finish(input, &OneByOne).expect("good rows")
+    }
+
+    /// The first rows of an epoch, whose delta goes to the disk at once.
+    fn absorb(&mut self, rows: &[Row]) {
+        let input = self.input(rows);
+        self.epochs.absorb(input, &OneByOne).expect("good rows");
+        let (epoch, delta) =
+            (self.epochs.next(), self.epochs.take_delta(0).expect("there is some"));
+        self.epochs.journal().expect("it has one").stage(epoch, &delta).expect("nothing fails");
     }
 
     fn epoch(&mut self) -> Result<Committed> {
@@ -232,6 +245,39 @@ fn an_outputs_commit_decides_which_prepared_checkpoint_counts() {
         let error = open(&disk, &plan, "3", marker(Some(foreign))).err().expect("nothing fits");
         assert_eq!(error.exit_code(), 74);
     }
+}
+
+#[test]
+fn an_epoch_whose_delta_was_written_in_parts_is_restored_whole() {
+    // Windows close as soon as their time is over.
+    let plan = plan(0, OutputMode::Update);
+    let (whole, parts) = (MemoryStorage::new(), MemoryStorage::new());
+    let mut quiet = open(&whole, &plan, "1", Marker::Manifest).expect("an empty disk");
+    let mut run = open(&parts, &plan, "1", Marker::Manifest).expect("an empty disk");
+    for epoch in 0..5 {
+        quiet.epoch().expect("nothing fails");
+        let rows = rows(epoch);
+        rows[..4].chunks(2).for_each(|part| run.absorb(part));
+        if epoch == 3 {
+            // Killed with parts that no manifest names: they go with the next epoch's garbage.
+            run = open(&parts, &plan, "2", Marker::Manifest).expect("whole");
+            rows[..4].chunks(2).for_each(|part| run.absorb(part));
+        }
+        let rest = run.input(&rows[4..]);
+        let finished = run.epochs.finish(rest, &OneByOne).expect("good rows");
+        finished.commit(run.epochs.journal(), BTreeMap::new()).expect("nothing fails");
+        run.epochs.journal().expect("it has one").collect_garbage();
+        assert_eq!(state(&parts, None), state(&whole, None), "epoch {epoch}");
+        let again = open(&parts, &plan, "3", Marker::Manifest).expect("whole");
+        let right = open(&whole, &plan, "3", Marker::Manifest).expect("whole");
+        assert_eq!(again.epochs.table().expect("values"), right.epochs.table().expect("values"));
+        for disk in [&parts, &whole] {
+            names(disk, "fence-").iter().skip(1).for_each(|name| disk.remove(name).expect("there"));
+        }
+    }
+    let named = inspect::find(&parts, None).expect("whole").manifest.files.len();
+    assert_eq!(names(&parts, "delta-").len(), named);
+    assert!(named > names(&whole, "delta-").len(), "it was written in parts");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::checkpoint::{Compacted, Compaction, Journal, Terms};
 use crate::epoch::{EpochInput, Epochs, Task, Workers};
 use crate::error::{Error, Result};
 use crate::job::spec::{FileFormat, OnError, SinkOf, Trigger};
-use crate::outputs::{Output, Outputs, Patience};
+use crate::outputs::{Output, Outputs, Patience, patiently};
 use crate::pipeline::{CoreEpoch, EventClock, Pipeline};
 use crate::sink::Committed;
 use crate::sink::file::FileSink;
@@ -207,6 +207,14 @@ impl Life {
                     let input = self.barrier(false);
                     let rows = self.epochs.absorb(input, &OneByOne)?;
                     let letters = self.epochs.take_dead_letters();
+                    let epoch = self.epochs.next();
+                    if epoch.is_multiple_of(2)
+                        && let Some(delta) = self.epochs.take_delta(0)
+                    {
+                        let patience = Waiting { machine: &self.machine, waits: Cell::new(0) };
+                        let journal = self.epochs.journal().expect("it was given one");
+                        patiently(&patience, "the checkpoint", || journal.stage(epoch, &delta))?;
+                    }
                     self.outputs.stage_part(self.epochs.next(), &rows, &letters)?;
                     self.read_some()?;
                 }
