@@ -207,7 +207,9 @@ impl<'a> Run<'a> {
                     self.reporter.tick(&status);
                 }
                 Decision::Absorb => self.absorb(&mut ingest, &mut committer)?,
-                Decision::Cut => self.epoch(&mut ingest, &mut committer)?,
+                // It may have been the last: every row was in it when it was cut.
+                Decision::Cut if self.epoch(&mut ingest, &mut committer)? => break,
+                Decision::Cut => {}
                 Decision::Finish => {
                     self.finish(&mut ingest, &mut committer)?;
                     break;
@@ -240,7 +242,7 @@ impl<'a> Run<'a> {
         if rests {
             self.last_epoch(ingest, committer)?
         } else {
-            self.epoch(ingest, committer)?
+            self.epoch(ingest, committer)?;
         }
         if self.job.query.trigger == Trigger::AvailableNow && self.epochs.is_due() {
             self.epoch(ingest, committer)?;
@@ -280,8 +282,9 @@ impl<'a> Run<'a> {
         Ok((taken, input.has_input))
     }
 
-    /// Cuts the running epoch and sends it to its commit.
-    fn epoch(&mut self, ingest: &mut Ingest, committer: &mut Committer) -> Result<()> {
+    /// Cuts the running epoch and sends it to its commit. True where that was the input's end, which
+    /// comes once: every group leaves then.
+    fn epoch(&mut self, ingest: &mut Ingest, committer: &mut Committer) -> Result<bool> {
         let mut times = Times::begin();
         // Each core takes the tables at its barrier, so one epoch meets one content of them.
         if self.tables.refresh(self.job)? {
@@ -290,7 +293,9 @@ impl<'a> Run<'a> {
         let (input, _) = self.barrier(ingest, true)?;
         times.mark("barrier");
         failpoint::reach("barrier");
-        self.send(input, times, committer)
+        let ended = input.ended;
+        self.send(input, times, committer)?;
+        Ok(ended)
     }
 
     /// The epoch that an interrupt asks for, or the end of what is there; none where nothing came
