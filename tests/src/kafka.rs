@@ -69,6 +69,13 @@ pub struct Broker {
     process: Mutex<Option<Process>>,
 }
 
+/// Where a broker listens: for plain clients, as these are told (through a proxy), with TLS.
+struct Place {
+    port: u16,
+    advertised: Option<u16>,
+    secure: Option<u16>,
+}
+
 struct Process {
     child: Child,
     /// Closed, the script kills the broker and ends.
@@ -147,7 +154,23 @@ impl Broker {
         let (proxy, listener) = Proxy::listen();
         let port = free_port();
         proxy.serve(listener, port);
-        (Broker::start_at(port, Some(proxy.port), None, ""), proxy)
+        // A transaction that timed out is ended at once.
+        let quick = "transaction.abort.timed.out.transaction.cleanup.interval.ms=500\n";
+        (Broker::start_at(port, Some(proxy.port), None, quick), proxy)
+    }
+
+    /// Three that replicate everything, so that leaders and coordinators can move.
+    pub fn start_three() -> Vec<Broker> {
+        let controllers: Vec<u16> = (0..3).map(|_| free_port()).collect();
+        let make = |node| {
+            let place = Place { port: free_port(), advertised: None, secure: None };
+            Broker::make(&place, (node, &controllers), "default.replication.factor=3\n")
+        };
+        let brokers: Vec<Broker> = (0..3).map(make).collect();
+        // None of them is ready without another.
+        brokers.iter().for_each(Broker::launch);
+        brokers.iter().for_each(Broker::wait_until_ready);
+        brokers
     }
 
     fn start_at(
@@ -156,9 +179,25 @@ impl Broker {
         secure: Option<u16>,
         properties: &str,
     ) -> Broker {
+        let place = Place { port, advertised, secure };
+        let broker = Broker::make(&place, (0, &[free_port()]), properties);
+        broker.restart();
+        broker
+    }
+
+    /// Node number `node` (from 0 on) of those whose controllers listen at these ports; not started.
+    fn make(place: &Place, (node, controllers): (usize, &[u16]), properties: &str) -> Broker {
+        let Place { port, advertised, secure } = *place;
         let shown = advertised.unwrap_or(port);
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let controller = free_port();
+        let (id, controller, replicas) = (node + 1, controllers[node], controllers.len());
+        let isr = replicas.div_ceil(2);
+        let voters: Vec<String> = controllers
+            .iter()
+            .zip(1..)
+            .map(|(controller, id)| format!("{id}@127.0.0.1:{controller}"))
+            .collect();
+        let voters = voters.join(",");
         let log = directory.path().join("log");
         let (mut tls, mut tls_shown, mut keystore) = (String::new(), String::new(), String::new());
         if let Some(secure) = secure {
@@ -171,30 +210,29 @@ impl Broker {
         std::fs::create_dir(&log).expect("a directory can be made");
         let text = format!(
             "process.roles=broker,controller\n\
-             node.id=1\n\
-             controller.quorum.voters=1@127.0.0.1:{controller}\n\
+             node.id={id}\n\
+             controller.quorum.voters={voters}\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{tls}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{shown}{tls_shown}\n\
              controller.listener.names=CONTROLLER\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL\n\
              log.dirs={log}\n\
              num.partitions=2\n\
-             offsets.topic.replication.factor=1\n\
+             min.insync.replicas={isr}\n\
+             offsets.topic.replication.factor={replicas}\n\
              offsets.topic.num.partitions=2\n\
-             transaction.state.log.replication.factor=1\n\
-             transaction.state.log.min.isr=1\n\
+             transaction.state.log.replication.factor={replicas}\n\
+             transaction.state.log.min.isr={isr}\n\
              transaction.state.log.num.partitions=2\n\
-             share.coordinator.state.topic.replication.factor=1\n\
-             share.coordinator.state.topic.min.isr=1\n\
+             share.coordinator.state.topic.replication.factor={replicas}\n\
+             share.coordinator.state.topic.min.isr={isr}\n\
              group.initial.rebalance.delay.ms=0\n\
              {keystore}{properties}",
             log = log.display(),
         );
         std::fs::write(directory.path().join("server.properties"), text)
             .expect("it can be written");
-        let broker = Broker { port: shown, secure, directory, process: Mutex::new(None) };
-        broker.restart();
-        broker
+        Broker { port: shown, secure, directory, process: Mutex::new(None) }
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Process>> {
@@ -203,6 +241,11 @@ impl Broker {
 
     /// Starts it on its old log, after [`Broker::kill`].
     pub fn restart(&self) {
+        self.launch();
+        self.wait_until_ready();
+    }
+
+    fn launch(&self) {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -224,6 +267,9 @@ impl Broker {
         let broker = line.trim().parse();
         let broker = broker.unwrap_or_else(|_| panic!("no broker started\n{}", self.said()));
         *self.process() = Some(Process { child, _stdin: stdin, broker });
+    }
+
+    fn wait_until_ready(&self) {
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() || !self.is_ready() {
             assert!(begun.elapsed() < PATIENCE, "the broker does not answer\n{}", self.said());
@@ -332,7 +378,7 @@ impl Broker {
     pub fn create_topic_with(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
         use rdkafka::admin::{NewTopic, TopicReplication};
         let topic = settings.iter().fold(
-            NewTopic::new(topic, partitions, TopicReplication::Fixed(1)),
+            NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)),
             |topic, (key, value)| topic.set(key, value),
         );
         let made = self.admin(|admin, options| admin.create_topics([&topic], options));

@@ -30,7 +30,12 @@ pub enum EndTxn {
     LoseReply,
     /// The connection is lost, the request arrives when the next transaction has begun (F17).
     Late,
+    /// It waits until [`Proxy::release`] (F18, F20).
+    Hold,
 }
+
+/// EndTxn has tagged fields in its header from this version on.
+const END_TXN_FLEXIBLE: i16 = 3;
 
 #[derive(Default)]
 struct Plan {
@@ -49,6 +54,8 @@ struct Plan {
     flipped: usize,
     /// How many ends of transactions met a fault.
     faults: usize,
+    /// A request waits for its release.
+    waits: bool,
 }
 
 pub struct Proxy {
@@ -102,6 +109,11 @@ impl Proxy {
 
     pub fn faults(&self) -> usize {
         self.plan().faults
+    }
+
+    /// Lets a request go on that was held.
+    pub fn release(&self) {
+        self.plan().waits = false;
     }
 
     pub fn late_answer(&self) -> Option<i16> {
@@ -198,8 +210,10 @@ impl Requests {
                 std::thread::sleep(Duration::from_millis(300));
                 server.write_all(&held)?;
                 let answer = frame(&server)?;
-                // Length, correlation, throttle time, error.
-                let code = i16::from_be_bytes([answer[12], answer[13]]);
+                // Length, correlation, tagged fields, throttle time, error.
+                let version = i16::from_be_bytes([held[6], held[7]]);
+                let at = 12 + usize::from(version >= END_TXN_FLEXIBLE);
+                let code = i16::from_be_bytes([answer[at], answer[at + 1]]);
                 self.plan.lock().expect("no holder panics").late_answer = Some(code);
                 _ = server.shutdown(Shutdown::Both);
                 continue;
@@ -211,6 +225,14 @@ impl Requests {
             plan.faults += usize::from(fault != EndTxn::Pass);
             match fault {
                 EndTxn::Pass => {}
+                EndTxn::Hold => {
+                    plan.waits = true;
+                    drop(plan);
+                    while self.plan.lock().expect("no holder panics").waits {
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                    plan = self.plan.lock().expect("no holder panics");
+                }
                 EndTxn::LoseRequest => return Ok(false),
                 EndTxn::LoseReply => {
                     *self.lost.lock().expect("no holder panics") = Some(correlation);

@@ -6,11 +6,14 @@ use std::time::Duration;
 use pelton_tests::data::Random;
 use pelton_tests::kafka::{self, Broker, Sent};
 use pelton_tests::program::{Job, Running};
-use pelton_tests::proxy::EndTxn;
+use pelton_tests::proxy::{EndTxn, Proxy};
 
 /// A job from topic to topic: rows with a number pass, others become dead letters.
 fn through(broker: &Broker, name: &str, sink: &str, tables: &str) -> Job {
-    let servers = broker.servers();
+    through_servers(&broker.servers(), name, sink, tables)
+}
+
+fn through_servers(servers: &str, name: &str, sink: &str, tables: &str) -> Job {
     Job::new(&format!(
         r#"name = "{name}"
 [source.numbers]
@@ -135,17 +138,23 @@ fn rows_and_dead_letters_of_an_epoch_are_one_transaction_and_kafkas_own_reader_s
 /// The quick form of the proof: killed at random, the job loses and doubles nothing.
 #[test]
 fn a_job_that_is_killed_again_and_again_sends_every_row_once() {
-    let Some(broker) = kafka::broker("a_job_that_is_killed_again_and_again_sends_every_row_once")
-    else {
-        return;
-    };
-    topics(broker, "kills");
-    let job = through(broker, "kills", "", STATE);
+    killed("a_job_that_is_killed_again_and_again_sends_every_row_once", "kills", "");
+}
+
+#[test]
+fn so_does_one_that_sends_through_librdkafka() {
+    killed("so_does_one_that_sends_through_librdkafka", "kills-rd", "client = \"rdkafka\"");
+}
+
+fn killed(test: &str, name: &str, sink: &str) {
+    let Some(broker) = kafka::broker(test) else { return };
+    topics(broker, name);
+    let job = through(broker, name, sink, STATE);
     let mut random = Random::new(7);
     let (mut good, mut bad) = (Vec::new(), 0);
     let kills = times("PELTON_KILLS", 8);
     for round in 0..kills {
-        let (more, broken) = feed(broker, "kills", round * 400..(round + 1) * 400);
+        let (more, broken) = feed(broker, name, round * 400..(round + 1) * 400);
         good.extend(more);
         bad += broken;
         let running = job.start();
@@ -153,10 +162,10 @@ fn a_job_that_is_killed_again_and_again_sends_every_row_once() {
         running.kill();
     }
     let mut running = job.start();
-    wait_for(&mut running, broker, "kills", good.len());
+    wait_for(&mut running, broker, name, good.len());
     running.interrupt();
     running.end().expect_code(0);
-    check(broker, "kills", good, bad);
+    check(broker, name, good, bad);
 }
 
 #[test]
@@ -199,24 +208,137 @@ fn f16_f17_ends_of_transactions_that_get_lost_or_come_late_decide_nothing() {
         return;
     }
     let (broker, proxy) = Broker::start_behind();
-    topics(&broker, "lost");
-    let job = through(&broker, "lost", "", STATE);
+    for (name, sink) in [("lost", ""), ("lost-rd", "client = \"rdkafka\"")] {
+        lose_ends(&broker, &proxy, name, sink);
+    }
+}
+
+fn lose_ends(broker: &Broker, proxy: &Proxy, name: &str, sink: &str) {
+    let before = proxy.faults();
+    topics(broker, name);
+    let job = through(broker, name, sink, STATE);
     let mut running = job.start();
     let (mut good, mut bad) = (Vec::new(), 0);
     let faults = [EndTxn::LoseRequest, EndTxn::LoseReply, EndTxn::Late, EndTxn::Pass];
     for (round, fault) in (0..).zip(faults) {
         proxy.at_end_txn(fault);
-        let (more, broken) = feed(&broker, "lost", round * 300..(round + 1) * 300);
+        let (more, broken) = feed(broker, name, round * 300..(round + 1) * 300);
         good.extend(more);
         bad += broken;
-        wait_for(&mut running, &broker, "lost", good.len());
+        wait_for(&mut running, broker, name, good.len());
     }
     running.interrupt();
     running.end().expect_code(0);
-    assert_eq!(proxy.faults(), 3, "every fault was met");
+    assert_eq!(proxy.faults() - before, 3, "every fault was met");
     let code = proxy.late_answer().expect("the late request arrived");
     assert_ne!(code, 0, "a late end of a transaction ended another one");
-    check(&broker, "lost", good, bad);
+    check(broker, name, good, bad);
+}
+
+/// A coordinator fences the producer of a transaction that timed out, as it would for another process.
+#[test]
+fn f18_a_transaction_that_times_out_in_mid_epoch_is_sent_again() {
+    const TEST: &str = "f18_a_transaction_that_times_out_in_mid_epoch_is_sent_again";
+    if kafka::broker(TEST).is_none() {
+        return;
+    }
+    let (broker, proxy) = Broker::start_behind();
+    topics(&broker, "timeout");
+    let (mut good, mut bad) = feed(&broker, "timeout", 0..300);
+    let job = through(&broker, "timeout", "", STATE);
+    let mut running = job.start();
+    wait_for(&mut running, &broker, "timeout", good.len());
+    proxy.at_end_txn(EndTxn::Hold);
+    let (more, broken) = feed(&broker, "timeout", 300..600);
+    good.extend(more);
+    bad += broken;
+    running.wait_until("a transaction is about to end", |_| proxy.faults() == 1);
+    running.signal(libc::SIGSTOP);
+    // Its time-out, and the coordinator's next look.
+    std::thread::sleep(Duration::from_secs(17));
+    proxy.release();
+    running.signal(libc::SIGCONT);
+    wait_for(&mut running, &broker, "timeout", good.len());
+    assert!(running.stderr().contains("its transaction took too long"), "{}", running.stderr());
+    running.interrupt();
+    running.end().expect_code(0);
+    check(&broker, "timeout", good, bad);
+}
+
+#[test]
+fn f20_a_transaction_left_open_keeps_readers_no_longer_than_its_time_out() {
+    const TEST: &str = "f20_a_transaction_left_open_keeps_readers_no_longer_than_its_time_out";
+    if kafka::broker(TEST).is_none() {
+        return;
+    }
+    let (broker, proxy) = Broker::start_behind();
+    topics(&broker, "open");
+    let (mut good, mut bad) = feed(&broker, "open", 0..300);
+    let job = through(&broker, "open", "", STATE);
+    let mut running = job.start();
+    wait_for(&mut running, &broker, "open", good.len());
+    proxy.at_end_txn(EndTxn::Hold);
+    let (more, broken) = feed(&broker, "open", 300..600);
+    good.extend(more);
+    bad += broken;
+    running.wait_until("a transaction is about to end", |_| proxy.faults() == 1);
+    running.kill();
+    // Others' rows behind the open transaction.
+    let others = ["another's", "another's"];
+    for partition in 0..2 {
+        broker.send("open-out", &[], &[Sent::to(partition, others[0])]);
+    }
+    let is_blocked = || committed(&broker, "open").iter().filter(|row| *row == others[0]).count();
+    assert!(is_blocked() < 2, "nothing was open");
+    let begun = std::time::Instant::now();
+    while is_blocked() < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(25), "readers wait longer than the time-out");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // And the epoch that was lost with the node comes whole.
+    proxy.release();
+    let mut running = job.start();
+    good.extend(others.map(str::to_owned));
+    wait_for(&mut running, &broker, "open", good.len());
+    running.interrupt();
+    running.end().expect_code(0);
+    check(&broker, "open", good, bad);
+}
+
+#[test]
+fn f22_the_coordinator_moves_to_another_node_and_so_do_leaders() {
+    if kafka::broker("f22_the_coordinator_moves_to_another_node_and_so_do_leaders").is_none() {
+        return;
+    }
+    let brokers = Broker::start_three();
+    let servers: Vec<String> = brokers.iter().map(Broker::servers).collect();
+    topics(&brokers[0], "moves");
+    let (mut good, mut bad) = feed(&brokers[0], "moves", 0..300);
+    let job = through_servers(&servers.join(","), "moves", "", STATE);
+    let mut running = job.start();
+    wait_for(&mut running, &brokers[0], "moves", good.len());
+    let described = brokers[0].tool(
+        "org.apache.kafka.tools.TransactionsCommand",
+        &["describe", "--transactional-id", "moves"],
+        "",
+    );
+    // CoordinatorId TransactionalId …, and below it their values.
+    let coordinator = described.lines().nth(1).and_then(|line| line.split_whitespace().next());
+    let coordinator: usize = coordinator.and_then(|id| id.parse().ok()).expect(&described);
+    let (gone, there) = (&brokers[coordinator - 1], &brokers[coordinator % 3]);
+    gone.kill();
+    let (more, broken) = feed(there, "moves", 300..600);
+    good.extend(more);
+    bad += broken;
+    wait_for(&mut running, there, "moves", good.len());
+    gone.restart();
+    let (more, broken) = feed(there, "moves", 600..900);
+    good.extend(more);
+    bad += broken;
+    wait_for(&mut running, there, "moves", good.len());
+    running.interrupt();
+    running.end().expect_code(0);
+    check(there, "moves", good, bad);
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub const KEYS: &[&str] = &[
 ];
 
 pub const SINK_KEYS: &[&str] =
-    &["bootstrap_servers", "topic", "key", "format", "commits_topic", "properties"];
+    &["bootstrap_servers", "topic", "key", "format", "commits_topic", "client", "properties"];
 
 /// Settings that a source makes itself, as its offsets rest on them.
 const OWN_SOURCE_PROPERTIES: &[&str] = &[
@@ -139,6 +139,7 @@ pub fn sink(r: &mut Reader, s: &Section) -> Option<KafkaSink> {
         false => Some("pelton-commits".to_owned()),
     };
     let properties = properties(r, s, OWN_PROPERTIES);
+    let client = client(r, s, properties.as_deref().unwrap_or_default());
     Some(KafkaSink {
         bootstrap_servers: bootstrap_servers?,
         topic: topic?,
@@ -146,6 +147,7 @@ pub fn sink(r: &mut Reader, s: &Section) -> Option<KafkaSink> {
         format,
         exactly_once: true,
         commits_topic: commits_topic?,
+        client,
         properties: properties?,
     })
 }

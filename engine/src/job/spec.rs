@@ -110,7 +110,7 @@ pub struct KafkaSource {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KafkaClient {
-    /// Our own: no TLS, no SASL.
+    /// Our own: no TLS, no SASL; as a sink no compression, and transactions v2 only.
     Native,
     Librdkafka,
 }
@@ -387,6 +387,7 @@ pub struct KafkaSink {
     pub exactly_once: bool,
     /// Topic of the records that say which epoch was the last.
     pub commits_topic: String,
+    pub client: KafkaClient,
     /// Settings of librdkafka that are not ours.
     pub properties: Vec<(String, String)>,
 }

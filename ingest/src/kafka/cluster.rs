@@ -26,6 +26,7 @@ use kafka_protocol::protocol::{Request, StrBytes};
 use super::connection::Connection;
 
 /// Least version of OffsetFetch that asks for groups, and of FindCoordinator that asks for keys.
+const READ_UNCOMMITTED: i8 = 0;
 const READ_COMMITTED: i8 = 1;
 
 /// `timestamp` of a question for an end of the log.
@@ -65,6 +66,13 @@ pub struct Leader {
     /// -1: nobody now.
     pub node: i32,
     pub epoch: i32,
+}
+
+/// What has a coordinator.
+#[derive(Clone, Copy, Debug)]
+pub enum Coordinated<'a> {
+    Group(&'a str),
+    Transactions(&'a str),
 }
 
 /// A partition by its names in the protocol.
@@ -107,16 +115,95 @@ impl Cluster {
         Cluster { bootstrap, brokers: BTreeMap::new(), connections: BTreeMap::new() }
     }
 
-    fn coordinator(&mut self, group: &str) -> Answer<i32> {
-        let key = StrBytes::from_string(group.to_owned());
+    /// The broker that coordinates a group or a transactional id.
+    pub fn coordinator(&mut self, of: Coordinated<'_>) -> Answer<i32> {
+        let (key, kind, what) = match of {
+            Coordinated::Group(group) => (group, 0, "group"),
+            Coordinated::Transactions(id) => (id, 1, "transactional id"),
+        };
+        let name = StrBytes::from_string(key.to_owned());
         let ask =
-            FindCoordinatorRequest::default().with_key_type(0).with_coordinator_keys(vec![key]);
+            FindCoordinatorRequest::default().with_key_type(kind).with_coordinator_keys(vec![name]);
         let answer = self.ask_any(&ask)?;
         let found = answer.coordinators.first().ok_or_else(|| incomplete("FindCoordinator"))?;
-        check(found.error_code, || format!("the coordinator of group \"{group}\""))?;
+        check(found.error_code, || format!("the coordinator of {what} \"{key}\""))?;
         let address = format!("{}:{}", found.host.as_str(), found.port);
         self.brokers.insert(found.node_id.0, address);
         Ok(found.node_id.0)
+    }
+
+    /// What there is of a topic that is written to; brokers may make it where it is missing.
+    pub fn output_topic(&mut self, name: &str) -> Answer<Topic> {
+        let mut found = self.look_up(&[name.to_owned()], true)?;
+        found.pop().ok_or_else(|| incomplete("Metadata"))
+    }
+
+    fn look_up(&mut self, names: &[String], makes: bool) -> Answer<Vec<Topic>> {
+        let of = |name: &String| MetadataRequestTopic::default().with_name(Some(topic_name(name)));
+        let ask = MetadataRequest::default()
+            .with_topics(Some(names.iter().map(of).collect()))
+            .with_allow_auto_topic_creation(makes);
+        let answer = self.ask_any(&ask)?;
+        self.brokers = answer
+            .brokers
+            .iter()
+            .map(|broker| (broker.node_id.0, format!("{}:{}", broker.host.as_str(), broker.port)))
+            .collect();
+        let mut topics = Vec::new();
+        for topic in &answer.topics {
+            let name = topic.name.as_ref().map_or("", |name| name.0.as_str()).to_owned();
+            check(topic.error_code, || format!("topic \"{name}\""))?;
+            let mut partitions: Vec<_> = topic
+                .partitions
+                .iter()
+                .map(|p| (p.partition_index, Leader { node: p.leader_id.0, epoch: p.leader_epoch }))
+                .collect();
+            partitions.sort_unstable_by_key(|(index, _)| *index);
+            if !partitions.iter().zip(0..).all(|((index, _), expected)| *index == expected) {
+                return Err(Trouble::Away(format!("topic \"{name}\" is not known as a whole")));
+            }
+            let partitions = partitions.into_iter().map(|(_, leader)| leader).collect();
+            topics.push(Topic { name, id: topic.topic_id.into_bytes(), partitions });
+        }
+        Ok(topics)
+    }
+
+    /// Where a partition's log ends, open transactions included.
+    pub fn end(&mut self, leader: i32, named: Named<'_>) -> Answer<i64> {
+        self.offsets_at(leader, &[(named, LATEST)], READ_UNCOMMITTED).map(|found| found[0])
+    }
+
+    fn offsets_at(
+        &mut self,
+        leader: i32,
+        asked: &[(Named<'_>, i64)],
+        isolation: i8,
+    ) -> Answer<Vec<i64>> {
+        let partition = |(_, partition): Named<'_>, time: i64| {
+            ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(time)
+        };
+        let topics = asked.iter().map(|&(named, time)| {
+            ListOffsetsTopic::default()
+                .with_name(topic_name(named.0))
+                .with_partitions(vec![partition(named, time)])
+        });
+        let ask = ListOffsetsRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_isolation_level(isolation)
+            .with_topics(topics.collect());
+        let answer = self.ask(leader, &ask)?;
+        let found = |named: Named<'_>| {
+            let mut all = answer.topics.iter().flat_map(|topic| {
+                topic.partitions.iter().map(|p| (topic.name.0.as_str(), p.partition_index, p))
+            });
+            all.find(|(topic, index, _)| (*topic, *index) == named).map(|(.., p)| p)
+        };
+        let offset = |&(named, _): &(Named<'_>, i64)| {
+            let found = found(named).ok_or_else(|| incomplete("ListOffsets"))?;
+            check(found.error_code, || format!("partition {}/{}", named.0, named.1))?;
+            Ok(found.offset)
+        };
+        asked.iter().map(offset).collect()
     }
 
     /// Asks the first broker that answers.
@@ -167,61 +254,11 @@ impl Control for Cluster {
     }
 
     fn topics(&mut self, names: &[String]) -> Answer<Vec<Topic>> {
-        let of = |name: &String| MetadataRequestTopic::default().with_name(Some(topic_name(name)));
-        let ask = MetadataRequest::default()
-            .with_topics(Some(names.iter().map(of).collect()))
-            .with_allow_auto_topic_creation(false);
-        let answer = self.ask_any(&ask)?;
-        self.brokers = answer
-            .brokers
-            .iter()
-            .map(|broker| (broker.node_id.0, format!("{}:{}", broker.host.as_str(), broker.port)))
-            .collect();
-        let mut topics = Vec::new();
-        for topic in &answer.topics {
-            let name = topic.name.as_ref().map_or("", |name| name.0.as_str()).to_owned();
-            check(topic.error_code, || format!("topic \"{name}\""))?;
-            let mut partitions: Vec<_> = topic
-                .partitions
-                .iter()
-                .map(|p| (p.partition_index, Leader { node: p.leader_id.0, epoch: p.leader_epoch }))
-                .collect();
-            partitions.sort_unstable_by_key(|(index, _)| *index);
-            if !partitions.iter().zip(0..).all(|((index, _), expected)| *index == expected) {
-                return Err(Trouble::Away(format!("topic \"{name}\" is not known as a whole")));
-            }
-            let partitions = partitions.into_iter().map(|(_, leader)| leader).collect();
-            topics.push(Topic { name, id: topic.topic_id.into_bytes(), partitions });
-        }
-        Ok(topics)
+        self.look_up(names, false)
     }
 
     fn offsets(&mut self, leader: i32, asked: &[(Named<'_>, i64)]) -> Answer<Vec<i64>> {
-        let partition = |(_, partition): Named<'_>, time: i64| {
-            ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(time)
-        };
-        let topics = asked.iter().map(|&(named, time)| {
-            ListOffsetsTopic::default()
-                .with_name(topic_name(named.0))
-                .with_partitions(vec![partition(named, time)])
-        });
-        let ask = ListOffsetsRequest::default()
-            .with_replica_id(BrokerId(-1))
-            .with_isolation_level(READ_COMMITTED)
-            .with_topics(topics.collect());
-        let answer = self.ask(leader, &ask)?;
-        let found = |named: Named<'_>| {
-            let mut all = answer.topics.iter().flat_map(|topic| {
-                topic.partitions.iter().map(|p| (topic.name.0.as_str(), p.partition_index, p))
-            });
-            all.find(|(topic, index, _)| (*topic, *index) == named).map(|(.., p)| p)
-        };
-        let offset = |&(named, _): &(Named<'_>, i64)| {
-            let found = found(named).ok_or_else(|| incomplete("ListOffsets"))?;
-            check(found.error_code, || format!("partition {}/{}", named.0, named.1))?;
-            Ok(found.offset)
-        };
-        asked.iter().map(offset).collect()
+        self.offsets_at(leader, asked, READ_COMMITTED)
     }
 
     fn epoch_end(
@@ -251,7 +288,7 @@ impl Control for Cluster {
         let all =
             OffsetFetchRequestGroup::default().with_group_id(group_id(group)).with_topics(None);
         let ask = OffsetFetchRequest::default().with_groups(vec![all]);
-        let coordinator = self.coordinator(group)?;
+        let coordinator = self.coordinator(Coordinated::Group(group))?;
         let answer = self.ask(coordinator, &ask)?;
         let found = answer.groups.first().ok_or_else(|| incomplete("OffsetFetch"))?;
         check(found.error_code, || format!("group \"{group}\""))?;
@@ -277,7 +314,7 @@ impl Control for Cluster {
             .with_group_id(group_id(group))
             .with_generation_id_or_member_epoch(-1)
             .with_topics(topics.collect());
-        let coordinator = self.coordinator(group)?;
+        let coordinator = self.coordinator(Coordinated::Group(group))?;
         let answer = self.ask(coordinator, &ask)?;
         let mut errors =
             answer.topics.iter().flat_map(|topic| topic.partitions.iter().map(|p| p.error_code));

@@ -27,7 +27,11 @@ pub struct Connection {
     stream: TcpStream,
     /// For each kind of request the versions that the broker takes.
     versions: BTreeMap<i16, (i16, i16)>,
-    correlation: i32,
+    /// Of the cluster's features, by name, the level that all its brokers are at.
+    features: BTreeMap<String, i16>,
+    /// Of the request sent last, and of the answer that came last.
+    sent: i32,
+    answered: i32,
 }
 
 impl Connection {
@@ -37,11 +41,18 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-        let mut connection = Connection { stream, versions: BTreeMap::new(), correlation: 0 };
+        let mut connection = Connection {
+            stream,
+            versions: BTreeMap::new(),
+            features: BTreeMap::new(),
+            sent: 0,
+            answered: 0,
+        };
         let ask = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str(CLIENT_ID))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-        let answer = connection.exchange(&ask, API_VERSIONS_VERSION)?;
+        connection.send(&ask, API_VERSIONS_VERSION)?;
+        let answer = connection.receive::<ApiVersionsRequest>(API_VERSIONS_VERSION)?;
         if answer.error_code != 0 {
             let code = answer.error_code;
             return Err(other(format!("{address} speaks no version that we do (error {code})")));
@@ -49,6 +60,9 @@ impl Connection {
         let versions = answer.api_keys.iter();
         connection.versions =
             versions.map(|key| (key.api_key, (key.min_version, key.max_version))).collect();
+        let features = answer.finalized_features.iter();
+        connection.features =
+            features.map(|of| (of.name.to_string(), of.max_version_level)).collect();
         Ok(connection)
     }
 
@@ -71,26 +85,42 @@ impl Connection {
     /// Errors: any makes the connection useless.
     pub fn call<R: Request>(&mut self, request: &R) -> io::Result<R::Response> {
         let version = self.version(R::KEY, (R::VERSIONS.min, R::VERSIONS.max))?;
-        self.exchange(request, version)
+        self.send(request, version)?;
+        self.receive::<R>(version)
     }
 
-    fn exchange<R: Request>(&mut self, request: &R, version: i16) -> io::Result<R::Response> {
-        self.correlation += 1;
+    /// The level of a feature that the whole cluster has; 0: it does not know it.
+    pub fn feature(&self, name: &str) -> i16 {
+        self.features.get(name).copied().unwrap_or(0)
+    }
+
+    /// Sends a request whose answer is received later; answers come in the order of requests.
+    ///
+    /// Errors: any makes the connection useless.
+    pub fn send<R: Request>(&mut self, request: &R, version: i16) -> io::Result<()> {
+        self.sent += 1;
         let header = RequestHeader::default()
             .with_request_api_key(R::KEY)
             .with_request_api_version(version)
-            .with_correlation_id(self.correlation)
+            .with_correlation_id(self.sent)
             .with_client_id(Some(StrBytes::from_static_str(CLIENT_ID)));
         let mut bytes = vec![0; 4];
         header.encode(&mut bytes, R::header_version(version)).map_err(other)?;
         request.encode(&mut bytes, version).map_err(other)?;
         let length = (bytes.len() as u32 - 4).to_be_bytes();
         bytes[..4].copy_from_slice(&length);
-        self.stream.write_all(&bytes)?;
+        self.stream.write_all(&bytes)
+    }
+
+    /// Waits for the next answer, which is to a request of this kind.
+    ///
+    /// Errors: as [`Connection::send`].
+    pub fn receive<R: Request>(&mut self, version: i16) -> io::Result<R::Response> {
         let answer = self.answer()?;
         let mut answer = answer.as_slice();
+        self.answered += 1;
         let header = ResponseHeader::decode(&mut answer, R::Response::header_version(version));
-        if header.map_err(other)?.correlation_id != self.correlation {
+        if header.map_err(other)?.correlation_id != self.answered {
             return Err(other("the broker answered another request"));
         }
         R::Response::decode(&mut answer, version).map_err(other)

@@ -30,6 +30,10 @@ impl Messages {
             + self.ends.capacity() * size_of::<(Option<usize>, usize)>()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     pub fn clear(&mut self) {
         self.keys.clear();
         self.values.clear();
@@ -135,6 +139,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use pelton_engine::job::spec::KafkaClient;
 
     use super::*;
 
@@ -150,6 +155,7 @@ mod tests {
             format,
             exactly_once: true,
             commits_topic: "commits".into(),
+            client: KafkaClient::Native,
             properties: Vec::new(),
         };
         let mut encoder = Encoder::new(&spec, &rows.schema()).unwrap();

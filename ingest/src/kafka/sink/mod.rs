@@ -6,7 +6,11 @@
 //!
 //! Invariant: a read_committed reader sees an epoch once and whole, with its marker (SEMANTICS 8).
 
+mod batch;
+mod marker;
 mod messages;
+mod producer;
+mod through_librdkafka;
 mod transaction;
 mod watch;
 
@@ -19,12 +23,13 @@ use pelton_engine::error::{Error, Result};
 use pelton_engine::job::spec::KafkaSink as Spec;
 use pelton_engine::sink::{Committed, Decides, Outcome, Restored, Sink, Staged};
 use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::producer::BaseProducer;
+use rdkafka::producer::Producer as _;
 
 use crate::runtime::say;
 use messages::{Encoder, Messages};
+use through_librdkafka::{flush, send};
 pub use transaction::Transactions;
-use transaction::send;
 use watch::Watch;
 
 /// An attempt to send an epoch's rows at least once takes this long at most.
@@ -47,6 +52,8 @@ fn config(spec: &Spec) -> ClientConfig {
         .set("queue.buffering.max.kbytes", "65536")
         .set("queue.buffering.max.messages", "500000")
         .set("batch.size", "1000000")
+        // As Kafka's own producer, and ours.
+        .set("partitioner", "murmur2_random")
         .set("linger.ms", "2");
     config
 }
@@ -148,7 +155,7 @@ impl AtLeastOnce {
             }
         };
         let sent = send(&producer, [&self.messages].into_iter(), SEND_TIMEOUT)
-            .and_then(|()| producer.flush(SEND_TIMEOUT).map_err(|error| error.to_string()));
+            .and_then(|()| flush(&producer, SEND_TIMEOUT));
         let watch = producer.context();
         if let Some(permanent) = watch.permanent() {
             return Err(Error::failed(format!(

@@ -8,7 +8,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 
-use super::transaction::is_fenced_code;
+use super::through_librdkafka::is_fenced_code;
 
 /// What librdkafka says beside the calls: failed deliveries, lost connections.
 #[derive(Default)]

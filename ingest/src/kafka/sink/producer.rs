@@ -1,0 +1,490 @@
+//! Our own transactional producer, for clusters with transactions v2 (KIP-890, Kafka 4.0).
+//!
+//! An epoch is a few Produce requests, which themselves tell the coordinator of their partitions, and one
+//! EndTxn, which gives the next transaction another epoch: whatever of an earlier one is still on its
+//! way is refused by it. Batches are sent as they fill, a few requests under way to each leader; a
+//! partition's second batch waits for the answer to its first, which the coordinator may put off.
+//!
+//! Invariant: nothing is repeated of which it is not sure that it did not happen. What a broker refuses
+//! before anyone asked for a commit is [`Failure::Trouble`]; a lost answer to EndTxn is `Unknown`. Lacks
+//! TLS, SASL and compression: librdkafka has them.
+
+mod questions;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{EndTxnRequest, ProduceRequest, ProducerId, TopicName};
+use pelton_engine::sink::Outcome;
+
+use super::batch::{Builder, Stamp, partition_of};
+use super::messages::Messages;
+use crate::kafka::cluster::{Cluster, Control, Topic, Trouble};
+use crate::kafka::connection::Connection;
+pub use questions::patient_topic;
+use questions::{find_coordinator, init, named, text};
+
+/// Produce tells the coordinator of new partitions from this version on; 13 knows topics by id.
+const PRODUCE: i16 = 12;
+/// EndTxn gives the next epoch from this version on.
+const END_TXN: i16 = 5;
+/// Kafka's default of the largest batch is 1 MiB, its header included.
+const BATCH_BYTES: usize = 900 << 10;
+/// Messages without a key change their partition after this much: large batches, and several leaders
+/// and readers at work on a large epoch.
+const RUN_BYTES: usize = 256 << 10;
+/// A broker keeps the order of five requests of one producer (KIP-98).
+const UNDER_WAY_MAX: usize = 4;
+/// Nothing comes after a transaction of so long: its time-out is over (SEMANTICS 8).
+const PATIENCE: Duration = Duration::from_secs(15);
+const INIT_PATIENCE: Duration = Duration::from_secs(30);
+/// What a coordinator is busy with takes milliseconds.
+const AGAIN_FIRST: Duration = Duration::from_millis(1);
+const AGAIN_LAST: Duration = Duration::from_millis(100);
+/// Brokers close connections that nobody used for ten minutes; those of so long are made anew before.
+const IDLE: Duration = Duration::from_secs(240);
+/// A leader that is none yet takes less; else it is another.
+const JUST_MADE: Duration = Duration::from_secs(1);
+/// The broker answers a Produce after this time, replicated or not.
+const REPLICATION_MS: i32 = 9_000;
+
+/// Why an epoch was not sent; none of its commit was asked for.
+#[derive(Debug)]
+pub enum Failure {
+    /// Another try may go well, with another producer.
+    Trouble(String),
+    /// Batches are too large for a topic, though their messages need not be.
+    TooLarge(String),
+    /// It will go wrong again.
+    Permanent(String),
+    /// Another producer has taken over, or the transaction has timed out.
+    Fenced(String),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Trouble(error.to_string())
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Failure {
+        match trouble {
+            Trouble::Away(what) => Failure::Trouble(what),
+            Trouble::Refused(what) => Failure::Permanent(what),
+        }
+    }
+}
+
+type Sent<T> = Result<T, Failure>;
+
+/// Why there is no producer.
+#[derive(Debug)]
+pub enum NotMade {
+    /// The cluster has no transactions v2.
+    Unsupported,
+    Trouble(String),
+}
+
+pub struct NativeProducer {
+    transactional_id: String,
+    cluster: Cluster,
+    coordinator: Connection,
+    id: i64,
+    epoch: i16,
+    topics: BTreeMap<String, Topic>,
+    links: BTreeMap<i32, Link>,
+    /// Batches are at most this large.
+    batch_bytes: usize,
+    /// Where messages without a key go now.
+    turn: usize,
+    used: Instant,
+}
+
+/// A leader, and what it was sent and has not answered.
+struct Link {
+    connection: Connection,
+    under_way: VecDeque<Vec<Batch>>,
+}
+
+/// A batch on its way; kept until it is acknowledged.
+struct Batch {
+    /// Its place in [`Transaction::partitions`].
+    partition: usize,
+    bytes: Vec<u8>,
+    records: i32,
+}
+
+/// A partition in a transaction.
+struct Partition {
+    topic: String,
+    index: i32,
+    leader: i32,
+    builder: Builder,
+    sequence: i32,
+    /// The broker has acknowledged a batch.
+    begun: bool,
+}
+
+#[derive(Default)]
+struct Transaction {
+    partitions: Vec<Partition>,
+    /// By topic, then by index.
+    places: BTreeMap<String, Vec<usize>>,
+}
+
+impl NativeProducer {
+    /// Fences every other producer with the transactional id, and ends what it left open.
+    pub fn make(
+        servers: &[String],
+        transactional_id: &str,
+        timeout_ms: i32,
+        batch_bytes_max: usize,
+    ) -> Result<NativeProducer, NotMade> {
+        let begun = Instant::now();
+        let mut pause = AGAIN_FIRST;
+        let mut cluster = Cluster::new(servers);
+        loop {
+            let why = match init(&mut cluster, transactional_id, timeout_ms) {
+                Ok(Some((coordinator, id, epoch))) => {
+                    return Ok(NativeProducer {
+                        transactional_id: transactional_id.to_owned(),
+                        cluster,
+                        coordinator,
+                        id,
+                        epoch,
+                        topics: BTreeMap::new(),
+                        links: BTreeMap::new(),
+                        batch_bytes: batch_bytes_max.min(BATCH_BYTES),
+                        turn: 0,
+                        used: Instant::now(),
+                    });
+                }
+                Ok(None) => return Err(NotMade::Unsupported),
+                Err(Failure::Trouble(why)) if begun.elapsed() < INIT_PATIENCE => why,
+                Err(
+                    Failure::Trouble(why)
+                    | Failure::TooLarge(why)
+                    | Failure::Permanent(why)
+                    | Failure::Fenced(why),
+                ) => return Err(NotMade::Trouble(why)),
+            };
+            std::thread::sleep(pause);
+            pause = (2 * pause).min(AGAIN_LAST);
+            drop(why);
+        }
+    }
+
+    pub fn batch_bytes(&self) -> usize {
+        self.batch_bytes
+    }
+
+    /// Sends all messages, and one more to partition 0 of a topic of its own.
+    ///
+    /// Errors: nothing of it was committed, or will be.
+    pub fn send<'a>(
+        &mut self,
+        all: impl Iterator<Item = &'a Messages>,
+        (topic, key, value): (&str, &[u8], &[u8]),
+    ) -> Sent<()> {
+        let deadline = Instant::now() + PATIENCE;
+        if self.used.elapsed() > IDLE {
+            self.links.clear();
+            self.coordinator = find_coordinator(&mut self.cluster, &self.transactional_id)?;
+        }
+        let mut transaction = Transaction::default();
+        for messages in all {
+            self.send_to(messages, &mut transaction, deadline)?;
+        }
+        let places = self.places(topic, &mut transaction)?;
+        transaction.partitions[places[0]].builder.push(Some(key), value);
+        self.ship_rest(&mut transaction, deadline)?;
+        let nodes: Vec<i32> = self.links.keys().copied().collect();
+        for node in nodes {
+            while !self.links[&node].under_way.is_empty() {
+                self.settle(node, &mut transaction, deadline)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send_to(
+        &mut self,
+        messages: &Messages,
+        transaction: &mut Transaction,
+        deadline: Instant,
+    ) -> Sent<()> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let places = self.places(&messages.topic, transaction)?;
+        let mut run = 0;
+        for (key, value) in messages.iter() {
+            let at = match key {
+                Some(key) => places[partition_of(key, places.len())],
+                None => {
+                    if run > RUN_BYTES {
+                        self.turn = self.turn.wrapping_add(1);
+                        run = 0;
+                    }
+                    run += value.len();
+                    places[self.turn % places.len()]
+                }
+            };
+            let builder = &transaction.partitions[at].builder;
+            let size = key.map_or(0, <[u8]>::len) + value.len();
+            if !builder.is_empty() && builder.size() + size > self.batch_bytes {
+                let batch = self.seal(at, transaction);
+                self.ship(transaction.partitions[at].leader, vec![batch], transaction, deadline)?;
+            }
+            transaction.partitions[at].builder.push(key, value);
+        }
+        self.turn = self.turn.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Asks the coordinator to commit. From the request on only an answer makes the outcome sure.
+    pub fn commit(&mut self) -> (Outcome, String) {
+        let (begun, mut pause) = (Instant::now(), AGAIN_FIRST);
+        loop {
+            let (error, why) = match self.end(true) {
+                Ok(None) => return (Outcome::Committed, String::new()),
+                Ok(Some(error)) => (error, error.to_string()),
+                Err(error) => return (Outcome::Unknown, error.to_string()),
+            };
+            let is_put_off = match error {
+                _ if is_fenced(error) => return (Outcome::Fenced, why),
+                ResponseError::ConcurrentTransactions
+                | ResponseError::CoordinatorLoadInProgress => true,
+                ResponseError::NotCoordinator | ResponseError::CoordinatorNotAvailable => {
+                    // It moved, and has not acted on this; the new one knows the transaction.
+                    let coordinator = find_coordinator(&mut self.cluster, &self.transactional_id);
+                    if let Ok(coordinator) = coordinator {
+                        self.coordinator = coordinator;
+                    }
+                    true
+                }
+                _ => false,
+            };
+            if !is_put_off || begun.elapsed() > PATIENCE {
+                return (Outcome::Unknown, why);
+            }
+            std::thread::sleep(pause);
+            pause = (2 * pause).min(AGAIN_LAST);
+        }
+    }
+
+    /// Best effort: an open transaction would keep readers waiting for its time-out.
+    pub fn abort(mut self) {
+        _ = self.end(false);
+    }
+
+    fn end(&mut self, committed: bool) -> io::Result<Option<ResponseError>> {
+        let ask = EndTxnRequest::default()
+            .with_transactional_id(named(&self.transactional_id))
+            .with_producer_id(ProducerId(self.id))
+            .with_producer_epoch(self.epoch)
+            .with_committed(committed);
+        self.coordinator.send(&ask, END_TXN)?;
+        let answer = self.coordinator.receive::<EndTxnRequest>(END_TXN)?;
+        let error = ResponseError::try_from_code(answer.error_code);
+        if error.is_none() {
+            self.used = Instant::now();
+            (self.id, self.epoch) = (answer.producer_id.0, answer.producer_epoch);
+        }
+        Ok(error)
+    }
+
+    /// The places of a topic's partitions in the transaction.
+    fn places(&mut self, name: &str, transaction: &mut Transaction) -> Sent<Vec<usize>> {
+        if let Some(places) = transaction.places.get(name) {
+            return Ok(places.clone());
+        }
+        let topic = match self.topics.get(name) {
+            Some(topic) => topic.clone(),
+            None => {
+                let topic = patient_topic(&mut self.cluster, name)?;
+                self.topics.insert(name.to_owned(), topic.clone());
+                topic
+            }
+        };
+        let first = transaction.partitions.len();
+        transaction.partitions.extend(topic.partitions.iter().zip(0..).map(|(leader, index)| {
+            Partition {
+                topic: name.to_owned(),
+                index,
+                leader: leader.node,
+                builder: Builder::default(),
+                sequence: 0,
+                begun: false,
+            }
+        }));
+        let places: Vec<usize> = (first..transaction.partitions.len()).collect();
+        transaction.places.insert(name.to_owned(), places.clone());
+        Ok(places)
+    }
+
+    fn seal(&self, at: usize, transaction: &mut Transaction) -> Batch {
+        let partition = &mut transaction.partitions[at];
+        let records = partition.builder.count();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let stamp = Stamp {
+            producer: self.id,
+            epoch: self.epoch,
+            sequence: partition.sequence,
+            timestamp_ms: now.as_millis() as i64,
+        };
+        partition.sequence += records;
+        Batch { partition: at, bytes: partition.builder.seal(stamp), records }
+    }
+
+    /// Sends what is left in builders: one request to each leader.
+    fn ship_rest(&mut self, transaction: &mut Transaction, deadline: Instant) -> Sent<()> {
+        let mut by_leader: BTreeMap<i32, Vec<Batch>> = BTreeMap::new();
+        for at in 0..transaction.partitions.len() {
+            let partition = &transaction.partitions[at];
+            if !partition.builder.is_empty() {
+                let leader = partition.leader;
+                by_leader.entry(leader).or_default().push(self.seal(at, transaction));
+            }
+        }
+        for (leader, batches) in by_leader {
+            self.ship(leader, batches, transaction, deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Sends batches of different partitions in one request.
+    fn ship(
+        &mut self,
+        node: i32,
+        batches: Vec<Batch>,
+        transaction: &mut Transaction,
+        deadline: Instant,
+    ) -> Sent<()> {
+        if !self.links.contains_key(&node) {
+            let address = self.cluster.address(node);
+            let address = address.ok_or_else(|| no_leader(&batches, transaction))?;
+            let connection = Connection::open(&address)?;
+            self.links.insert(node, Link { connection, under_way: VecDeque::new() });
+        }
+        loop {
+            let under_way = &self.links[&node].under_way;
+            let waits = |batch: &Batch| {
+                let is_first = !transaction.partitions[batch.partition].begun;
+                let same = |other: &Batch| other.partition == batch.partition;
+                is_first && under_way.iter().flatten().any(same)
+            };
+            if under_way.len() < UNDER_WAY_MAX && !batches.iter().any(waits) {
+                break;
+            }
+            self.settle(node, transaction, deadline)?;
+        }
+        self.request(node, batches, transaction)
+    }
+
+    fn request(
+        &mut self,
+        node: i32,
+        mut batches: Vec<Batch>,
+        transaction: &Transaction,
+    ) -> Sent<()> {
+        let topics = batches.iter_mut().map(|batch| {
+            let partition = &transaction.partitions[batch.partition];
+            // Lent to the request, and taken back when it is written.
+            let data = PartitionProduceData::default()
+                .with_index(partition.index)
+                .with_records(Some(std::mem::take(&mut batch.bytes).into()));
+            TopicProduceData::default()
+                .with_name(TopicName(text(&partition.topic)))
+                .with_partition_data(vec![data])
+        });
+        let ask = ProduceRequest::default()
+            .with_transactional_id(Some(named(&self.transactional_id)))
+            .with_acks(-1)
+            .with_timeout_ms(REPLICATION_MS)
+            .with_topic_data(topics.collect());
+        let link = self.links.get_mut(&node).expect("the caller has connected");
+        link.connection.send(&ask, PRODUCE)?;
+        for (batch, topic) in batches.iter_mut().zip(ask.topic_data) {
+            let data = topic.partition_data.into_iter().next().expect("it has one");
+            batch.bytes = data.records.map(Vec::from).unwrap_or_default();
+        }
+        link.under_way.push_back(batches);
+        Ok(())
+    }
+
+    /// Takes the next answer of a leader. What the coordinator has put off is sent again.
+    fn settle(&mut self, node: i32, transaction: &mut Transaction, deadline: Instant) -> Sent<()> {
+        let link = self.links.get_mut(&node).expect("a request is under way");
+        let mut batches = link.under_way.pop_front().expect("a request is under way");
+        let answer = link.connection.receive::<ProduceRequest>(PRODUCE)?;
+        for topic in &answer.responses {
+            for answered in &topic.partition_responses {
+                let is_it = |batch: &Batch| {
+                    let partition = &transaction.partitions[batch.partition];
+                    partition.topic == topic.name.0.as_str() && partition.index == answered.index
+                };
+                let at = batches.iter().position(is_it);
+                let at = at.ok_or_else(|| Failure::Trouble("an answer fits no request".into()))?;
+                let partition = &mut transaction.partitions[batches[at].partition];
+                match ResponseError::try_from_code(answered.error_code) {
+                    None => {
+                        partition.begun = true;
+                        batches.swap_remove(at);
+                    }
+                    Some(error) if !partition.begun && is_put_off(error, deadline) => {}
+                    Some(error) => return Err(refused(error, partition, &batches[at])),
+                }
+            }
+        }
+        if batches.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Failure::Trouble("the transaction before does not end".into()));
+        }
+        std::thread::sleep(AGAIN_FIRST);
+        self.request(node, batches, transaction)
+    }
+}
+
+fn refused(error: ResponseError, partition: &Partition, batch: &Batch) -> Failure {
+    let why = format!("{}/{}: {error}", partition.topic, partition.index);
+    match error {
+        _ if is_fenced(error) => Failure::Fenced(why),
+        ResponseError::MessageTooLarge | ResponseError::RecordListTooLarge if batch.records > 1 => {
+            Failure::TooLarge(why)
+        }
+        ResponseError::MessageTooLarge
+        | ResponseError::RecordListTooLarge
+        | ResponseError::TopicAuthorizationFailed
+        | ResponseError::ClusterAuthorizationFailed
+        | ResponseError::TransactionalIdAuthorizationFailed
+        | ResponseError::InvalidTopicException
+        | ResponseError::InvalidRecord => Failure::Permanent(why),
+        _ => Failure::Trouble(why),
+    }
+}
+
+/// The transaction before is still being ended; or the topic was just made.
+fn is_put_off(error: ResponseError, deadline: Instant) -> bool {
+    let since = || PATIENCE.saturating_sub(deadline.saturating_duration_since(Instant::now()));
+    match error {
+        ResponseError::ConcurrentTransactions => true,
+        ResponseError::NotLeaderOrFollower => since() < JUST_MADE,
+        _ => false,
+    }
+}
+
+fn is_fenced(error: ResponseError) -> bool {
+    matches!(error, ResponseError::ProducerFenced | ResponseError::InvalidProducerEpoch)
+}
+
+fn no_leader(batches: &[Batch], transaction: &Transaction) -> Failure {
+    let partition = &transaction.partitions[batches[0].partition];
+    Failure::Trouble(format!("{}/{} has no leader", partition.topic, partition.index))
+}

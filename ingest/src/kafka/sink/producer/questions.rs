@@ -1,0 +1,80 @@
+//! What a producer asks before it sends: who coordinates it, who it is, who leads a topic's partitions.
+
+use std::time::Instant;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{
+    EndTxnRequest, InitProducerIdRequest, ProduceRequest, ProducerId, TransactionalId,
+};
+use kafka_protocol::protocol::{Request, StrBytes};
+
+use super::{AGAIN_LAST, END_TXN, Failure, PATIENCE, PRODUCE, Sent};
+use crate::kafka::cluster::{Cluster, Control, Coordinated, Topic, Trouble};
+use crate::kafka::connection::Connection;
+
+/// Of InitProducerId.
+const INIT: i16 = 5;
+const FEATURE: (&str, i16) = ("transaction.version", 2);
+
+/// A topic that brokers are just making is unknown for a moment.
+pub fn patient_topic(cluster: &mut Cluster, name: &str) -> Sent<Topic> {
+    let begun = Instant::now();
+    loop {
+        match cluster.output_topic(name) {
+            Ok(topic) if !topic.partitions.is_empty() => return Ok(topic),
+            Ok(_) => {}
+            Err(Trouble::Refused(_)) if begun.elapsed() < PATIENCE / 3 => {}
+            Err(trouble) => return Err(trouble.into()),
+        }
+        std::thread::sleep(AGAIN_LAST);
+    }
+}
+
+pub fn find_coordinator(cluster: &mut Cluster, transactional_id: &str) -> Sent<Connection> {
+    let node = cluster.coordinator(Coordinated::Transactions(transactional_id))?;
+    let address = cluster.address(node);
+    let address = address.ok_or_else(|| Failure::Trouble(format!("broker {node} is away")))?;
+    Ok(Connection::open(&address)?)
+}
+
+/// Asks for a producer's id and epoch; `None` where transactions v2 are missing.
+///
+/// Errors: `Trouble` where asking again may help.
+pub fn init(
+    cluster: &mut Cluster,
+    transactional_id: &str,
+    timeout_ms: i32,
+) -> Sent<Option<(Connection, i64, i16)>> {
+    let mut coordinator = find_coordinator(cluster, transactional_id)?;
+    let has = |key, version| coordinator.version(key, (version, version)).is_ok();
+    let is_able = coordinator.feature(FEATURE.0) >= FEATURE.1
+        && has(EndTxnRequest::KEY, END_TXN)
+        && has(ProduceRequest::KEY, PRODUCE)
+        && has(InitProducerIdRequest::KEY, INIT);
+    if !is_able {
+        return Ok(None);
+    }
+    let ask = InitProducerIdRequest::default()
+        .with_transactional_id(Some(named(transactional_id)))
+        .with_transaction_timeout_ms(timeout_ms)
+        .with_producer_id(ProducerId(-1))
+        .with_producer_epoch(-1);
+    coordinator.send(&ask, INIT)?;
+    let answer = coordinator.receive::<InitProducerIdRequest>(INIT)?;
+    match ResponseError::try_from_code(answer.error_code) {
+        None => Ok(Some((coordinator, answer.producer_id.0, answer.producer_epoch))),
+        // What was left open is being ended.
+        Some(error) if error.is_retriable() || error == ResponseError::ConcurrentTransactions => {
+            Err(Failure::Trouble(error.to_string()))
+        }
+        Some(error) => Err(Failure::Permanent(error.to_string())),
+    }
+}
+
+pub fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+pub fn named(transactional_id: &str) -> TransactionalId {
+    TransactionalId(text(transactional_id))
+}
