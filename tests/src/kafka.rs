@@ -3,6 +3,7 @@
 //! Invariant: no broker outlives its test program. Where none can be had the test is skipped, aloud.
 
 pub mod lines;
+pub mod through;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

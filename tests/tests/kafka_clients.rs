@@ -1,7 +1,7 @@
 //! TLS and SASL, against a real broker with keys made for the test; and both clients side by side.
 
 use pelton_tests::kafka::{self, Broker, Sent};
-use pelton_tests::program::Job;
+use pelton_tests::program::{self, Job};
 
 /// Values of a topic through one client.
 fn lines(broker: &Broker, topic: &str, client: &str) -> Vec<String> {
@@ -60,7 +60,7 @@ fn tls_and_sasl_read_and_write_and_no_secret_is_told() {
     let ca = broker.certificate();
     let job = |mechanism: &str, secret: &str, out: &str| {
         let properties = format!(
-            r#"{{ "security.protocol" = "SASL_SSL", "sasl.mechanism" = "{mechanism}", "sasl.username" = "pelton", "sasl.password" = "{secret}", "ssl.ca.location" = "{}" }}"#,
+            r#"{{ "security.protocol" = "SASL_SSL", "sasl.mechanism" = "{mechanism}", "sasl.username" = "pelton", "sasl.password" = {secret}, "ssl.ca.location" = "{}" }}"#,
             ca.display()
         );
         Job::new(&format!(
@@ -85,11 +85,18 @@ path = "state"
             servers = broker.secure_servers()
         ))
     };
-    for (mechanism, secret, out) in
-        [("PLAIN", "plain-secret", "plain-out"), ("SCRAM-SHA-256", "scram-secret", "scram-out")]
-    {
-        let ran = job(mechanism, secret, out);
-        let ended = ran.run().expect_code(0);
+    let environment = "{ env = \"PELTON_TEST_SECRET\" }";
+    let file = "{ file = \"secret.txt\" }";
+    for (mechanism, secret, place, out) in [
+        ("PLAIN", "plain-secret", environment, "plain-out"),
+        ("SCRAM-SHA-256", "scram-secret", file, "scram-out"),
+    ] {
+        let ran = job(mechanism, place, out);
+        ran.write("secret.txt", format!("{secret}\n"));
+        let mut command = std::process::Command::new(program::binary());
+        command.args(["run", "job.toml", "--progress", "json"]).current_dir(ran.dir());
+        command.env("PELTON_TEST_SECRET", secret);
+        let ended = program::start(command).end().expect_code(0);
         assert_eq!(broker.read(out, "read_committed"), ["one", "two"], "{mechanism}");
         let told = format!("{}{}", ended.stdout, ended.stderr);
         assert!(!told.contains(secret), "{told}");
@@ -99,7 +106,9 @@ path = "state"
             assert!(!found, "the state holds a secret");
         }
     }
-    let refused = job("PLAIN", "wrong-secret", "plain-out").run();
+    let refused = job("PLAIN", "\"wrong-secret\"", "plain-out").run();
     assert_eq!(refused.status.code(), Some(69), "{}", refused.stderr);
     assert!(!refused.stderr.contains("wrong-secret"), "{}", refused.stderr);
+    let missing = job("PLAIN", "{ env = \"PELTON_NO_SUCH\" }", "plain-out").run();
+    missing.expect_code(78).expect_said(&["sasl.password", "PELTON_NO_SUCH"]);
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::reader::{Choice, Reader, Section};
-use super::spec::{KafkaClient, KafkaEnd, KafkaFormat, KafkaSink, KafkaSource, KafkaStart};
+use super::spec::{
+    KafkaClient, KafkaEnd, KafkaFormat, KafkaSink, KafkaSource, KafkaStart, Setting,
+};
 use super::tree::{Entry, Table, Value};
 use super::unit;
 
@@ -113,7 +115,7 @@ pub fn read(r: &mut Reader, s: &Section) -> Option<KafkaSource> {
 }
 
 /// Our own client where it can: it has no TLS, no SASL, and takes none of librdkafka's settings.
-fn client(r: &mut Reader, s: &Section, properties: &[(String, String)]) -> KafkaClient {
+fn client(r: &mut Reader, s: &Section, properties: &[(String, Setting)]) -> KafkaClient {
     let clients = [
         ("native", Choice::Is(KafkaClient::Native)),
         ("rdkafka", Choice::Is(KafkaClient::Librdkafka)),
@@ -167,7 +169,7 @@ fn topic(r: &mut Reader, s: &Section, key: &str, fix: &str) -> Option<String> {
 }
 
 /// `[sink.NAME.properties]`: texts by the names that librdkafka gives them.
-fn properties(r: &mut Reader, s: &Section, own: &[&str]) -> Option<Vec<(String, String)>> {
+fn properties(r: &mut Reader, s: &Section, own: &[&str]) -> Option<Vec<(String, Setting)>> {
     const FORM: &str = "write properties = { \"compression.type\" = \"lz4\" }";
     let Some(entry) = s.get("properties") else { return Some(Vec::new()) };
     let Value::Table(table) = &entry.node.value else {
@@ -180,14 +182,31 @@ fn properties(r: &mut Reader, s: &Section, own: &[&str]) -> Option<Vec<(String, 
             r.find(entry.key_at.clone(), what, "remove it");
             return None;
         }
-        match &entry.node.value {
-            Value::Text(text) => properties.push((entry.key.clone(), text.value.clone())),
-            Value::Integer(number) => properties.push((entry.key.clone(), number.to_string())),
-            Value::Boolean(value) => properties.push((entry.key.clone(), value.to_string())),
-            _ => return r.wrong(entry, "a text", FORM),
-        }
+        properties.push((entry.key.clone(), setting(r, entry)?));
     }
     Some(properties)
+}
+
+/// A value, or `{ env = "NAME" }` or `{ file = "PATH" }`: where a secret is.
+fn setting(r: &mut Reader, entry: &Entry) -> Option<Setting> {
+    const FORM: &str = "write a text, { env = \"NAME\" } or { file = \"PATH\" }";
+    let table = match &entry.node.value {
+        Value::Text(text) => return Some(Setting::Plain(text.value.clone())),
+        Value::Integer(number) => return Some(Setting::Plain(number.to_string())),
+        Value::Boolean(value) => return Some(Setting::Plain(value.to_string())),
+        Value::Table(table) => table,
+        _ => return r.wrong(entry, "a text", FORM),
+    };
+    let [place] = table.entries.as_slice() else { return r.wrong(entry, "one place", FORM) };
+    match (place.key.as_str(), &place.node.value) {
+        ("env", Value::Text(name)) if !name.value.is_empty() => {
+            Some(Setting::Env(name.value.clone()))
+        }
+        ("file", Value::Text(path)) if !path.value.is_empty() => {
+            Some(Setting::File(r.dir.join(&path.value)))
+        }
+        _ => r.wrong(entry, "where a secret is", FORM),
+    }
 }
 
 /// `host:port`, several in a list or behind commas.

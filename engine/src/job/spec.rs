@@ -105,7 +105,7 @@ pub struct KafkaSource {
     pub discover_interval: Duration,
     pub client: KafkaClient,
     /// Settings of librdkafka that are not ours; only it takes them.
-    pub properties: Vec<(String, String)>,
+    pub properties: Vec<(String, Setting)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +113,27 @@ pub enum KafkaClient {
     /// Our own: no TLS, no SASL; as a sink no compression, and transactions v2 only.
     Native,
     Librdkafka,
+}
+
+/// A value that may be a secret: the job names where it is, and whoever needs it looks there.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Setting {
+    Plain(String),
+    /// A variable of the environment.
+    Env(String),
+    /// A file; one line feed at its end is no part of the value.
+    File(PathBuf),
+}
+
+/// No value is ever shown.
+impl std::fmt::Debug for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Setting::Plain(_) => f.write_str("Plain"),
+            Setting::Env(name) => write!(f, "Env({name:?})"),
+            Setting::File(path) => write!(f, "File({path:?})"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -389,7 +410,7 @@ pub struct KafkaSink {
     pub commits_topic: String,
     pub client: KafkaClient,
     /// Settings of librdkafka that are not ours.
-    pub properties: Vec<(String, String)>,
+    pub properties: Vec<(String, Setting)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ pub struct LibrdkafkaControl {
 impl LibrdkafkaControl {
     /// Errors: `BadJob` where librdkafka does not take the job's `properties`.
     pub fn new(source: &KafkaSource, group: &str) -> Result<LibrdkafkaControl> {
-        let consumer = config(source, group).create_with_context(Quiet);
+        let consumer = config(source, group)?.create_with_context(Quiet);
         let consumer = consumer.map_err(|error| Error::BadJob {
             rendered: format!("librdkafka refuses the source: {error}\n   = look at `properties`"),
         })?;

@@ -24,7 +24,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::chunk::{CHUNK_BYTES, Chunk};
 use super::native::gone;
-use super::{Client, Reply, SplitStart, Standing};
+use super::{Client, Reply, SplitStart, Standing, secret};
 use crate::ring::poll;
 use crate::runtime::say;
 
@@ -32,9 +32,11 @@ use crate::runtime::say;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A consumer's configuration; the job's own settings first, ours over them.
-pub fn config(source: &KafkaSource, group: &str) -> ClientConfig {
+///
+/// Errors: `BadJob` where a secret is not where the job says.
+pub fn config(source: &KafkaSource, group: &str) -> Result<ClientConfig> {
     let mut config = ClientConfig::new();
-    for (key, value) in &source.properties {
+    for (key, value) in secret::revealed(&source.properties)? {
         config.set(key, value);
     }
     config
@@ -48,7 +50,7 @@ pub fn config(source: &KafkaSource, group: &str) -> ClientConfig {
         .set("isolation.level", "read_committed")
         .set("check.crcs", "true")
         .set("log_level", "0");
-    config
+    Ok(config)
 }
 
 /// What librdkafka logs is told by its errors, too; secrets could be in the log.
@@ -100,7 +102,7 @@ impl Librdkafka {
         woken: UnixStream,
         fetch_bytes: usize,
     ) -> Result<Librdkafka> {
-        let mut config = config(source, group);
+        let mut config = config(source, group)?;
         // Its queue is memory beside ours: as much as one answer of our own client.
         config.set("queued.max.messages.kbytes", (fetch_bytes >> 10).to_string());
         let consumer = config.create_with_context(Quiet).map_err(|error| Error::BadJob {

@@ -17,6 +17,7 @@ pub mod librdkafka;
 pub mod native;
 pub mod partition;
 pub mod records;
+mod secret;
 pub mod sink;
 pub mod start;
 mod wire;

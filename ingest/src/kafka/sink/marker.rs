@@ -18,6 +18,8 @@ use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 
+use crate::kafka::secret;
+
 mod native;
 
 /// Of one question.
@@ -82,7 +84,7 @@ impl Reader<'_> {
 
 fn make_topic(spec: &Spec) -> Answer<()> {
     let admin: AdminClient<DefaultClientContext> =
-        client_config(spec).create().map_err(|error| error.to_string())?;
+        client_config(spec)?.create().map_err(|error| error.to_string())?;
     // All of them: asked for by its name a broker might make it, with settings of its own.
     let found = admin.inner().fetch_metadata(None, TIMEOUT);
     let found = found.map_err(|error| error.to_string())?;
@@ -106,7 +108,7 @@ fn make_topic(spec: &Spec) -> Answer<()> {
 fn read(spec: &Spec, job: &str) -> Answer<Option<Mark>> {
     let topic = spec.commits_topic.as_str();
     let reader = |isolation: &str| -> Answer<BaseConsumer> {
-        let mut config = client_config(spec);
+        let mut config = client_config(spec)?;
         config
             .set("group.id", job)
             .set("enable.auto.commit", "false")
@@ -174,17 +176,18 @@ fn newest(
 }
 
 /// The sink's cluster, for a client that sends nothing.
-fn client_config(spec: &Spec) -> rdkafka::ClientConfig {
+fn client_config(spec: &Spec) -> Answer<rdkafka::ClientConfig> {
     let mut config = rdkafka::ClientConfig::new();
     let general = |key: &str| {
         ["security.", "sasl.", "ssl.", "socket.", "broker."].iter().any(|p| key.starts_with(p))
     };
-    for (key, value) in spec.properties.iter().filter(|(key, _)| general(key)) {
+    let properties = secret::revealed(&spec.properties).map_err(|error| error.to_string())?;
+    for (key, value) in properties.into_iter().filter(|(key, _)| general(key)) {
         config.set(key, value);
     }
     config
         .set("bootstrap.servers", spec.bootstrap_servers.join(","))
         .set("client.id", crate::kafka::connection::CLIENT_ID)
         .set("log_level", "0");
-    config
+    Ok(config)
 }

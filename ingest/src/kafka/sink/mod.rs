@@ -26,6 +26,7 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::BaseProducer;
 use rdkafka::producer::Producer as _;
 
+use super::secret;
 use crate::runtime::say;
 use messages::{Encoder, Messages};
 use through_librdkafka::{flush, send};
@@ -36,9 +37,11 @@ use watch::Watch;
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// librdkafka as a job's sink needs it. Defaults of clients are not trusted (SEMANTICS 7).
-fn config(spec: &Spec) -> ClientConfig {
+///
+/// Errors: `BadJob` where a secret is not where the job says.
+fn config(spec: &Spec) -> Result<ClientConfig> {
     let mut config = ClientConfig::new();
-    for (key, value) in &spec.properties {
+    for (key, value) in secret::revealed(&spec.properties)? {
         config.set(key, value);
     }
     config
@@ -55,7 +58,7 @@ fn config(spec: &Spec) -> ClientConfig {
         // As Kafka's own producer, and ours.
         .set("partitioner", "murmur2_random")
         .set("linger.ms", "2");
-    config
+    Ok(config)
 }
 
 /// One sink of the transaction that all share.
@@ -149,7 +152,7 @@ impl AtLeastOnce {
         let producer = match self.producer.take() {
             Some(producer) => producer,
             None => {
-                let mut config = config(&self.spec);
+                let mut config = config(&self.spec)?;
                 config.set("message.timeout.ms", "15000");
                 config.create_with_context(Watch::default()).map_err(refused)?
             }

@@ -34,7 +34,7 @@ impl Librdkafka {
     /// Fences every other producer of the job; why there is none.
     pub fn make(spec: &Spec, job: &str) -> Result<std::result::Result<Librdkafka, String>> {
         let timeout = TRANSACTION_TIMEOUT.as_millis().to_string();
-        let mut config = config(spec);
+        let mut config = config(spec)?;
         config
             .set("transactional.id", job)
             .set("transaction.timeout.ms", &timeout)

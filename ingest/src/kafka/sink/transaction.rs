@@ -20,6 +20,7 @@ use super::marker::{Mark, Reader};
 use super::messages::Messages;
 use super::producer::{Failure, NativeProducer, NotMade};
 use super::through_librdkafka::Librdkafka;
+use crate::kafka::secret;
 use crate::runtime::say;
 
 /// An aborted leftover never blocks readers longer (SEMANTICS 8).
@@ -100,6 +101,8 @@ impl Transactions {
     /// A producer that has fenced all others, and the marker; why there is none.
     #[expect(clippy::type_complexity, reason = "two kinds of failure, as commit needs them")]
     fn make(&mut self) -> Result<std::result::Result<(Producer, Option<Committed>), String>> {
+        // A secret that is missing is the job's fault, not the cluster's.
+        secret::revealed(&self.spec.properties)?;
         if let Err(why) = self.marks().make_topic() {
             return Ok(Err(why));
         }

@@ -41,17 +41,17 @@ pub fn read(spec: &Spec, job: &str) -> Answer<Option<Mark>> {
     let text = |trouble: crate::kafka::cluster::Trouble| trouble.to_string();
     let end = cluster.end(leader, named).map_err(text)?;
     let begun = Instant::now();
-    let least = loop {
-        let ends = [(named, EARLIEST), (named, LATEST)];
-        let found = cluster.offsets(leader, &ends).map_err(text)?;
-        if found[1] >= end {
-            break found[0];
-        }
+    // One question at a time: a partition stands in a request once.
+    let at = |cluster: &mut Cluster, time| {
+        cluster.offsets(leader, &[(named, time)]).map(|found| found[0]).map_err(text)
+    };
+    while at(&mut cluster, LATEST)? < end {
         if begun.elapsed() > PATIENCE {
             return Err(format!("a transaction in topic \"{}\" does not end", topic.name));
         }
         std::thread::sleep(LOOK_AGAIN);
-    };
+    }
+    let least = at(&mut cluster, EARLIEST)?;
     let address = cluster.address(leader).ok_or_else(|| format!("broker {leader} is away"))?;
     let mut connection = Connection::open(&address).map_err(|error| error.to_string())?;
     let mut from = end;

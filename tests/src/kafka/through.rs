@@ -1,0 +1,349 @@
+//! A job from topic to topic on a real broker, what may happen to it, and the verdict.
+//!
+//! Rows with a number pass, others become dead letters. What the job was given is counted here, what it
+//! sent is read by another client, read_committed: equal as multisets, each row once.
+//!
+//! Invariant: nothing of the product is linked in. A program with a bug goes through the same.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::{Broker, Sent};
+use crate::data::Random;
+use crate::program::{self, Job, Running};
+use crate::proxy::{EndTxn, Proxy};
+
+/// Rows that have not come after this time do not come.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A coordinator ends an open transaction after 15 s, at its next look.
+const TIMED_OUT: Duration = Duration::from_secs(17);
+
+pub type Verdict = Result<(), String>;
+
+pub struct Through<'a> {
+    pub broker: &'a Broker,
+    pub name: String,
+    pub job: Job,
+    bug: Option<&'a str>,
+    toml: String,
+    /// Rows that the job was given, and how many more of them cannot be taken.
+    good: Vec<String>,
+    bad: usize,
+    fed: u32,
+}
+
+impl<'a> Through<'a> {
+    /// Makes the topics. `sink`: further lines of both sinks.
+    pub fn new(broker: &'a Broker, name: &str, sink: &str) -> Through<'a> {
+        Through::over(broker, &broker.servers(), name, sink)
+    }
+
+    /// As [`Through::new`]; the job is told other servers.
+    pub fn over(broker: &'a Broker, servers: &str, name: &str, sink: &str) -> Through<'a> {
+        for (kind, partitions) in [("in", 2), ("out", 2), ("letters", 1)] {
+            broker.create_topic(&format!("{name}-{kind}"), partitions);
+        }
+        let letters = sink.replace("key = \"n\"", "");
+        let toml = format!(
+            r#"name = "{name}"
+[source.numbers]
+type = "kafka"
+bootstrap_servers = "{servers}"
+topics = "{name}-in"
+format = "csv"
+schema = "split INT, n INT"
+[query]
+sql = "SELECT split, n FROM numbers"
+[sink.out]
+type = "kafka"
+bootstrap_servers = "{servers}"
+topic = "{name}-out"
+{sink}
+[sink.letters]
+type = "kafka"
+of = "dead_letters"
+bootstrap_servers = "{servers}"
+topic = "{name}-letters"
+format = "json"
+{letters}
+[checkpoint]
+path = "state"
+interval = "50ms"
+"#
+        );
+        let (name, job) = (name.to_owned(), Job::new(&toml));
+        Through { broker, name, job, bug: None, toml, good: Vec::new(), bad: 0, fed: 0 }
+    }
+
+    /// The program is one that was built with bugs, and has this one.
+    pub fn with_bug(mut self, bug: Option<&'a str>) -> Through<'a> {
+        self.bug = bug;
+        self
+    }
+
+    pub fn start(&self) -> Running {
+        start(&self.job, self.bug)
+    }
+
+    fn messages(&mut self, rows: u32) -> Vec<(i32, String)> {
+        let numbers = self.fed..self.fed + rows;
+        self.fed += rows;
+        numbers
+            .map(|n| (n, n % 100 == 7))
+            .map(|(n, is_bad)| {
+                let row =
+                    if is_bad { format!("{},broken", n % 2) } else { format!("{},{n}", n % 2) };
+                ((n % 2) as i32, row)
+            })
+            .collect()
+    }
+
+    /// Sends rows `split,n`, every hundredth broken.
+    pub fn feed(&mut self, rows: u32) {
+        let rows = self.messages(rows);
+        let sent: Vec<_> = rows.iter().map(|(split, row)| Sent::to(*split, row)).collect();
+        self.broker.send(&format!("{}-in", self.name), &[("acks", "all")], &sent);
+        let (bad, good): (Vec<_>, Vec<_>) =
+            rows.into_iter().map(|(_, row)| row).partition(|row| row.contains("broken"));
+        self.good.extend(good);
+        self.bad += bad.len();
+    }
+
+    /// Sends rows in a transaction that is aborted: nobody should see them.
+    pub fn feed_aborted(&mut self, rows: u32) {
+        let rows = self.messages(rows);
+        let sent: Vec<_> = rows.iter().map(|(split, row)| Sent::to(*split, row)).collect();
+        self.broker.send_transaction(&format!("{}-in", self.name), &sent, false);
+    }
+
+    /// Rows of somebody else in the output.
+    pub fn expect_also(&mut self, rows: impl IntoIterator<Item = String>) {
+        self.good.extend(rows);
+    }
+
+    pub fn committed(&self) -> Vec<String> {
+        let mut rows = self.broker.read(&format!("{}-out", self.name), "read_committed");
+        rows.sort();
+        rows
+    }
+
+    /// Waits until as many rows are there as there should be.
+    pub fn wait(&self, running: &mut Running) -> Verdict {
+        let begun = Instant::now();
+        loop {
+            let (found, expected) = (self.committed().len(), self.good.len());
+            if found >= expected {
+                return Ok(());
+            }
+            if !running.is_running() {
+                return Err(format!(
+                    "it ended at {found} of {expected} rows\n{}",
+                    running.stderr()
+                ));
+            }
+            if begun.elapsed() > PATIENCE {
+                let said = running.stderr();
+                return Err(format!("{found} of {expected} rows came\n{said}"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for the rows, ends the job, and compares.
+    pub fn settle(&self, mut running: Running) -> Verdict {
+        self.wait(&mut running)?;
+        running.interrupt();
+        let ended = running.end();
+        if ended.status.code() != Some(0) {
+            return Err(format!("it ended with {}\n{}", ended.status, ended.stderr));
+        }
+        self.verdict()
+    }
+
+    /// Whether every row came once, and every dead letter; and the epochs' markers only grow.
+    pub fn verdict(&self) -> Verdict {
+        let mut expected = self.good.clone();
+        expected.sort();
+        let found = self.committed();
+        if found != expected {
+            let (found, expected) = (found.len(), expected.len());
+            return Err(format!("rows were lost or doubled: {found}, expected {expected}"));
+        }
+        let letters = self.broker.read(&format!("{}-letters", self.name), "read_committed");
+        for letter in &letters {
+            let letter: serde_json::Value =
+                serde_json::from_str(letter).map_err(|error| format!("{letter}: {error}"))?;
+            if letter["column"] != "n" {
+                return Err(format!("a letter of another column: {letter}"));
+            }
+        }
+        if letters.len() != self.bad {
+            return Err(format!("{} dead letters, expected {}", letters.len(), self.bad));
+        }
+        let markers = self.broker.read("pelton-commits", "read_committed");
+        let epochs = markers.iter().filter_map(|marker| {
+            let marker: serde_json::Value = serde_json::from_str(marker).ok()?;
+            (marker["job"] == *self.name).then(|| marker["epoch"].as_u64()).flatten()
+        });
+        let epochs: Vec<u64> = epochs.collect();
+        match !epochs.is_empty() && epochs.is_sorted_by(|a, b| a < b) {
+            true => Ok(()),
+            false => Err(format!("markers {epochs:?}")),
+        }
+    }
+
+    /// Killed at random, over and over.
+    pub fn killed(&mut self, kills: u32, seed: u64) -> Verdict {
+        let mut random = Random::new(seed);
+        for _ in 0..kills {
+            self.feed(400);
+            let running = self.start();
+            std::thread::sleep(Duration::from_millis(200 + random.below(900)));
+            running.kill();
+        }
+        self.settle(self.start())
+    }
+
+    /// Killed while the end of a transaction is on its way, which then arrives or does not.
+    pub fn killed_in_commit(&mut self, proxy: &Proxy) -> Verdict {
+        self.feed(300);
+        let mut running = self.start();
+        self.wait(&mut running)?;
+        self.held(proxy, &mut running)?;
+        running.kill();
+        // Its connection is gone with it, and the request with the connection.
+        proxy.reset();
+        proxy.release();
+        self.settle(self.start())
+    }
+
+    /// More rows, whose transaction does not come to its end.
+    pub fn held(&mut self, proxy: &Proxy, running: &mut Running) -> Verdict {
+        let before = proxy.faults();
+        proxy.at_end_txn(EndTxn::Hold);
+        self.feed(300);
+        let begun = Instant::now();
+        while proxy.faults() == before {
+            if begun.elapsed() > PATIENCE || !running.is_running() {
+                return Err(format!("no transaction came to its end\n{}", running.stderr()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// A stop in mid-transaction for longer than its time-out.
+    pub fn timed_out(&mut self, proxy: &Proxy) -> Verdict {
+        self.feed(300);
+        let mut running = self.start();
+        self.wait(&mut running)?;
+        self.held(proxy, &mut running)?;
+        running.signal(libc::SIGSTOP);
+        std::thread::sleep(TIMED_OUT);
+        proxy.release();
+        running.signal(libc::SIGCONT);
+        self.wait(&mut running)?;
+        if !running.stderr().contains("its transaction took too long") {
+            return Err(format!("no time-out was met\n{}", running.stderr()));
+        }
+        self.settle(running)
+    }
+
+    /// Ends of transactions get lost, lose their answer or come late.
+    pub fn lost_ends(&mut self, proxy: &Proxy) -> Verdict {
+        let before = proxy.faults();
+        let mut running = self.start();
+        for fault in [EndTxn::LoseRequest, EndTxn::LoseReply, EndTxn::Late, EndTxn::Pass] {
+            proxy.at_end_txn(fault);
+            self.feed(300);
+            self.wait(&mut running)?;
+        }
+        if proxy.faults() - before != 3 {
+            return Err("not every fault was met".to_owned());
+        }
+        match proxy.late_answer() {
+            Some(code) if code != 0 => self.settle(running),
+            Some(_) => Err("a late end of a transaction ended another one".to_owned()),
+            None => Err("the late request did not arrive".to_owned()),
+        }
+    }
+
+    /// Stopped, succeeded by another process on another machine, and continued.
+    pub fn zombie(&mut self) -> Verdict {
+        self.feed(300);
+        let mut zombie = self.start();
+        self.wait(&mut zombie)?;
+        zombie.signal(libc::SIGSTOP);
+        // A copy of the state: the lock on the directory does not hold there.
+        let copy = Job::new(&self.toml);
+        let copied = Command::new("cp")
+            .arg("-r")
+            .arg(self.job.path("state"))
+            .arg(copy.path("state"))
+            .status();
+        assert!(copied.expect("cp is a command").success());
+        let mut successor = start(&copy, self.bug);
+        self.feed(300);
+        self.wait(&mut successor)?;
+        zombie.signal(libc::SIGCONT);
+        self.feed(300);
+        self.wait(&mut successor)?;
+        let begun = Instant::now();
+        while zombie.is_running() {
+            if begun.elapsed() > PATIENCE / 4 {
+                zombie.kill();
+                return self.settle(successor).and(Err("the zombie goes on".to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if zombie.end().status.code() == Some(0) {
+            return Err("the zombie ended as if all were well".to_owned());
+        }
+        self.settle(successor)
+    }
+
+    /// Input with transactions that were aborted.
+    pub fn aborted_input(&mut self) -> Verdict {
+        let running = self.start();
+        for _ in 0..3 {
+            self.feed(100);
+            self.feed_aborted(100);
+        }
+        self.feed(100);
+        self.settle(running)
+    }
+
+    /// The broker is killed over and over; the first time it stays away for a while.
+    pub fn broker_killed(&mut self, kills: u32) -> Verdict {
+        self.feed(1_000);
+        let mut running = self.start();
+        self.wait(&mut running)?;
+        for kill in 1..=kills {
+            self.broker.kill();
+            std::thread::sleep(Duration::from_secs(if kill == 1 { 3 } else { 0 }));
+            if !running.is_running() {
+                return Err(format!("it did not wait for the broker\n{}", running.stderr()));
+            }
+            self.broker.restart();
+            self.feed(1_000);
+            // Every other one comes while these rows are on their way.
+            if kill % 2 == 1 {
+                self.wait(&mut running)?;
+            }
+        }
+        self.settle(running)
+    }
+}
+
+fn start(job: &Job, bug: Option<&str>) -> Running {
+    let Some(bug) = bug else { return job.start() };
+    let mut command = Command::new(program::binary());
+    command.args(["run", "job.toml", "--progress", "json"]).current_dir(job.dir());
+    command.env("PELTON_BUG", bug);
+    program::start(command)
+}
+
+/// How often something is done: more in the long form of a test, see bench/records.
+pub fn times(variable: &str, usually: u32) -> u32 {
+    std::env::var(variable).map_or(usually, |times| times.parse().expect("a number"))
+}
