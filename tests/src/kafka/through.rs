@@ -243,7 +243,7 @@ interval = "50ms"
         proxy.release();
         running.signal(libc::SIGCONT);
         self.wait(&mut running)?;
-        if !running.stderr().contains("its transaction took too long") {
+        if !running.stderr().contains("is committed is not known") {
             return Err(format!("no time-out was met\n{}", running.stderr()));
         }
         self.settle(running)

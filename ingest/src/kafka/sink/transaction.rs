@@ -42,6 +42,8 @@ pub struct Transactions {
     staged: Vec<Messages>,
     /// The marker as this process knows it.
     last: Option<Committed>,
+    /// What was sent, and may be committed: the marker will say.
+    doubtful: Option<Committed>,
     trouble_told: bool,
 }
 
@@ -61,6 +63,7 @@ impl Transactions {
             batch_bytes_max: usize::MAX,
             staged: Vec::new(),
             last: None,
+            doubtful: None,
             trouble_told: false,
         }
     }
@@ -95,6 +98,11 @@ impl Transactions {
         let made = self.make()?;
         let (producer, last) = made.map_err(|what| away(&self.spec.bootstrap_servers, what))?;
         (self.producer, self.last) = (Some(producer), last);
+        let doubtful = self.doubtful.take();
+        if doubtful.is_some() && doubtful == self.last {
+            // It was committed: its rows must not go with the next epoch.
+            self.staged.iter_mut().for_each(Messages::clear);
+        }
         Ok(self.last.clone())
     }
 
@@ -164,7 +172,7 @@ impl Transactions {
             }
             Outcome::Not => Ok(self.not_now(&why)),
             Outcome::Unknown => {
-                self.say_unknown(checkpoint, &why);
+                self.doubt(checkpoint, &why);
                 Ok(outcome)
             }
             Outcome::Fenced if begun.elapsed() >= MAYBE_TIMED_OUT => {
@@ -206,12 +214,12 @@ impl Transactions {
     fn timed_out_or_fenced(&mut self, checkpoint: &Committed, why: &str) -> Result<Outcome> {
         match self.marks().read() {
             Ok(last) if last == self.last || last.as_ref() == Some(checkpoint) => {
-                self.say_unknown(checkpoint, &format!("its transaction took too long: {why}"));
+                self.doubt(checkpoint, &format!("its transaction took too long: {why}"));
                 Ok(Outcome::Unknown)
             }
             Ok(_) => Ok(Outcome::Fenced),
             Err(why) => {
-                self.say_unknown(checkpoint, &why);
+                self.doubt(checkpoint, &why);
                 Ok(Outcome::Unknown)
             }
         }
@@ -221,7 +229,8 @@ impl Transactions {
         Reader { spec: &self.spec, job: &self.job }
     }
 
-    fn say_unknown(&self, checkpoint: &Committed, why: &str) {
+    fn doubt(&mut self, checkpoint: &Committed, why: &str) {
+        self.doubtful = Some(checkpoint.clone());
         say(&format!("whether epoch {} is committed is not known: {why}", checkpoint.epoch));
     }
 
