@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pelton_tests::kafka::lines::{lines, rows};
 use pelton_tests::kafka::{self, Broker, Sent};
+use pelton_tests::output;
 use pelton_tests::program::{Job, Running};
 
 fn wait_for_rows(running: &mut Running, job: &Job, expected: usize) {
@@ -315,4 +316,74 @@ path = "state"
     running.interrupt();
     let fates = running.end().expect_code(0).fates();
     assert_eq!((fates.rows_in, fates.late), (7, 1), "{fates:?}");
+}
+
+/// What a message says beside its value, in every row of it, through both clients.
+#[test]
+fn topic_partition_offset_timestamp_and_key_are_columns_on_request() {
+    const TEST: &str = "topic_partition_offset_timestamp_and_key_are_columns_on_request";
+    let Some(broker) = kafka::broker(TEST) else { return };
+    broker.create_topic("facts", 2);
+    let keyed = |partition, key, value| Sent { partition, key, value: Some(value) };
+    broker.send(
+        "facts",
+        &[],
+        &[keyed(0, Some("a"), "one\ntwo"), keyed(1, None, "three"), keyed(1, Some("b"), "four")],
+    );
+    broker.send("facts", &[], &[Sent { partition: 1, key: Some("b"), value: None }]);
+    broker.send("facts", &[], &[keyed(1, Some("a"), "five")]);
+    let job = |client: &str, query: &str| {
+        Job::new(&format!(
+            r#"name = "facts-{client}"
+[source.lines]
+type = "kafka"
+bootstrap_servers = "{}"
+topics = "facts"
+format = "text"
+client = "{client}"
+end = "latest"
+include = ["topic", "partition", "offset", "timestamp", "key"]
+[query]
+sql = "{query}"
+[sink.out]
+type = "file"
+path = "out"
+format = "csv"
+[checkpoint]
+path = "state"
+"#,
+            broker.servers()
+        ))
+    };
+    for client in ["native", "rdkafka"] {
+        let all = job(
+            client,
+            "SELECT topic, `partition`, `offset`, `key`, value, `timestamp` > TIMESTAMP '2020-01-01' AS late FROM lines",
+        );
+        all.run().expect_code(0);
+        let mut found = output::rows(&all.path("out"), "topic,partition,offset,key,value,late");
+        found.sort();
+        let expected = [
+            "facts,0,0,a,one,true",
+            "facts,0,0,a,two,true",
+            "facts,1,0,,three,true",
+            "facts,1,1,b,four,true",
+            "facts,1,3,a,five,true",
+        ];
+        assert_eq!(found, expected, "{client}");
+        let groups = job(
+            client,
+            "SELECT `key`, `partition`, count(*) AS n FROM lines GROUP BY `key`, `partition`",
+        );
+        groups.run().expect_code(0);
+        let mut found = output::rows(&groups.path("out"), "key,partition,n");
+        found.sort();
+        assert_eq!(found, [",1,1", "a,0,2", "a,1,1", "b,1,1"], "{client}");
+    }
+    let headers = Job::new(
+        "name = \"h\"\n[source.lines]\ntype = \"kafka\"\nbootstrap_servers = \"localhost:1\"\n\
+         topics = \"facts\"\nformat = \"text\"\ninclude = [\"headers\"]\n[query]\n\
+         sql = \"SELECT value FROM lines\"\n[sink.out]\ntype = \"console\"\n",
+    );
+    headers.run().expect_code(78).expect_said(&["headers as a column are not in this version"]);
 }

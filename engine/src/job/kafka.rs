@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::columns::column;
 use super::reader::{Choice, Reader, Section};
 use super::spec::{
-    KafkaClient, KafkaEnd, KafkaFormat, KafkaSink, KafkaSource, KafkaStart, Setting,
+    Column, Included, KafkaClient, KafkaEnd, KafkaFormat, KafkaSink, KafkaSource, KafkaStart,
+    Setting, TimeFormat,
 };
 use super::tree::{Entry, Table, Value};
 use super::unit;
@@ -20,6 +22,7 @@ pub const KEYS: &[&str] = &[
     "discover_interval",
     "client",
     "on_data_loss",
+    "include",
     "properties",
 ];
 
@@ -61,6 +64,14 @@ const DISCOVER_INTERVAL: Duration = Duration::from_secs(30);
 /// Kafka's bound on a topic's name.
 const TOPIC_BYTES_MAX: usize = 249;
 
+const INCLUDED: [(&str, Included); 5] = [
+    ("topic", Included::Topic),
+    ("partition", Included::Partition),
+    ("offset", Included::Offset),
+    ("timestamp", Included::Timestamp),
+    ("key", Included::Key),
+];
+
 const START_FORM: &str = "write \"earliest\", \"latest\", \"committed\", { timestamp = \"2024-05-01T00:00:00Z\" } or { offsets = { \"0\" = 17 } }";
 const END_FORM: &str =
     "write \"latest\", { timestamp = \"2024-05-01T00:00:00Z\" } or { offsets = { \"0\" = 17 } }";
@@ -87,6 +98,7 @@ pub fn read(r: &mut Reader, s: &Section) -> Option<KafkaSource> {
     };
     let commit_offsets = r.boolean(s, "offsets_topic_commit").unwrap_or(true);
     let discover_interval = r.span(s, "discover_interval").unwrap_or(DISCOVER_INTERVAL);
+    let include = include(r, s);
     let properties = properties(r, s, OWN_SOURCE_PROPERTIES);
     let client = client(r, s, properties.as_deref().unwrap_or_default());
     r.choice(
@@ -110,8 +122,45 @@ pub fn read(r: &mut Reader, s: &Section) -> Option<KafkaSource> {
         commit_offsets,
         discover_interval,
         client,
+        include,
         properties: properties?,
     })
+}
+
+/// `include = ["key", "offset"]`: columns behind those of the text.
+fn include(r: &mut Reader, s: &Section) -> Vec<Included> {
+    const FIX: &str =
+        "write include = [\"topic\", \"partition\", \"offset\", \"timestamp\", \"key\"]";
+    let mut include = Vec::new();
+    if !s.has("include") {
+        return include;
+    }
+    for name in r.texts(s, "include").unwrap_or_default() {
+        let what = match INCLUDED.iter().find(|(word, _)| *word == name) {
+            Some((_, of)) if !include.contains(of) => {
+                include.push(*of);
+                continue;
+            }
+            Some(_) => format!("\"{name}\" is included twice"),
+            None if name == "headers" => "headers as a column are not in this version".to_owned(),
+            None => format!("\"{}\" cannot be included", name.escape_default()),
+        };
+        r.find(s.place("include"), what, FIX);
+    }
+    include
+}
+
+/// Puts the columns of a message's facts behind those of its text.
+pub fn append(r: &mut Reader, s: &Section, include: &[Included], schema: &mut Vec<Column>) {
+    for included in include {
+        let word = INCLUDED.iter().find(|(_, of)| of == included);
+        let (name, _) = word.expect("it was read by its word");
+        if schema.iter().any(|column| column.name.eq_ignore_ascii_case(name)) {
+            let what = format!("`include` and `schema` both have a column \"{name}\"");
+            r.find(s.place("include"), what, "rename the column of the schema, or leave one out");
+        }
+        schema.push(column(name, included.data_type(), TimeFormat::Iso, false));
+    }
 }
 
 /// Our own client where it can: it has no TLS, no SASL, and takes none of librdkafka's settings.

@@ -127,7 +127,6 @@ fn refused(kind: Kind) -> Vec<Refused> {
         let there = format!("type = \"{}\"", other.name());
         refused.extend(other.keys().iter().map(|key| elsewhere(key, &here, &there)));
     }
-    refused.push(later("include", "columns of a message's place are", "leave it out"));
     for format in ["json", "parquet", "arrow", "avro"] {
         refused.push(later(format, "this format's options are", "use [source.NAME.csv]"));
     }
@@ -142,11 +141,14 @@ fn source(r: &mut Reader, s: &Section, name: &str, kind: Kind) -> Option<SourceS
         Kind::Generate => generate(r, s),
         Kind::Kafka => kafka::read(r, s).map(SourceKind::Kafka),
     };
-    let rows = match &source_kind {
+    let mut rows = match &source_kind {
         Some(SourceKind::Generate { suite, .. }) => rows::generated(r, s, suite),
         None if kind == Kind::Generate => None,
         _ => rows::read(r, s),
     };
+    if let (Some(SourceKind::Kafka(of)), Some((_, schema))) = (&source_kind, &mut rows) {
+        kafka::append(r, s, &of.include, schema);
+    }
     let watermark = rows::watermark(r, s, rows.as_ref().map(|rows| rows.1.as_slice()));
     let has_watermark = s.has("watermark");
     let dedup = rows::dedup(r, s, rows.as_ref().map(|rows| rows.1.as_slice()), has_watermark);

@@ -33,7 +33,7 @@ impl Mapping {
 
     /// Fields in the order of the schema.
     pub(super) fn of_schema(source: &SourceSpec, input: &[InputColumn]) -> Mapping {
-        let fields = source.schema.len();
+        let fields = source.written();
         Mapping { fields, of_input: input.iter().map(|column| column.source).collect() }
     }
 }
@@ -136,7 +136,7 @@ fn header(
     at: usize,
     at_end: bool,
 ) -> Result<Option<(usize, Vec<String>)>, HeadError> {
-    let mut dialect = dialect(source, source.schema.len());
+    let mut dialect = dialect(source, source.written());
     dialect.fewer_allowed = true;
     dialect.more_allowed = true;
     let mut framer = Framer::new(dialect, SimdTier::Portable);

@@ -33,6 +33,7 @@ mod digits_avx512;
 mod field;
 mod frame;
 mod head;
+mod included;
 mod number;
 mod pattern;
 mod spans;
@@ -53,7 +54,9 @@ use arrow::datatypes::DataType;
 
 use pelton_engine::batch::{Encoding, InputBatch, InputColumn, Place, ValueError};
 use pelton_engine::error::Error;
-use pelton_engine::job::spec::{Column, CsvDialect, Escape, Format, Ragged, SourceSpec};
+use pelton_engine::job::spec::{
+    Column, CsvDialect, Escape, Format, Included, Ragged, SourceKind, SourceSpec,
+};
 use pelton_kernels::interner::Interner;
 
 use column::{ColumnDecoder, Scratch};
@@ -63,6 +66,7 @@ use spans::Framed;
 use structure::Marks;
 
 pub use head::{Head, HeadError, Mapping, file_head};
+pub use included::Messages;
 pub use tier::SimdTier;
 
 /// Longest record that can be asked for: offsets into a window stay below 2^31.
@@ -83,12 +87,20 @@ impl Interners for Vec<Interner> {
 /// Decodes one source on one core.
 pub struct Decoder {
     framer: Framer,
-    columns: Vec<ColumnDecoder>,
+    columns: Vec<Origin>,
+    /// What columns tell that stand in no text.
+    messages: Messages,
     encodings: Vec<Encoding>,
     needs_utf8: bool,
     scratch: Scratch,
     arrays: Vec<ArrayRef>,
     errors: Vec<ValueError>,
+}
+
+/// Where a column comes from.
+enum Origin {
+    Written(Box<ColumnDecoder>),
+    Included(Included),
 }
 
 /// What one call of [`Decoder::decode`] gives.
@@ -126,10 +138,14 @@ impl Decoder {
         }
         let columns = input.iter().enumerate().map(|(i, wanted)| {
             let column = &source.schema[wanted.source];
+            if let Some(included) = included(source, wanted) {
+                return Ok(Origin::Included(included));
+            }
             let rules = field_rules(source, Some(column));
             let input = u16::try_from(i).map_err(|_| "too many columns are read".to_string());
             input
                 .and_then(|input| ColumnDecoder::new(input, column, wanted, rules, timezone, tier))
+                .map(|column| Origin::Written(Box::new(column)))
                 .map_err(|why| Error::BadJob {
                     rendered: format!("column \"{}\": {why}", column.name),
                 })
@@ -137,7 +153,8 @@ impl Decoder {
         let is_utf8 =
             |wanted: &InputColumn| source.schema[wanted.source].data_type == DataType::Utf8;
         Ok(Decoder {
-            framer: Framer::new(dialect(source, source.schema.len()), tier),
+            messages: Messages::default(),
+            framer: Framer::new(dialect(source, source.written()), tier),
             columns: columns.collect::<Result<_, _>>()?,
             encodings: input.iter().map(|wanted| wanted.encoding).collect(),
             needs_utf8: input.iter().any(is_utf8),
@@ -149,7 +166,11 @@ impl Decoder {
 
     /// Bytes of buffers: positions, spans, and the columns' values.
     pub fn bytes_held(&self) -> usize {
-        let columns: usize = self.columns.iter().map(ColumnDecoder::bytes_held).sum();
+        let written = self.columns.iter().filter_map(|column| match column {
+            Origin::Written(column) => Some(column.bytes_held()),
+            Origin::Included(_) => None,
+        });
+        let columns: usize = written.sum();
         self.framer.bytes_held() + self.scratch.bytes_held() + columns
     }
 
@@ -160,8 +181,16 @@ impl Decoder {
         self.framer.reset();
         self.framer.dialect.fields = mapping.fields;
         for (column, &field) in self.columns.iter_mut().zip(mapping.of_input.iter()) {
-            column.set_field(field);
+            if let Origin::Written(column) = column {
+                column.set_field(field);
+            }
         }
+    }
+
+    /// What the messages say whose rows are decoded next; `None` where no column asks for it.
+    pub fn messages(&mut self) -> Option<&mut Messages> {
+        let asks = self.columns.iter().any(|column| matches!(column, Origin::Included(_)));
+        asks.then_some(&mut self.messages)
     }
 
     /// The next bytes are the rest of a line that was given up: no row before its newline.
@@ -210,7 +239,17 @@ impl Decoder {
                 Encoding::Ids => Some(interners.interner(i)),
                 Encoding::Values => None,
             };
-            let array = column.decode(&framed, &mut self.scratch, interner, &mut self.errors);
+            let array = match column {
+                Origin::Written(column) => {
+                    column.decode(&framed, &mut self.scratch, interner, &mut self.errors)
+                }
+                Origin::Included(included) => {
+                    let rows = &self.framer.rows;
+                    let of = (place.minor as u32, &rows.starts[..], &rows.ends[..]);
+                    let column = (*included, i as u16);
+                    self.messages.column(column, of, interner, &mut self.errors)
+                }
+            };
             self.arrays.push(array);
         }
         self.errors.sort_by_key(|error| (error.row, error.column));
@@ -236,6 +275,12 @@ impl Dialect {
         let marks = [Some(self.marks.delimiter), self.marks.quote];
         marks.iter().flatten().all(u8::is_ascii) && std::str::from_utf8(bytes).is_ok()
     }
+}
+
+/// What a column tells of its message, if it stands in no text.
+fn included(source: &SourceSpec, wanted: &InputColumn) -> Option<Included> {
+    let SourceKind::Kafka(kafka) = &source.kind else { return None };
+    kafka.include.get(wanted.source.checked_sub(source.written())?).copied()
 }
 
 fn check_marks(csv: &CsvDialect) -> Result<(), Error> {

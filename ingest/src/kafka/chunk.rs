@@ -20,6 +20,27 @@ pub struct Chunk {
     pub leader_epoch: i32,
     /// Bytes of the values, without the newlines put behind them.
     pub payload: u64,
+    /// Where columns are included that are no part of the value.
+    pub facts: Option<Facts>,
+}
+
+/// What messages say beside their values, in their order.
+#[derive(Clone, Default)]
+pub struct Facts {
+    /// Milliseconds since 1970.
+    pub timestamps: Vec<i64>,
+    pub keys: Vec<u8>,
+    /// Where each key ends among them; `None`: the message has none.
+    pub key_ends: Vec<Option<u32>>,
+}
+
+impl Facts {
+    fn truncate(&mut self, messages: usize) {
+        self.timestamps.truncate(messages);
+        self.key_ends.truncate(messages);
+        let end = self.key_ends.iter().rev().flatten().next();
+        self.keys.truncate(end.map_or(0, |end| *end as usize));
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +56,35 @@ impl Chunk {
         self.bytes.shrink_to(KEPT_BYTES);
         self.messages.clear();
         self.payload = 0;
+        if let Some(facts) = &mut self.facts {
+            facts.truncate(0);
+        }
+    }
+
+    /// A chunk that keeps what messages say beside their values.
+    pub fn with_facts() -> Chunk {
+        Chunk { facts: Some(Facts::default()), ..Chunk::default() }
+    }
+
+    /// Forgets the messages behind the first so many, which took so many bytes and payload.
+    pub fn truncate(&mut self, messages: usize, bytes: usize, payload: u64) {
+        self.messages.truncate(messages);
+        self.bytes.truncate(bytes);
+        self.payload = payload;
+        if let Some(facts) = &mut self.facts {
+            facts.truncate(messages);
+        }
+    }
+
+    /// Says of the message that was pushed last what is not in its value.
+    #[inline]
+    pub fn note(&mut self, timestamp: i64, key: Option<&[u8]>) {
+        let Some(facts) = &mut self.facts else { return };
+        facts.timestamps.push(timestamp);
+        facts.key_ends.push(key.map(|key| {
+            facts.keys.extend_from_slice(key);
+            facts.keys.len() as u32
+        }));
     }
 
     #[inline]

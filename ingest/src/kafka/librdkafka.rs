@@ -222,6 +222,8 @@ impl Client for Librdkafka {
                 }
                 if let Some(value) = message.payload() {
                     chunk.push(offset, value);
+                    let timestamp = message.timestamp().to_millis();
+                    chunk.note(timestamp.unwrap_or(-1), message.key());
                 }
                 split.position = offset + 1;
                 split.empty_since = None;

@@ -230,15 +230,15 @@ fn move_records(
                 && (from..end).contains(&record.offset)
             {
                 chunk.push(record.offset, value);
+                chunk.note(record.timestamp, record.key);
             }
         }
         Ok(())
     };
     let outcome = moved();
     if outcome.is_err() {
-        chunk.bytes.truncate(before.0);
-        chunk.messages.truncate(before.1);
-        chunk.payload = before.2;
+        let (bytes, messages, payload) = before;
+        chunk.truncate(messages, bytes, payload);
     }
     outcome
 }

@@ -14,6 +14,8 @@ const PREFIX_BYTES: usize = 12;
 const CHECKED_FROM: usize = 21;
 
 const CODEC_BITS: u16 = 0x07;
+/// The broker's time of the whole batch counts, not those of its records.
+const APPEND_TIME: u16 = 0x08;
 const TRANSACTIONAL: u16 = 0x10;
 const CONTROL: u16 = 0x20;
 
@@ -66,6 +68,7 @@ pub struct Batch<'a> {
     pub leader_epoch: i32,
     pub producer_id: i64,
     pub base_timestamp: i64,
+    max_timestamp: i64,
     pub count: i32,
     attributes: u16,
     bytes: &'a [u8],
@@ -97,7 +100,7 @@ impl<'a> Batch<'a> {
         let attributes = header.i16("attributes")? as u16;
         let last_delta = header.i32("last offset")?;
         let base_timestamp = header.i64("timestamp")?;
-        header.i64("timestamp")?;
+        let max_timestamp = header.i64("timestamp")?;
         let producer_id = header.i64("producer id")?;
         header.take(6, "producer epoch")?;
         let count = header.i32("count")?;
@@ -113,6 +116,7 @@ impl<'a> Batch<'a> {
             leader_epoch,
             producer_id,
             base_timestamp,
+            max_timestamp,
             count,
             attributes,
             bytes,
@@ -159,6 +163,8 @@ impl<'a> Batch<'a> {
             base_offset: self.base_offset,
             last_offset: self.last_offset,
             least_offset: self.base_offset,
+            base_timestamp: self.base_timestamp,
+            append_time: (self.attributes & APPEND_TIME != 0).then_some(self.max_timestamp),
         }
     }
 }
@@ -167,6 +173,8 @@ impl<'a> Batch<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     pub offset: i64,
+    /// Milliseconds since 1970.
+    pub timestamp: i64,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
 }
@@ -178,6 +186,8 @@ pub struct Records<'a> {
     last_offset: i64,
     /// The next record's offset is this at least.
     least_offset: i64,
+    base_timestamp: i64,
+    append_time: Option<i64>,
 }
 
 impl<'a> Records<'a> {
@@ -195,7 +205,8 @@ impl<'a> Records<'a> {
         let length = usize::try_from(length).map_err(|_| Fault::Malformed("record length"))?;
         let mut record = Cursor::new(self.cursor.take(length, "record length")?);
         record.take(1, "record attributes")?;
-        record.varlong("record timestamp")?;
+        let since = record.varlong("record timestamp")?;
+        let timestamp = self.append_time.unwrap_or(self.base_timestamp.wrapping_add(since));
         let delta = record.varint("record offset")?;
         let offset = self.base_offset.checked_add(i64::from(delta));
         let offset = offset.filter(|o| (self.least_offset..=self.last_offset).contains(o));
@@ -204,7 +215,7 @@ impl<'a> Records<'a> {
         let key = field(&mut record, "record key")?;
         let value = field(&mut record, "record value")?;
         // Headers follow up to the record's end.
-        Ok(Some(Record { offset, key, value }))
+        Ok(Some(Record { offset, timestamp, key, value }))
     }
 }
 

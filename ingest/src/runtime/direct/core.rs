@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use memchr::memchr;
 use pelton_engine::batch::{DeadLetter, Place, Position};
 use pelton_engine::error::Result;
-use pelton_engine::job::spec::{CsvDialect, Escape, Format, SourceSpec};
+use pelton_engine::job::spec::{CsvDialect, Escape, Format, SourceKind, SourceSpec};
 use pelton_engine::pipeline::EventClock;
 
 use super::super::worker::{BATCH_ROWS_MAX, Worker};
@@ -45,6 +45,8 @@ pub(super) struct Direct {
 /// A split of this core.
 struct Own {
     split: usize,
+    topic: Arc<str>,
+    partition: i32,
     name: Arc<str>,
     event_time_max: Option<i64>,
     /// It was idle or empty at the last barrier: windows may have left without it since.
@@ -72,7 +74,10 @@ impl Direct {
             quotes,
             limits,
             splits: Vec::new(),
-            chunk: Chunk::default(),
+            chunk: match &source.kind {
+                SourceKind::Kafka(kafka) if !kafka.include.is_empty() => Chunk::with_facts(),
+                _ => Chunk::default(),
+            },
             at: 0,
             chunks: 0,
             barriers: 0,
@@ -123,6 +128,8 @@ impl Direct {
         self.splits.push(Own {
             split,
             name: format!("{topic}/{partition}").into(),
+            topic,
+            partition,
             event_time_max,
             behind: true,
             offset,
@@ -162,6 +169,9 @@ impl Direct {
         let rows_max = self.limits.rows.map_or(u64::MAX, |max| max.saturating_sub(rows_before));
         let own = self.splits.iter().find(|own| own.split == chunk.split);
         let own = own.expect("a chunk is of a split that arrived");
+        if let Some(messages) = self.worker.decoder.messages() {
+            messages.describe(&own.topic, own.partition, &chunk);
+        }
         let first = chunk.messages[0].offset as u64;
         let (name, split) = (Arc::clone(&own.name), chunk.split as u32);
         self.worker.place = Place { name, split, major: first, minor: 0, line: 1 };
