@@ -203,6 +203,39 @@ path = "state"
     assert!(broker.read("large-out", "read_committed").is_empty());
 }
 
+/// Batches are made smaller where a topic takes no large ones; the messages are small enough.
+#[test]
+fn f14_batches_that_are_too_large_for_a_topic_are_sent_in_parts() {
+    const TEST: &str = "f14_batches_that_are_too_large_for_a_topic_are_sent_in_parts";
+    let Some(broker) = kafka::broker(TEST) else { return };
+    broker.create_topic("parts-in", 1);
+    broker.create_topic_with("parts-out", 1, &[("max.message.bytes", "4000")]);
+    let rows: Vec<String> = (0..2_000).map(|n| format!("row {n:05}")).collect();
+    let text = rows.join("\n");
+    broker.send("parts-in", &[], &[Sent::to(0, &text)]);
+    let servers = broker.servers();
+    let job = Job::new(&format!(
+        r#"name = "parts"
+[source.lines]
+type = "kafka"
+bootstrap_servers = "{servers}"
+topics = "parts-in"
+format = "text"
+end = "latest"
+[query]
+sql = "SELECT value FROM lines"
+[sink.out]
+type = "kafka"
+bootstrap_servers = "{servers}"
+topic = "parts-out"
+[checkpoint]
+path = "state"
+"#
+    ));
+    job.run().expect_code(0);
+    assert_eq!(broker.read("parts-out", "read_committed"), rows);
+}
+
 #[test]
 fn at_least_once_loses_nothing() {
     let Some(broker) = kafka::broker("at_least_once_loses_nothing") else { return };
