@@ -121,6 +121,9 @@ impl Outputs {
         let mut marker = Marker::Manifest;
         for (at, Output { name, sink, .. }) in self.outputs.iter_mut().enumerate() {
             let Decides::Output(committed) = sink.marker()? else { continue };
+            if seeded::is(Bug::OffsetsBeforeTransaction) {
+                continue;
+            }
             if let Marker::Output { name: other, .. } = &marker {
                 return Err(Error::BadJob {
                     rendered: format!(

@@ -75,6 +75,12 @@ bugs! {
     LogReplaySkipped,
     /// What a connection had left is read again from the front of its record.
     LogOffsetForgotten,
+    /// The manifest, and with it the offsets, is committed before an output's transaction.
+    OffsetsBeforeTransaction,
+    /// Each process has a transactional id of its own, and fences nobody.
+    TransactionsUnfenced,
+    /// Records of transactions that are not committed are read.
+    ReadUncommitted,
 }
 
 #[cfg(test)]

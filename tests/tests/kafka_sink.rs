@@ -368,6 +368,17 @@ interval = "100ms"
     let peak = running.memory_peak();
     let ended = running.end().expect_code(0);
     eprintln!("at most {:?} MiB were held", peak.map(|bytes| bytes >> 20));
-    let rows = broker.read("bounded", "read_committed").len() as u64;
-    assert_eq!(rows, ended.fates().applied, "rows lost or doubled");
+    let rows = broker.read("bounded", "read_committed");
+    let mut distinct = rows.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let markers = || broker.read("pelton-commits", "read_committed");
+    assert_eq!(
+        rows.len() as u64,
+        ended.fates().applied,
+        "rows lost or doubled: {} of them differ; {:?}\n{}",
+        distinct.len(),
+        markers(),
+        ended.stderr
+    );
 }

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use pelton_engine::seeded::{self, Bug};
+
 use super::connection::CLIENT_ID;
 use super::wire::{Cursor, Malformed};
 
@@ -16,6 +18,7 @@ pub const VERSIONS: (i16, i16) = (12, 17);
 const BY_ID: i16 = 13;
 /// From here on the replica's id is a tagged field.
 const WITHOUT_REPLICA: i16 = 15;
+const READ_UNCOMMITTED: u8 = 0;
 const READ_COMMITTED: u8 = 1;
 const NO_SESSION: (i32, i32) = (0, -1);
 
@@ -52,7 +55,8 @@ pub fn request(version: i16, correlation: i32, bounds: Bounds, asks: &[Ask<'_>])
     out.extend(bounds.wait_ms.to_be_bytes());
     out.extend(1i32.to_be_bytes());
     out.extend(bounds.bytes_max.to_be_bytes());
-    out.push(READ_COMMITTED);
+    let seeded = seeded::is(Bug::ReadUncommitted);
+    out.push(if seeded { READ_UNCOMMITTED } else { READ_COMMITTED });
     out.extend(NO_SESSION.0.to_be_bytes());
     out.extend(NO_SESSION.1.to_be_bytes());
     // A topic for each partition: brokers take it, and the order is ours.

@@ -24,6 +24,8 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(30);
 const SURELY_ONCE: Duration = Duration::from_secs(8);
 /// Between two looks at what was delivered: librdkafka's wrapper waits out whatever time it is given.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// What happened during a commit is told by then.
+const TOLD_AFTER: Duration = Duration::from_millis(10);
 
 pub struct Librdkafka(BaseProducer<Watch>);
 
@@ -58,8 +60,8 @@ impl Librdkafka {
         producer.context().begin();
         let begun = Instant::now();
         let (outcome, why) = transact(producer, staged, mark, epoch)?;
-        // Serves what librdkafka has to tell.
-        producer.poll(Duration::ZERO);
+        // Serves what librdkafka has to tell: lost connections come behind deliveries.
+        producer.poll(TOLD_AFTER);
         let sure = producer.context().is_quiet() && begun.elapsed() < SURELY_ONCE;
         Ok((outcome, why, sure.then_some(self)))
     }

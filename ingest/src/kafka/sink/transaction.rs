@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use pelton_engine::error::{Error, Result};
 use pelton_engine::job::spec::{KafkaClient, KafkaSink as Spec};
+use pelton_engine::seeded::{self, Bug};
 use pelton_engine::sink::{Committed, Outcome};
 
 use super::marker::{Mark, Reader};
@@ -118,7 +119,7 @@ impl Transactions {
             true => Err(NotMade::Unsupported),
             false => NativeProducer::make(
                 &self.spec.bootstrap_servers,
-                &self.job,
+                &self.transactional_id(),
                 TRANSACTION_TIMEOUT.as_millis() as i32,
                 self.batch_bytes_max,
             ),
@@ -222,6 +223,14 @@ impl Transactions {
                 self.doubt(checkpoint, &why);
                 Ok(Outcome::Unknown)
             }
+        }
+    }
+
+    /// The job's name: so that whoever runs it fences all others who do.
+    fn transactional_id(&self) -> String {
+        match seeded::is(Bug::TransactionsUnfenced) {
+            true => format!("{}-{}", self.job, std::process::id()),
+            false => self.job.clone(),
         }
     }
 
