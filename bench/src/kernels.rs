@@ -23,7 +23,7 @@ use shapes::Line;
 
 /// More rows make no other rate; a processor that plays a GPU takes long enough for fewer.
 const ROWS_MAX: u64 = 16_000_000;
-const ROWS_MAX_SOFTWARE: u64 = 2_000_000;
+const ROWS_MAX_SOFTWARE: u64 = 1 << 18;
 /// Of the device's memory, for ten million groups.
 const BUDGET_BYTES: u64 = 16 << 30;
 

@@ -133,8 +133,8 @@ fn f38_to_f43_an_epoch_whose_device_fails_is_done_on_the_cpu() {
     }
 }
 
-/// F46: a bit that flips on the way back is caught where the epoch is folded on the CPU as well, and
-/// only there: what leaves is the device's answer, not the shadow's.
+/// F46: a bit that flips on the way back is caught where the epoch is done on the CPU as well, and only
+/// there: what leaves is the device's answer, not the shadow's.
 #[test]
 fn f46_a_flipped_bit_is_caught_by_the_shadow_and_shows_without_it() {
     let rows: Vec<_> = (0..40)
@@ -148,9 +148,9 @@ fn f46_a_flipped_bit_is_caught_by_the_shadow_and_shows_without_it() {
         .collect();
     let plan = plan(7_500, OutputMode::Append);
     let (expected, ..) = oracle(&rows, 7_500, true);
-    let run = |shadow_every| {
+    let run = |fault, shadow_every| {
         let gpu = open(Tier::Native, shadow_every);
-        gpu.program().expect("it is open").device().faults.arm(Fault::BitFlip, 0);
+        gpu.program().expect("it is open").device().faults.arm(fault, 0);
         let mut pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter).on_device(&gpu);
         pipeline.open(0, EventClock::Known(None));
         push(&mut pipeline, &rows, 0);
@@ -159,12 +159,15 @@ fn f46_a_flipped_bit_is_caught_by_the_shadow_and_shows_without_it() {
         let epoch = pipeline.barrier();
         (table_of(&plan, epoch.partial.as_slice()), epoch.gpu_trouble)
     };
-    let (table, trouble) = run(1);
-    assert_eq!(table, expected);
-    assert!(trouble.is_some_and(|trouble| trouble.contains("other groups")));
-    let (table, trouble) = run(0);
-    assert_eq!(trouble, None);
-    assert_ne!(table, expected, "the flipped bit is in the answer");
+    let faults = [(Fault::BitFlip, "other groups"), (Fault::Fate, "something else of row 0")];
+    for (fault, told) in faults {
+        let (table, trouble) = run(fault, 1);
+        assert_eq!(table, expected, "{fault:?}");
+        assert!(trouble.as_ref().is_some_and(|trouble| trouble.contains(told)), "{trouble:?}");
+        let (table, trouble) = run(fault, 0);
+        assert_eq!(trouble, None);
+        assert_ne!(table, expected, "{fault:?}: the flipped bit is in the answer");
+    }
 }
 
 /// Rates with which groups come back so dearly that many of them are the CPU's.

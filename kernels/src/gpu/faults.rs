@@ -12,7 +12,7 @@ pub struct Faults {
     before: [AtomicI64; KINDS],
 }
 
-const KINDS: usize = 6;
+const KINDS: usize = 7;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -28,6 +28,8 @@ pub enum Fault {
     Zero,
     /// A bit of a table that is read back is another one.
     BitFlip,
+    /// A bit of the first row's fate is another one.
+    Fate,
 }
 
 impl Default for Faults {
