@@ -3,10 +3,11 @@
 use std::io::{IsTerminal, stderr, stdout};
 
 use pelton_engine::error::Result;
-use pelton_engine::job::spec::{JobSpec, SourceKind};
+use pelton_engine::job::spec::{JobSpec, SourceKind, SourceSpec};
 use pelton_engine::job::{self, JobText};
-use pelton_engine::plan::{self, Plan};
+use pelton_engine::plan::{self, Query};
 use pelton_hardware::{Core, Machine, Placement};
+use pelton_ingest::runtime;
 use serde_json::Value;
 
 use crate::cli::{self, Cli, Command};
@@ -49,8 +50,14 @@ fn check(args: &cli::JobFile) -> Result<()> {
     let plan = plan_of(&job, &text)?;
     warn(&text);
     states::check_change(&job, &plan, args.accept_state_change)?;
-    let generated = matches!(job.source.kind, SourceKind::Generate { .. });
-    let advice = plan::explain::advice(&plan, generated);
+    let is_generated = |source: &SourceSpec| matches!(source.kind, SourceKind::Generate { .. });
+    let generated: Vec<bool> = job.sources.iter().map(is_generated).collect();
+    let mut advice = plan::explain::advice(&plan, &generated);
+    for (at, source) in job.sources.iter().enumerate() {
+        if plan.scans.iter().all(|scan| scan.source != at) {
+            advice.push(format!("the query does not read the source {}", source.name));
+        }
+    }
     for advice in advice.iter().filter(|_| !plan::ends(&job)) {
         eprintln!("pelton: {}: note: {advice}", args.job.display());
     }
@@ -67,24 +74,38 @@ fn explain(args: &cli::JobFile) -> Result<()> {
     print!("{}", plan::explain::explain(&plan));
     let candidate = gpus::known(&job);
     print!("{}", plan::explain::device(&plan, job.device, &candidate, cores.len()));
-    println!("\n{}", placement(&job, &cores));
+    println!("\n{}", placement(&job, &plan, &cores));
     Ok(())
 }
 
 /// Which core reads what; a cluster that does not answer is told, and no reason to fail.
-fn placement(job: &JobSpec, cores: &[Core]) -> String {
-    let kind = pelton_ingest::runtime::split_kind(&job.source.kind);
-    if !matches!(job.source.kind, SourceKind::Kafka(_)) {
-        return Placement::of(&[kind], cores).to_string();
-    }
-    match pelton_ingest::runtime::partitions(job) {
-        Err(error) => format!("partitions → cores: not known, as {error}\n"),
-        Ok(names) => {
-            let placement = Placement::of(&vec![kind; names.len()], cores);
-            let shown = placement.to_string();
-            shown.lines().zip(names).map(|(line, name)| format!("{name}: {line}\n")).collect()
+fn placement(job: &JobSpec, query: &Query, cores: &[Core]) -> String {
+    let (mut kinds, mut names, mut shown) = (Vec::new(), Vec::new(), String::new());
+    for scan in &query.scans {
+        let source = &job.sources[scan.source];
+        let kind = runtime::split_kind(&source.kind);
+        let of_scan = match query.scans.len() {
+            1 => String::new(),
+            _ => format!("{}: ", source.name),
+        };
+        if !matches!(source.kind, SourceKind::Kafka(_)) {
+            kinds.push(kind);
+            names.push(of_scan);
+            continue;
+        }
+        match runtime::partitions(&job.name, source) {
+            Err(error) => {
+                shown += &format!("{of_scan}partitions → cores: not known, as {error}\n");
+            }
+            Ok(partitions) => {
+                kinds.extend(vec![kind; partitions.len()]);
+                names.extend(partitions.iter().map(|name| format!("{of_scan}{name}: ")));
+            }
         }
     }
+    let placed = Placement::of(&kinds, cores).to_string();
+    let lines = placed.lines().zip(names).map(|(line, name)| format!("{name}{line}\n"));
+    lines.chain([shown]).collect()
 }
 
 fn hardware(args: &cli::Hardware) -> Result<()> {
@@ -103,7 +124,7 @@ fn hardware(args: &cli::Hardware) -> Result<()> {
 }
 
 /// Plans a job that was read; every reason against it at its place in the file.
-pub fn plan_of(job: &JobSpec, text: &JobText) -> Result<Plan> {
+pub fn plan_of(job: &JobSpec, text: &JobText) -> Result<Query> {
     plan::plan(job).map_err(|findings| text.refuse(&findings))
 }
 

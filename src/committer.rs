@@ -17,7 +17,7 @@ use pelton_engine::error::{Error, Result};
 use pelton_engine::failpoint;
 use pelton_engine::memory::{Account, Ledger, Pool};
 use pelton_engine::outputs::{Outputs, patiently};
-use pelton_engine::plan::Plan;
+use pelton_engine::plan::Query;
 use pelton_engine::state::spill::Room;
 use serde_json::Value;
 
@@ -67,7 +67,7 @@ impl Committer {
     pub fn start(
         outputs: Outputs,
         journal: Option<Journal>,
-        plan: Arc<Plan>,
+        query: Arc<Query>,
         ledger: &Arc<Ledger>,
         base: Room,
         wake: impl Fn() + Send + 'static,
@@ -76,7 +76,7 @@ impl Committer {
         // Nobody hands over more than two before looking.
         let (told, done) = sync_channel(2);
         let memory = ledger.account(Pool::Output);
-        let mut commits = Commits { outputs, journal, plan, memory, base, compaction: None };
+        let mut commits = Commits { outputs, journal, query, memory, base, compaction: None };
         let run = move || {
             while let Ok(work) = todo.recv() {
                 let through = commits.take(work);
@@ -187,7 +187,7 @@ impl Drop for Committer {
 struct Commits {
     outputs: Outputs,
     journal: Option<Journal>,
-    plan: Arc<Plan>,
+    query: Arc<Query>,
     memory: Account,
     /// For a base that memory does not hold.
     base: Room,
@@ -248,7 +248,7 @@ impl Commits {
             return;
         }
         let Some(journal) = &mut self.journal else { return };
-        let Some(work) = journal.compaction(&self.plan, DELTAS_MAX) else { return };
+        let Some(work) = journal.compaction(&self.query, DELTAS_MAX) else { return };
         let (sender, receiver) = sync_channel(1);
         let room = self.base.clone();
         std::thread::spawn(move || {

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use pelton_engine::error::{Error, Result};
 use pelton_engine::job::spec::{Device as Asked, JobSpec};
-use pelton_engine::plan::Plan;
+use pelton_engine::plan::Query;
 use pelton_engine::plan::choice::{Candidate, Found};
 use pelton_engine::plan::device::device_plan;
 use pelton_ingest::runtime::gpu_choice;
@@ -36,11 +36,12 @@ const DEVICE_NODES: [&str; 4] = ["/dev/nvidiactl", "/dev/dri", "/dev/kfd", "/dev
 /// Cost: asking Vulkan loads every driver there is, tens of milliseconds and megabytes: `auto` asks it
 /// only where there may be a GPU, and for a query that one can run.
 /// Errors: `Unavailable` where the job asks for a GPU that computes otherwise than the CPU.
-pub fn candidate(job: &JobSpec, plan: &Plan) -> Result<Candidate> {
+pub fn candidate(job: &JobSpec, query: &Query) -> Result<Candidate> {
     let there_may_be_one = || DEVICE_NODES.iter().any(|node| Path::new(node).exists());
+    let can_run = || query.scans.iter().any(|scan| device_plan(&scan.plan).is_ok());
     let (adapters, index) = match job.device {
         Asked::Gpu(index) => (adapters(), index),
-        Asked::Auto if there_may_be_one() && device_plan(plan).is_ok() => (adapters(), None),
+        Asked::Auto if there_may_be_one() && can_run() => (adapters(), None),
         Asked::Auto | Asked::Cpu => return Ok(Candidate::default()),
     };
     // Where there is none of this number the one who opens it says so.

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pelton_engine::error::{Error, Result};
-use pelton_engine::job::spec::{JobSpec, OnError, SinkKind, SinkOf, SinkSpec, Trigger};
+use pelton_engine::job::spec::{JobSpec, OnError, SinkKind, SinkOf, SinkSpec, SourceSpec, Trigger};
 use pelton_engine::outputs::{Output, Outputs};
-use pelton_engine::plan::{self, Plan};
+use pelton_engine::plan::{self, Query};
 use pelton_engine::sink::Sink;
 use pelton_engine::sink::console::{Console, ConsoleOptions};
 use pelton_engine::sink::dead_letter::{dead_letter_schema, default_sink};
@@ -22,15 +22,17 @@ const DEFAULT_DEAD_LETTERS: &str = "dead_letters";
 /// Makes every sink of the job, and the default one for dead letters where the job names none.
 ///
 /// Errors: those of the sinks.
-pub fn outputs(job: &JobSpec, plan: &Plan, attempt: &str) -> Result<Outputs> {
+pub fn outputs(job: &JobSpec, query: &Query, attempt: &str) -> Result<Outputs> {
     let mut outputs = Vec::new();
     let transactions = transactions(job);
     for spec in &job.sinks {
-        let sink = sink_of(job, spec, plan, (attempt, transactions.as_ref()))?;
+        let sink = sink_of(job, spec, query, (attempt, transactions.as_ref()))?;
         outputs.push(Output { name: spec.name.clone(), of: spec.of, sink });
     }
     let takes_letters = outputs.iter().any(|output| output.of == SinkOf::DeadLetters);
-    if !takes_letters && matches!(job.source.on_error, OnError::DeadLetter | OnError::Null) {
+    let makes =
+        |source: &SourceSpec| matches!(source.on_error, OnError::DeadLetter | OnError::Null);
+    if !takes_letters && job.sources.iter().any(makes) {
         let checkpoint = job.checkpoint.as_ref().map(|checkpoint| &checkpoint.place);
         let sink = default_sink(checkpoint, attempt.to_string(), Box::new(io::stderr()))?;
         let name = DEFAULT_DEAD_LETTERS.to_string();
@@ -51,16 +53,16 @@ fn transactions(job: &JobSpec) -> Option<Arc<Mutex<Transactions>>> {
 fn sink_of(
     job: &JobSpec,
     spec: &SinkSpec,
-    plan: &Plan,
+    query: &Query,
     (attempt, transactions): (&str, Option<&Arc<Mutex<Transactions>>>),
 ) -> Result<Box<dyn Sink>> {
     let schema = match spec.of {
         SinkOf::DeadLetters => dead_letter_schema(),
         SinkOf::Late => {
-            let late = plan.late_rows.as_ref().expect("the plan keeps what a sink takes");
+            let late = query.late_rows().expect("the plan keeps what a sink takes");
             Arc::clone(&late.schema)
         }
-        SinkOf::Rows => Arc::clone(&plan.output().schema),
+        SinkOf::Rows => Arc::clone(&query.output().schema),
     };
     Ok(match &spec.kind {
         SinkKind::Console { style, num_rows, truncate } => {

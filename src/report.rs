@@ -8,12 +8,12 @@ use pelton_engine::batch::Counters;
 use pelton_engine::epoch::Finished;
 use pelton_engine::job::spec::{Device, JobSpec, SinkKind, SinkOf, SourceKind};
 use pelton_engine::memory::Ledger;
-use pelton_engine::plan::Plan;
+use pelton_engine::plan::query::{Level, Query};
 use pelton_engine::progress::{
     EventTime, Facts, GpuFacts, RowsByDevice, SinkFacts, SourceFacts, StateFacts,
 };
 use pelton_hardware::resident;
-use pelton_ingest::runtime::Status;
+use pelton_ingest::runtime::{Status, places_of};
 use serde_json::Value;
 use twox_hash::XxHash3_128;
 
@@ -89,7 +89,8 @@ struct Constant {
     id: String,
     run_id: String,
     name: String,
-    source: String,
+    /// By scan of the query.
+    sources: Vec<String>,
     sink: String,
     has_watermark: bool,
     has_state: bool,
@@ -102,17 +103,27 @@ const DRAW_EVERY: Duration = Duration::from_millis(200);
 
 impl Reporter {
     /// `attempt` differs for each run.
-    pub fn new(job: &JobSpec, plan: &Plan, style: Style, attempt: &str, shards: usize) -> Reporter {
+    pub fn new(
+        job: &JobSpec,
+        query: &Query,
+        style: Style,
+        attempt: &str,
+        shards: usize,
+    ) -> Reporter {
         let summary =
             Summary { counters: Counters::default(), bytes: 0, epochs: 0, took: Duration::ZERO };
         let constant = Constant {
             id: uuid(&job.name),
             run_id: uuid(attempt),
             name: job.name.clone(),
-            source: describe_source(&job.source.kind),
+            sources: query
+                .scans
+                .iter()
+                .map(|scan| describe_source(&job.sources[scan.source].kind))
+                .collect(),
             sink: describe_sink(job),
-            has_watermark: plan.watermark.is_some(),
-            has_state: plan.levels().any(|level| level.state().is_some()),
+            has_watermark: query.has_watermark(),
+            has_state: query.levels.iter().any(Level::keeps_state),
             on_gpu: matches!(job.device, Device::Gpu(_)),
             shards: shards as u64,
         };
@@ -153,7 +164,7 @@ impl Reporter {
     }
 
     fn facts(&self, finished: &Finished, bytes: u64, times: &Times) -> Facts {
-        let Constant { id, run_id, name, source, sink, has_watermark, has_state, shards, .. } =
+        let Constant { id, run_id, name, sink, has_watermark, has_state, shards, .. } =
             &self.constant;
         let rows = finished.counters.rows_in;
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -183,13 +194,7 @@ impl Reporter {
                 num_rows_dropped_by_watermark: finished.counters.late,
                 num_shuffle_partitions: *shards,
             }),
-            sources: vec![SourceFacts {
-                description: source.clone(),
-                start_offset: self.offset.clone(),
-                end_offset: finished.source.clone(),
-                latest_offset: finished.source.clone(),
-                rows,
-            }],
+            sources: self.sources(finished),
             sink: SinkFacts {
                 description: sink.clone(),
                 num_output_rows: finished.rows.num_rows() as u64,
@@ -198,6 +203,26 @@ impl Reporter {
             rows_by_device: RowsByDevice { cpu: rows - finished.gpu_rows, gpu: finished.gpu_rows },
             memory: Vec::new(),
         }
+    }
+
+    /// Each scan is a source of its own, as in Spark.
+    fn sources(&self, finished: &Finished) -> Vec<SourceFacts> {
+        let scans = self.constant.sources.len();
+        let offset = |whole: &Value, scan: usize| {
+            let places = places_of(whole, scans).ok();
+            places.map_or(Value::Null, |places| places[scan].0.clone())
+        };
+        let facts = |(scan, description): (usize, &String)| {
+            let end = offset(&finished.source, scan);
+            SourceFacts {
+                description: description.clone(),
+                start_offset: offset(&self.offset, scan),
+                end_offset: end.clone(),
+                latest_offset: end,
+                rows: finished.scan_rows.get(scan).copied().unwrap_or(0),
+            }
+        };
+        self.constant.sources.iter().enumerate().map(facts).collect()
     }
 
     fn gpu(&self, finished: &Finished) -> Option<GpuFacts> {

@@ -13,11 +13,11 @@ use pelton_engine::failpoint;
 use pelton_engine::job::spec::{JobSpec, Trigger};
 use pelton_engine::memory::{Account, Ledger, Pool};
 use pelton_engine::outputs::Outputs;
-use pelton_engine::plan::Plan;
+use pelton_engine::plan::Query;
 use pelton_engine::trigger::{Clockwork, Decision, Progress};
 use pelton_hardware::placement::spread;
 use pelton_hardware::{Core, Machine, resident};
-use pelton_ingest::runtime::{Ingest, SourceState, Status};
+use pelton_ingest::runtime::{Sources, Status};
 use pelton_ingest::tables::Tables;
 
 use crate::committer::{Committer, Done, Epoch};
@@ -55,7 +55,7 @@ impl Options {
 /// Runs a job to its end: the end of a bounded input, or the first SIGINT or SIGTERM.
 ///
 /// Errors: those of every part, each with its exit code; what was committed stays committed.
-pub fn run(mut job: JobSpec, plan: Plan, options: &Options) -> Result<Summary> {
+pub fn run(mut job: JobSpec, query: Query, options: &Options) -> Result<Summary> {
     let machine = Machine::discover();
     let cores = cores(&job, &machine, options.threads)?;
     job.cores = Some(cores.iter().map(|core| core.cpu).collect());
@@ -65,22 +65,22 @@ pub fn run(mut job: JobSpec, plan: Plan, options: &Options) -> Result<Summary> {
     // From here on there is state to go on from: also a start ends by itself, with exit 0.
     interrupt::listen();
     let tables = Tables::read(&job)?;
-    plan.load(tables.rows())?;
+    query.load(tables.rows())?;
     let (mut run, outputs, restored) =
-        Run::open(&job, plan, tables, cores.len().div_ceil(CORES_A_SHARD), options)?;
+        Run::open(&job, query, tables, cores.len().div_ceil(CORES_A_SHARD), options)?;
     if restored.as_ref().is_some_and(|restored| restored.ended) {
         eprintln!("pelton: the input of \"{}\" came to its end in an earlier run", job.name);
         return Ok(run.reporter.summary());
     }
-    let from = restored.map(|restored| SourceState(restored.source));
-    let candidate = gpus::candidate(&job, &run.plan)?;
+    let from = restored.map(|restored| restored.source);
+    let candidate = gpus::candidate(&job, &run.query)?;
     let process = resident::anonymous_bytes().unwrap_or(0) as usize;
     run.process_memory.set(process.saturating_sub(memory::spare_bytes()));
     let late_by = run.epochs.late_by();
-    let plan = Arc::clone(&run.plan);
-    let ingest = Ingest::start(&job, plan, &machine, from.as_ref(), late_by, candidate)?;
-    ingest.charge_to(&run.ledger);
-    run.drive(ingest, outputs)?;
+    let query = Arc::clone(&run.query);
+    let sources = Sources::start(&job, &query, &machine, from.as_ref(), late_by, &candidate)?;
+    sources.charge_to(&run.ledger);
+    run.drive(sources, outputs)?;
     Ok(run.reporter.summary())
 }
 
@@ -96,7 +96,7 @@ pub fn cores(job: &JobSpec, machine: &Machine, threads: Option<usize>) -> Result
 
 struct Run<'a> {
     job: &'a JobSpec,
-    plan: Arc<Plan>,
+    query: Arc<Query>,
     tables: Tables,
     epochs: Epochs,
     reporter: Reporter,
@@ -116,13 +116,13 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn open(
         job: &'a JobSpec,
-        plan: Plan,
+        query: Query,
         tables: Tables,
         shards: usize,
         options: &Options,
     ) -> Result<(Run<'a>, Outputs, Option<Restored>)> {
-        let (plan, attempt) = (Arc::new(plan), attempt());
-        let mut outputs = outputs::outputs(job, &plan, &attempt)?;
+        let (query, attempt) = (Arc::new(query), attempt());
+        let mut outputs = outputs::outputs(job, &query, &attempt)?;
         let journal = match &job.checkpoint {
             None if options.from_checkpoint.is_some() => {
                 return Err(Error::BadJob {
@@ -145,13 +145,15 @@ impl<'a> Run<'a> {
                     compression: checkpoint.compression,
                 };
                 let attempt = attempt.clone();
-                Some(Journal::open_with(storage, &job.name, &plan, attempt, &terms)?)
+                Some(Journal::open_with(storage, &job.name, &query, attempt, &terms)?)
             }
         };
-        let ratio = (job.source.on_error, job.source.max_error_ratio);
+        let read = query.scans.iter().map(|scan| &job.sources[scan.source]);
+        let ratios: Vec<_> = read.map(|source| source.max_error_ratio).collect();
+        let policy = (job.sources[0].on_error, &ratios[..]);
         let rooms = Rooms::of(job);
         let (epochs, restored) =
-            Epochs::open_in(Arc::clone(&plan), shards, journal, ratio, Some(&rooms.state))?;
+            Epochs::open_in(Arc::clone(&query), shards, journal, policy, Some(&rooms.state))?;
         if let Some(restored) = &restored {
             for reason in &restored.passed_over {
                 eprintln!("pelton: {reason}; trying the checkpoint before it");
@@ -161,7 +163,7 @@ impl<'a> Run<'a> {
         outputs.open(restored.as_ref())?;
         let ledger = Ledger::new(job.memory_limit.unwrap_or(u64::MAX));
         let run = Run {
-            reporter: Reporter::new(job, &plan, options.style, &attempt, shards),
+            reporter: Reporter::new(job, &query, options.style, &attempt, shards),
             process_memory: ledger.account(Pool::Process),
             state_memory: ledger.account(Pool::State),
             spare_memory: ledger.account(Pool::Spare),
@@ -170,7 +172,7 @@ impl<'a> Run<'a> {
             absorbed: false,
             rooms,
             job,
-            plan,
+            query,
             tables,
             epochs,
             ledger,
@@ -178,26 +180,26 @@ impl<'a> Run<'a> {
         Ok((run, outputs, restored))
     }
 
-    fn drive(&mut self, mut ingest: Ingest, outputs: Outputs) -> Result<()> {
+    fn drive(&mut self, mut sources: Sources, outputs: Outputs) -> Result<()> {
         let journal = self.epochs.take_journal();
-        let (plan, base) = (Arc::clone(&self.plan), self.rooms.base.clone());
-        let wake = ingest.waker();
-        let mut committer = Committer::start(outputs, journal, plan, &self.ledger, base, wake)?;
+        let (query, base) = (Arc::clone(&self.query), self.rooms.base.clone());
+        let wake = sources.waker();
+        let mut committer = Committer::start(outputs, journal, query, &self.ledger, base, wake)?;
         let mut clockwork = Clockwork::new(self.job.query.trigger, self.job.epoch.interval);
         let mut look_at = None;
         loop {
             let now = Instant::now();
             let soon = now + LOOK_EVERY;
             let until = look_at.map_or(soon, |at: Instant| at.min(soon));
-            let status = ingest.signal().wait(Some(until));
+            let status = sources.wait(Some(until));
             while let Some(done) = committer.through()? {
-                self.committed(&done, &ingest)?;
+                self.committed(&done, &sources)?;
             }
             if let Some(error) = status.failed {
                 return Err(error);
             }
             if interrupt::asked() {
-                self.last_epoch(&mut ingest, &mut committer)?;
+                self.last_epoch(&mut sources, &mut committer)?;
                 break;
             }
             let progress = self.progress(&status, &committer);
@@ -206,20 +208,20 @@ impl<'a> Run<'a> {
                     look_at = at.map(|at| self.began + at);
                     self.reporter.tick(&status);
                 }
-                Decision::Absorb => self.absorb(&mut ingest, &mut committer)?,
+                Decision::Absorb => self.absorb(&mut sources, &mut committer)?,
                 // It may have been the last: every row was in it when it was cut.
-                Decision::Cut if self.epoch(&mut ingest, &mut committer)? => break,
+                Decision::Cut if self.epoch(&mut sources, &mut committer)? => break,
                 Decision::Cut => {}
                 Decision::Finish => {
-                    self.finish(&mut ingest, &mut committer)?;
+                    self.finish(&mut sources, &mut committer)?;
                     break;
                 }
             }
         }
         while let Some(done) = committer.wait()? {
-            self.committed(&done, &ingest)?;
+            self.committed(&done, &sources)?;
         }
-        ingest.stop();
+        sources.stop();
         Ok(())
     }
 
@@ -237,22 +239,22 @@ impl<'a> Run<'a> {
 
     /// The end of what this run reads. A bounded input ends every window; else what the watermark has
     /// passed leaves in an epoch without rows, where the trigger is to see everything through.
-    fn finish(&mut self, ingest: &mut Ingest, committer: &mut Committer) -> Result<()> {
+    fn finish(&mut self, sources: &mut Sources, committer: &mut Committer) -> Result<()> {
         let rests = matches!(self.job.query.trigger, Trigger::AvailableNow | Trigger::Once);
         if rests {
-            self.last_epoch(ingest, committer)?
+            self.last_epoch(sources, committer)?
         } else {
-            self.epoch(ingest, committer)?;
+            self.epoch(sources, committer)?;
         }
         if self.job.query.trigger == Trigger::AvailableNow && self.epochs.is_due() {
-            self.epoch(ingest, committer)?;
+            self.epoch(sources, committer)?;
         }
         Ok(())
     }
 
     /// Takes over what the cores hold of the running epoch, which goes on.
-    fn absorb(&mut self, ingest: &mut Ingest, committer: &mut Committer) -> Result<()> {
-        let (input, _) = self.barrier(ingest, false)?;
+    fn absorb(&mut self, sources: &mut Sources, committer: &mut Committer) -> Result<()> {
+        let (input, _) = self.barrier(sources, false)?;
         self.absorbed = true;
         let rows = self.epochs.absorb(input, &Threads)?;
         if let Some(delta) = self.epochs.take_delta(self.rooms.delta) {
@@ -267,42 +269,40 @@ impl<'a> Run<'a> {
     }
 
     /// What the epoch took in, and whether that was anything: rows, or a file without any.
-    fn barrier(&mut self, ingest: &mut Ingest, ends_epoch: bool) -> Result<(EpochInput, bool)> {
+    fn barrier(&mut self, sources: &mut Sources, ends_epoch: bool) -> Result<(EpochInput, bool)> {
         // The next rows are late by what this epoch emits by.
         let late_by = self.epochs.late_by().and(self.epochs.emission_watermark());
-        let input = ingest.barrier(if ends_epoch { late_by } else { self.epochs.late_by() })?;
-        self.epoch_bytes += input.bytes;
-        let bounded = !matches!(self.job.query.trigger, Trigger::AvailableNow | Trigger::Once);
-        let taken = EpochInput {
-            cores: input.cores,
-            event_time_max: input.event_time_max,
-            source: input.state.0,
-            ended: input.ended && bounded,
-        };
-        Ok((taken, input.has_input))
+        let taken = sources.barrier(if ends_epoch { late_by } else { self.epochs.late_by() })?;
+        self.epoch_bytes += taken.bytes;
+        let mut input = taken.input;
+        if matches!(self.job.query.trigger, Trigger::AvailableNow | Trigger::Once) {
+            // More may come for the next run.
+            input.scans.iter_mut().for_each(|scan| scan.ended = false);
+        }
+        Ok((input, taken.has_input))
     }
 
     /// Cuts the running epoch and sends it to its commit. True where that was the input's end, which
     /// comes once: every group leaves then.
-    fn epoch(&mut self, ingest: &mut Ingest, committer: &mut Committer) -> Result<bool> {
+    fn epoch(&mut self, sources: &mut Sources, committer: &mut Committer) -> Result<bool> {
         let mut times = Times::begin();
         // Each core takes the tables at its barrier, so one epoch meets one content of them.
         if self.tables.refresh(self.job)? {
-            self.plan.load(self.tables.rows())?;
+            self.query.load(self.tables.rows())?;
         }
-        let (input, _) = self.barrier(ingest, true)?;
+        let (input, _) = self.barrier(sources, true)?;
         times.mark("barrier");
         failpoint::reach("barrier");
-        let ended = input.ended;
+        let ended = input.has_ended();
         self.send(input, times, committer)?;
         Ok(ended)
     }
 
     /// The epoch that an interrupt asks for, or the end of what is there; none where nothing came
     /// since the last.
-    fn last_epoch(&mut self, ingest: &mut Ingest, committer: &mut Committer) -> Result<()> {
+    fn last_epoch(&mut self, sources: &mut Sources, committer: &mut Committer) -> Result<()> {
         let mut times = Times::begin();
-        let (input, has_input) = self.barrier(ingest, true)?;
+        let (input, has_input) = self.barrier(sources, true)?;
         times.mark("barrier");
         if has_input || self.absorbed { self.send(input, times, committer) } else { Ok(()) }
     }
@@ -317,11 +317,11 @@ impl<'a> Run<'a> {
     }
 
     /// An epoch is committed and visible.
-    fn committed(&mut self, done: &Done, ingest: &Ingest) -> Result<()> {
+    fn committed(&mut self, done: &Done, sources: &Sources) -> Result<()> {
         let Epoch { finished, bytes, times } = &done.epoch;
-        ingest.committed(&SourceState(finished.source.clone()));
+        sources.committed(&finished.source);
         if let Some(oldest) = &done.oldest {
-            ingest.forget_before(&SourceState(oldest.clone()))?;
+            sources.forget_before(oldest)?;
         }
         self.charge();
         self.reporter.epoch(finished, *bytes, times, &self.ledger);

@@ -11,7 +11,7 @@ use pelton_engine::error::{Error, Result};
 use pelton_engine::format::instant_millis;
 use pelton_engine::format::show::Table;
 use pelton_engine::job::spec::{JobSpec, Place};
-use pelton_engine::plan::{self, Plan};
+use pelton_engine::plan::{self, Query};
 use pelton_engine::storage::{LocalStorage, ObjectStorage, Storage};
 use pelton_engine::wal::{self, Checked};
 use pelton_ingest::runtime::{LOG_DIRECTORY, SourceState};
@@ -161,7 +161,7 @@ pub fn query(args: &StateQuery) -> Result<()> {
 /// Tells what becomes of the state of a job that changed, before it runs.
 ///
 /// Errors: `BadJob` where it would not go on.
-pub fn check_change(job: &JobSpec, plan: &Plan, accepts: bool) -> Result<()> {
+pub fn check_change(job: &JobSpec, query: &Query, accepts: bool) -> Result<()> {
     let place = job.checkpoint.as_ref().map(|checkpoint| &checkpoint.place);
     let Some(place) = place.filter(|place| place.directory().is_none_or(Path::is_dir)) else {
         return Ok(());
@@ -171,7 +171,7 @@ pub fn check_change(job: &JobSpec, plan: &Plan, accepts: bool) -> Result<()> {
     else {
         return Ok(());
     };
-    let changes = change::compare(&kept.manifest, plan);
+    let changes = change::compare(&kept.manifest, query);
     let refused = changes.iter().any(|change| change.fate == change::Fate::Refused);
     if changes.is_empty() {
         return Ok(());

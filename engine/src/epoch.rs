@@ -5,9 +5,13 @@
 //! to is said by [`Finished`] alone, so it may be committed while the next one is made. No thread is started here; the shards' merges are
 //! handed to the caller's [`Workers`].
 
+mod clocks;
 mod durable;
 #[cfg(test)]
 mod event_time_tests;
+mod join;
+#[cfg(test)]
+mod join_tests;
 mod level;
 #[cfg(test)]
 #[path = "epoch_tests.rs"]
@@ -22,13 +26,14 @@ use arrow::compute::concat_batches;
 use crate::batch::{Counters, DeadLetter};
 use crate::checkpoint::Journal;
 use crate::error::{Error, Result};
-use crate::job::spec::{LateRule, OnError, OutputMode};
+use crate::job::spec::{OnError, OutputMode};
 use crate::pipeline::CoreEpoch;
-use crate::plan::{Plan, Shape};
+use crate::plan::query::Scan;
+use crate::plan::{Query, Shape};
 use crate::seeded::{self, Bug};
 use crate::sink::{Committed, Staged};
 use crate::state::spill::Room;
-use crate::watermark::watermark_after;
+use clocks::Clocks;
 use level::{Level, Passed};
 
 /// Fewer rows than this say nothing about a stream's share of bad rows.
@@ -42,14 +47,27 @@ pub trait Workers {
     fn run(&self, tasks: Vec<Task<'_>>);
 }
 
-/// What the source hands over at a barrier.
+/// What the sources hand over at a barrier.
 pub struct EpochInput {
+    /// By scan of the query.
+    pub scans: Vec<ScanInput>,
+    /// Offsets of all, for the manifest.
+    pub source: serde_json::Value,
+}
+
+impl EpochInput {
+    /// All input is at its end.
+    pub fn has_ended(&self) -> bool {
+        self.scans.iter().all(|scan| scan.ended)
+    }
+}
+
+/// What one scan hands over. Where all have ended, every window closes.
+pub struct ScanInput {
     pub cores: Vec<CoreEpoch>,
     /// Greatest event time seen up to the barrier; of several splits, what they have come to together.
     pub event_time_max: Option<i64>,
-    /// Offsets, for the manifest.
-    pub source: serde_json::Value,
-    /// The bounded input is at its end: every window closes.
+    /// The bounded input is at its end.
     pub ended: bool,
 }
 
@@ -69,12 +87,15 @@ pub struct Finished {
     pub dead_letters: Vec<DeadLetter>,
     pub watermark: Option<i64>,
     pub event_time_max: Option<i64>,
+    /// Input rows by scan.
+    pub scan_rows: Vec<u64>,
     pub ended: bool,
     pub state: StateFacts,
     /// Offsets at its end, as the source wrote them.
     pub source: serde_json::Value,
     /// By level.
     delta: Vec<Vec<RecordBatch>>,
+    clocks: Vec<Option<i64>>,
     rows_out: u64,
     /// The watermark as far as groups leave by it.
     evicts: Option<i64>,
@@ -84,6 +105,8 @@ pub struct Finished {
 #[derive(Default)]
 struct Running {
     counters: Counters,
+    /// Of the rows as the cores took them.
+    by_scan: Vec<Counters>,
     gpu_rows: u64,
     gpu_troubles: Vec<String>,
     gpu_rechosen: Option<String>,
@@ -123,18 +146,19 @@ pub struct Restored {
 }
 
 pub struct Epochs {
-    plan: Arc<Plan>,
+    query: Arc<Query>,
     journal: Option<Journal>,
     /// Deltas are made for a journal, whoever holds it.
     keeps_delta: bool,
-    /// From the cores up; what leaves the last leaves the job.
+    /// As the query's.
     levels: Vec<Level>,
+    /// By level: the one and its arm that its rows go to; what leaves the last leaves the job.
+    above: Vec<Option<(usize, usize)>>,
     next: u64,
     watermark: Option<i64>,
-    event_time_max: Option<i64>,
-    /// Greatest event time at the end of the epoch before.
-    event_time_before: Option<i64>,
-    max_error_ratio: Option<f64>,
+    clocks: Clocks,
+    /// By scan.
+    max_error_ratios: Vec<Option<f64>>,
     running: Running,
     /// Rows that left so far, for LIMIT in append mode.
     rows_out: u64,
@@ -142,42 +166,40 @@ pub struct Epochs {
 
 impl Epochs {
     /// State in `shards` shards, from the journal's newest checkpoint where there is one.
+    /// `max_error_ratios`: by scan; what is left out has none.
     pub fn open(
-        plan: Arc<Plan>,
+        query: Arc<Query>,
         shards: usize,
         journal: Option<Journal>,
-        errors: (OnError, Option<f64>),
+        errors: (OnError, &[Option<f64>]),
     ) -> Result<(Epochs, Option<Restored>)> {
-        Epochs::open_in(plan, shards, journal, errors, None)
+        Epochs::open_in(query, shards, journal, errors, None)
     }
 
     /// As [`Epochs::open`], with room for state that is more than memory may hold.
     pub fn open_in(
-        plan: Arc<Plan>,
+        query: Arc<Query>,
         shards: usize,
         journal: Option<Journal>,
-        (on_error, max_error_ratio): (OnError, Option<f64>),
+        (on_error, max_error_ratios): (OnError, &[Option<f64>]),
         room: Option<&Room>,
     ) -> Result<(Epochs, Option<Restored>)> {
         room.into_iter().try_for_each(Room::clear)?;
-        let plans = std::iter::successors(Some(Arc::clone(&plan)), |plan| plan.above.clone());
-        let levels = plans.enumerate();
-        let levels = levels.map(|(at, plan)| Level::open(plan, shards, at > 0, on_error, room));
-        let levels: Vec<Level> = levels.collect();
+        let clocks = Clocks::of(&query);
+        let levels = query.levels.iter().map(|level| Level::open(level, shards, on_error, room));
         let mut epochs = Epochs {
-            plan,
             keeps_delta: journal.is_some(),
+            levels: levels.collect(),
+            above: (0..query.levels.len()).map(|level| query.above(level)).collect(),
+            query,
             journal,
-            levels,
             next: 0,
-            watermark: None,
-            event_time_max: None,
-            event_time_before: None,
-            max_error_ratio,
+            watermark: clocks.first(),
+            clocks,
+            max_error_ratios: max_error_ratios.to_vec(),
             running: Running::default(),
             rows_out: 0,
         };
-        epochs.watermark = epochs.first_watermark();
         let restored = epochs.restore()?;
         Ok((epochs, restored))
     }
@@ -188,7 +210,7 @@ impl Epochs {
     }
 
     pub fn event_time_max(&self) -> Option<i64> {
-        self.event_time_max
+        self.clocks.greatest()
     }
 
     /// Bytes of the state, and of what the running epoch holds beside it.
@@ -212,29 +234,26 @@ impl Epochs {
     ///
     /// Errors: `Failed` where an aggregate left its range; the state must not be used after an error.
     pub fn absorb(&mut self, input: EpochInput, workers: &dyn Workers) -> Result<RecordBatch> {
-        let EpochInput { mut cores, event_time_max, source, ended } = input;
-        let mut late: Vec<_> = cores.iter_mut().flat_map(|core| core.late.drain(..)).collect();
-        late.sort_by_key(|(order, _)| *order);
-        self.running.late.extend(late.into_iter().map(|(_, rows)| rows));
-        for core in &mut cores {
-            self.running.counters.add(&core.counters);
-            self.running.gpu_rows += core.gpu_rows;
-            if let Some(trouble) = core.gpu_trouble.take()
-                && !self.running.gpu_troubles.contains(&trouble)
-            {
-                self.running.gpu_troubles.push(trouble);
-            }
-            let rechosen = core.gpu_rechosen.take();
-            self.running.gpu_rechosen = rechosen.or(self.running.gpu_rechosen.take());
-            self.running.dead_letters.append(&mut core.dead_letters);
+        let EpochInput { scans, source } = input;
+        let ended = scans.iter().all(|scan| scan.ended);
+        self.running.source = source;
+        self.running.by_scan.resize_with(scans.len(), Counters::default);
+        let mut cores = Vec::with_capacity(scans.len());
+        for (at, mut scan) in scans.into_iter().enumerate() {
+            self.clocks.see(at, scan.event_time_max, scan.ended);
+            self.count(at, &mut scan.cores);
+            cores.push(scan.cores);
         }
         assert!(self.running.counters.close(), "one fate a row: {:?}", self.running.counters);
-        self.running.source = source;
-        self.event_time_max = self.event_time_max.max(event_time_max);
         self.watermark = if ended { Some(i64::MAX) } else { self.emission_watermark() };
         self.running.delta.resize_with(self.levels.len(), Vec::new);
-        let rows = self.take(0, cores, workers)?;
-        let rows = self.climb(0, rows, workers)?;
+        let mut left = Vec::with_capacity(cores.len());
+        for (at, cores) in cores.into_iter().enumerate() {
+            let Scan { level, arm, .. } = self.query.scans[at];
+            let rows = self.take((level, arm), cores, workers)?;
+            left.push(self.climb(level, rows, workers)?);
+        }
+        let rows = self.together(left)?;
         self.leave(rows)
     }
 
@@ -249,21 +268,43 @@ impl Epochs {
         is_much.then(|| self.running.delta.iter_mut().map(std::mem::take).collect())
     }
 
+    /// Counts what a scan's cores have made of their rows.
+    fn count(&mut self, scan: usize, cores: &mut [CoreEpoch]) {
+        let running = &mut self.running;
+        let mut late: Vec<_> = cores.iter_mut().flat_map(|core| core.late.drain(..)).collect();
+        late.sort_by_key(|(order, _)| *order);
+        running.late.extend(late.into_iter().map(|(_, rows)| rows));
+        for core in cores {
+            running.counters.add(&core.counters);
+            running.by_scan[scan].add(&core.counters);
+            running.gpu_rows += core.gpu_rows;
+            if let Some(trouble) = core.gpu_trouble.take()
+                && !running.gpu_troubles.contains(&trouble)
+            {
+                running.gpu_troubles.push(trouble);
+            }
+            let rechosen = core.gpu_rechosen.take();
+            running.gpu_rechosen = rechosen.or(running.gpu_rechosen.take());
+            running.dead_letters.append(&mut core.dead_letters);
+        }
+    }
+
     /// What cores made goes into a level; the rows that leave it at once.
     fn take(
         &mut self,
-        at: usize,
+        (at, arm): (usize, usize),
         cores: Vec<CoreEpoch>,
         workers: &dyn Workers,
     ) -> Result<RecordBatch> {
         let keeps_delta = self.keeps_delta;
-        let passed = self.levels[at].take(cores, self.watermark, keeps_delta, workers)?;
+        let watermark = self.query.watermark_at(at, self.watermark);
+        let passed = self.levels[at].take(arm, cores, watermark, keeps_delta, workers)?;
         let Passed { rows, delta, dropped } = passed;
         // Rows that were seen before go no further.
         self.running.counters.applied -= dropped;
         self.running.counters.filtered += dropped;
         let forgets = at > 0 && seeded::is(Bug::UpperDeltaForgotten);
-        if keeps_delta && self.plan.mode != OutputMode::Batch && !forgets {
+        if keeps_delta && self.query.mode() != OutputMode::Batch && !forgets {
             self.running.delta[at].extend(delta);
         }
         Ok(rows)
@@ -272,25 +313,34 @@ impl Epochs {
     /// Rows that leave a level go through those above it; what leaves the last.
     fn climb(
         &mut self,
-        at: usize,
-        rows: RecordBatch,
+        mut at: usize,
+        mut rows: RecordBatch,
         workers: &dyn Workers,
     ) -> Result<RecordBatch> {
-        if at + 1 == self.levels.len() {
-            return Ok(rows);
+        while let Some((above, arm)) = self.above[at] {
+            let fed = self.levels[above].feed(arm, &rows)?;
+            if matches!(self.levels[at].plan.shape, Shape::First(_)) {
+                // These are input rows still.
+                let counters = &mut self.running.counters;
+                counters.applied -= fed.counters.filtered + fed.counters.rejected;
+                counters.filtered += fed.counters.filtered;
+                counters.rejected += fed.counters.rejected;
+                counters.late_windows += fed.counters.late_windows;
+            }
+            self.running.dead_letters.extend(fed.dead_letters);
+            rows = self.take((above, arm), vec![fed.core], workers)?;
+            at = above;
         }
-        let fed = self.levels[at + 1].feed(&rows)?;
-        if matches!(self.levels[at].plan.shape, Shape::First(_)) {
-            // These are input rows still.
-            let counters = &mut self.running.counters;
-            counters.applied -= fed.counters.filtered + fed.counters.rejected;
-            counters.filtered += fed.counters.filtered;
-            counters.rejected += fed.counters.rejected;
-            counters.late_windows += fed.counters.late_windows;
+        Ok(rows)
+    }
+
+    /// Rows that leave the job, as one batch.
+    fn together(&self, mut rows: Vec<RecordBatch>) -> Result<RecordBatch> {
+        if rows.len() == 1 {
+            return Ok(rows.swap_remove(0));
         }
-        self.running.dead_letters.extend(fed.dead_letters);
-        let rows = self.take(at + 1, vec![fed.core], workers)?;
-        self.climb(at + 1, rows, workers)
+        concat_batches(&self.query.output().schema, &rows)
+            .map_err(|error| Error::failed(format!("the epoch's rows: {error}")))
     }
 
     /// The dead letters that the running epoch has taken in so far, in their order; they may be staged at
@@ -306,43 +356,45 @@ impl Epochs {
     ///
     /// Errors: as [`Epochs::absorb`]; `Failed` where too many rows are bad.
     pub fn finish(&mut self, input: EpochInput, workers: &dyn Workers) -> Result<Finished> {
-        let ended = input.ended;
-        let mut rows = self.absorb(input, workers)?;
-        self.check_error_ratio()?;
+        let ended = input.has_ended();
+        let mut rows = vec![self.absorb(input, workers)?];
+        self.check_error_ratios()?;
         let mut state = StateFacts::default();
         for at in 0..self.levels.len() {
-            let (emitted, facts) = self.levels[at].emit(self.watermark, ended, workers)?;
-            state.add(&facts);
-            if matches!(self.levels[at].plan.shape, Shape::Groups(_)) {
-                let left = self.climb(at, emitted, workers)?;
-                let left = self.leave(left)?;
-                rows = concat_batches(&rows.schema(), [&rows, &left])
-                    .map_err(|error| Error::failed(format!("the epoch's rows: {error}")))?;
+            let watermark = self.query.watermark_at(at, self.watermark);
+            let keeps_delta = self.keeps_delta;
+            let emitted = self.levels[at].emit(watermark, ended, keeps_delta, workers)?;
+            state.add(&emitted.facts);
+            self.running.delta[at].extend(emitted.delta);
+            if self.levels[at].emits() {
+                let left = self.climb(at, emitted.rows, workers)?;
+                rows.push(self.leave(left)?);
             }
         }
         let dead_letters = self.take_dead_letters();
-        let Running { counters, gpu_rows, gpu_troubles, gpu_rechosen, late, source, delta, .. } =
-            std::mem::take(&mut self.running);
-        let late = self.plan.late_rows.as_ref().map(|of| concat_batches(&of.schema, &late));
+        let running = std::mem::take(&mut self.running);
+        let late = self.query.late_rows().map(|of| concat_batches(&of.schema, &running.late));
         let late = late.transpose().map_err(|e| Error::failed(format!("late rows: {e}")))?;
-        self.event_time_before = self.event_time_max;
+        self.clocks.end_epoch();
         let epoch = self.next;
         self.next += 1;
         Ok(Finished {
             epoch,
-            rows,
+            rows: self.together(rows)?,
             late,
-            counters,
-            gpu_rows,
-            gpu_troubles,
-            gpu_rechosen,
+            counters: running.counters,
+            gpu_rows: running.gpu_rows,
+            gpu_troubles: running.gpu_troubles,
+            gpu_rechosen: running.gpu_rechosen,
             dead_letters,
             watermark: self.watermark,
-            event_time_max: self.event_time_max,
+            event_time_max: self.clocks.greatest(),
+            scan_rows: running.by_scan.iter().map(|counters| counters.rows_in).collect(),
             ended,
             state,
-            source,
-            delta,
+            source: running.source,
+            delta: running.delta,
+            clocks: self.clocks.times(),
             rows_out: self.rows_out,
             evicts: self.evicts(self.watermark),
         })
@@ -350,8 +402,8 @@ impl Epochs {
 
     /// In append mode LIMIT counts over the whole stream.
     fn leave(&mut self, mut rows: RecordBatch) -> Result<RecordBatch> {
-        let output = self.plan.output();
-        if let (OutputMode::Append, Some(limit)) = (self.plan.mode, output.limit) {
+        let limit = self.query.output().limit;
+        if let (OutputMode::Append, Some(limit)) = (self.query.mode(), limit) {
             let left = (limit as u64).saturating_sub(self.rows_out);
             rows = rows.slice(0, rows.num_rows().min(left as usize));
         }
@@ -359,59 +411,47 @@ impl Epochs {
         Ok(rows)
     }
 
-    fn check_error_ratio(&self) -> Result<()> {
-        let counters = &self.running.counters;
-        let Some(max) = self.max_error_ratio else { return Ok(()) };
-        let ratio = counters.rejected as f64 / counters.rows_in as f64;
-        if counters.rows_in < ERROR_RATIO_ROWS_MIN || ratio <= max {
-            return Ok(());
+    fn check_error_ratios(&self) -> Result<()> {
+        for (counters, max) in self.running.by_scan.iter().zip(&self.max_error_ratios) {
+            let Some(max) = max else { continue };
+            let ratio = counters.rejected as f64 / counters.rows_in as f64;
+            if counters.rows_in >= ERROR_RATIO_ROWS_MIN && ratio > *max {
+                return Err(Error::failed(format!(
+                    "epoch {}: {} of {} rows were rejected, more than max_error_ratio = {max}; \
+                     nothing of this epoch was committed",
+                    self.next, counters.rejected, counters.rows_in
+                )));
+            }
         }
-        Err(Error::failed(format!(
-            "epoch {}: {} of {} rows were rejected, more than max_error_ratio = {max}; nothing of \
-             this epoch was committed",
-            self.next, counters.rejected, counters.rows_in
-        )))
+        Ok(())
     }
 
-    /// The watermark by which the running epoch emits and evicts: after all its rows or, by Spark's
-    /// rule, after those of the epochs before.
+    /// The watermark by which the running epoch emits and evicts: it never goes back.
     pub fn emission_watermark(&self) -> Option<i64> {
-        let watermark = self.plan.watermark?;
-        let seen = match watermark.late {
-            LateRule::Row => self.event_time_max,
-            LateRule::Epoch => self.event_time_before,
-        };
-        let after = seen.map(|time| watermark_after(time, watermark.delay_us));
-        self.watermark.max(after)
-    }
-
-    /// Spark's clock begins at 1970, not before the first row.
-    fn first_watermark(&self) -> Option<i64> {
-        let rule = self.plan.watermark?.late;
-        (rule == LateRule::Epoch).then_some(0)
+        self.watermark.max(self.clocks.watermark())
     }
 
     /// The watermark by which the rows after the last finished epoch are late, where one is for all
     /// rows of an epoch.
     pub fn late_by(&self) -> Option<i64> {
-        self.first_watermark().and(self.watermark)
+        self.clocks.first().and(self.watermark)
     }
 
     /// Whether anything leaves a state by the watermark.
     pub fn closes_by_time(&self) -> bool {
-        self.levels.iter().any(|level| level.plan.evicting(Some(0)).is_some())
+        self.levels.iter().any(|level| level.evicting(Some(0)).is_some())
     }
 
     /// Whether an epoch without rows has something to do: the watermark moved behind the last one.
     pub fn is_due(&self) -> bool {
         self.closes_by_time()
-            && self.first_watermark().is_some()
+            && self.clocks.first().is_some()
             && self.emission_watermark() > self.watermark
     }
 
     /// The watermark as far as anything leaves a state by it.
     fn evicts(&self, watermark: Option<i64>) -> Option<i64> {
-        self.levels.iter().find_map(|level| level.plan.evicting(watermark))
+        self.levels.iter().find_map(|level| level.evicting(watermark))
     }
 }
 

@@ -5,12 +5,12 @@ use std::io::Write;
 use std::sync::Arc;
 
 use crate::checkpoint::{Journal, manifest};
-use crate::epoch::{EpochInput, Epochs, Task, Workers};
+use crate::epoch::{EpochInput, Epochs, ScanInput, Task, Workers};
 use crate::error::Result;
 use crate::job::spec::{FileFormat, OnError, OutputMode};
-use crate::pipeline::tests::{Row, plan, push};
+use crate::pipeline::tests::{Row, push, query};
 use crate::pipeline::{EventClock, Pipeline};
-use crate::plan::Plan;
+use crate::plan::Query;
 use crate::sink::file::FileSink;
 use crate::sink::{self, Sink};
 use crate::storage::memory::Crash;
@@ -64,15 +64,15 @@ fn rows() -> Vec<Row> {
 /// One process: goes on from the newest checkpoint, a few rows an epoch, to the end of the rows.
 fn process(
     disks: &Disks,
-    plan: &Arc<Plan>,
+    query: &Arc<Query>,
     rows: &[Row],
     attempt: u32,
     cores: usize,
 ) -> Result<()> {
     let attempt = attempt.to_string();
-    let journal = Journal::open(Arc::new(disks.state.clone()), "job", plan, attempt.clone())?;
+    let journal = Journal::open(Arc::new(disks.state.clone()), "job", query, attempt.clone())?;
     let (mut epochs, restored) =
-        Epochs::open(plan.clone(), cores, Some(journal), (OnError::DeadLetter, None))?;
+        Epochs::open(query.clone(), cores, Some(journal), (OnError::DeadLetter, &[]))?;
     let format = FileFormat::Csv { header: false };
     let mut output = FileSink::new(Arc::new(disks.output.clone()), format, attempt);
     let mut from = 0;
@@ -87,8 +87,9 @@ fn process(
         }
     }
     output.open(kept.as_ref())?;
-    let mut pipelines: Vec<Pipeline> =
-        (0..cores).map(|_| Pipeline::new(plan.clone(), OnError::DeadLetter)).collect();
+    let mut pipelines: Vec<Pipeline> = (0..cores)
+        .map(|_| Pipeline::new(query.scans[0].plan.clone(), OnError::DeadLetter))
+        .collect();
     loop {
         let stretch = &rows[from..(from + 7).min(rows.len())];
         let mut clock = epochs.event_time_max();
@@ -101,12 +102,12 @@ fn process(
             pipeline.keep(segment, 0)?;
         }
         from += stretch.len();
-        let input = EpochInput {
+        let scan = ScanInput {
             cores: pipelines.iter_mut().map(Pipeline::barrier).collect(),
             event_time_max: clock,
-            source: from.into(),
             ended: from == rows.len(),
         };
+        let input = EpochInput { scans: vec![scan], source: from.into() };
         let finished = epochs.finish(input, &OneByOne)?;
         output.stage(finished.epoch, &finished.rows)?;
         let sealed = output.seal(finished.epoch)?;
@@ -120,26 +121,26 @@ fn process(
     }
 }
 
-fn quiet(plan: &Arc<Plan>, rows: &[Row], cores: usize) -> String {
+fn quiet(query: &Arc<Query>, rows: &[Row], cores: usize) -> String {
     let disks = Disks::default();
-    process(&disks, plan, rows, 0, cores).expect("nothing fails");
+    process(&disks, query, rows, 0, cores).expect("nothing fails");
     disks.published()
 }
 
 #[test]
 fn cores_and_shards_do_not_show_in_the_output() {
-    let plan = plan(4_000, OutputMode::Append);
-    let expected = quiet(&plan, &rows(), 1);
+    let query = query(4_000, OutputMode::Append);
+    let expected = quiet(&query, &rows(), 1);
     assert!(expected.lines().count() > 10, "{expected}");
     for cores in 2..5 {
-        assert_eq!(quiet(&plan, &rows(), cores), expected, "{cores} cores");
+        assert_eq!(quiet(&query, &rows(), cores), expected, "{cores} cores");
     }
 }
 
 #[test]
 fn f47_f54_a_crash_at_any_operation_loses_nothing_and_doubles_nothing() {
-    let plan = plan(4_000, OutputMode::Append);
-    let expected = quiet(&plan, &rows(), 2);
+    let query = query(4_000, OutputMode::Append);
+    let expected = quiet(&query, &rows(), 2);
     for left in [Crash::Synced, Crash::Names, Crash::Everything] {
         for fails_output in [false, true] {
             let mut operations = 0;
@@ -147,13 +148,13 @@ fn f47_f54_a_crash_at_any_operation_loses_nothing_and_doubles_nothing() {
                 let disks = Disks::default();
                 let failing = if fails_output { &disks.output } else { &disks.state };
                 failing.fail_from(operations, EIO);
-                let done = process(&disks, &plan, &rows(), 1, 2).is_ok();
+                let done = process(&disks, &query, &rows(), 1, 2).is_ok();
                 disks.crash(left);
                 // The second process is killed soon after, too: recovery must be repeatable.
                 failing.fail_from(operations % 5, EIO);
-                let _ = process(&disks, &plan, &rows(), 2, 2);
+                let _ = process(&disks, &query, &rows(), 2, 2);
                 disks.crash(left);
-                process(&disks, &plan, &rows(), 3, 1).expect("nothing fails any more");
+                process(&disks, &query, &rows(), 3, 1).expect("nothing fails any more");
                 let found = disks.published();
                 assert_eq!(found, expected, "{left:?}, output {fails_output}, {operations}");
                 if done {
@@ -168,10 +169,10 @@ fn f47_f54_a_crash_at_any_operation_loses_nothing_and_doubles_nothing() {
 
 #[test]
 fn f56_another_query_is_refused_the_state_of_this_one() {
-    let mine = plan(4_000, OutputMode::Append);
+    let mine = query(4_000, OutputMode::Append);
     let disks = Disks::default();
     process(&disks, &mine, &rows()[..20], 1, 1).expect("nothing fails");
-    let mut other = plan(4_000, OutputMode::Append);
+    let mut other = query(4_000, OutputMode::Append);
     Arc::get_mut(&mut other).expect("nobody else has it").fingerprint = "other".into();
     let refused = Journal::open(Arc::new(disks.state.clone()), "job", &other, "2".into());
     assert_eq!(refused.err().map(|error| error.exit_code()), Some(78));
@@ -181,9 +182,9 @@ fn f56_another_query_is_refused_the_state_of_this_one() {
 /// it, so a power cut afterwards must not take it away.
 #[test]
 fn f54_a_manifest_that_was_read_stays_through_a_power_cut() {
-    let plan = plan(4_000, OutputMode::Append);
+    let query = query(4_000, OutputMode::Append);
     let disks = Disks::default();
-    process(&disks, &plan, &rows()[..20], 1, 1).expect("nothing fails");
+    process(&disks, &query, &rows()[..20], 1, 1).expect("nothing fails");
     let mut names = disks.state.list("").expect("it was opened");
     names.retain(|name| manifest::epoch_of(name).is_some());
     let left = MemoryStorage::new();
@@ -193,7 +194,7 @@ fn f54_a_manifest_that_was_read_stays_through_a_power_cut() {
         file.sync().expect("nothing fails");
         left.rename("staged", name).expect("nothing fails");
     }
-    let journal = Journal::open(Arc::new(left.clone()), "job", &plan, "2".into());
+    let journal = Journal::open(Arc::new(left.clone()), "job", &query, "2".into());
     assert!(journal.expect("nothing fails").last().is_some());
     left.crash(Crash::Synced);
     let mut there = left.list("").expect("it was opened");

@@ -69,7 +69,8 @@ type = "console"
     let file = folder.join("job.toml");
     std::fs::write(&file, job).expect("the folder is ours");
     let (job, _) = job::read(&file, &[], &|_| None).expect("a sound job");
-    let plan = Arc::new(plan(&job).expect("a sound query"));
+    let query = plan(&job).expect("a sound query");
+    let plan = Arc::clone(&query.scans[0].plan);
     let machine = Machine::discover();
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     let mut ingest = Ingest::start(&job, plan, &machine, None, None, Candidate::default())

@@ -13,7 +13,8 @@ use pelton_kernels::cpu::aggregate::partial_schema;
 
 use super::manifest::{Manifest, Part};
 use super::table;
-use crate::plan::{Plan, identity};
+use crate::plan::identity;
+use crate::plan::query::{Level, Query};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -33,18 +34,30 @@ pub struct Change {
 const WATERMARK: &str = "watermark";
 const STATE: &str = "state ";
 
-/// What the state of a plan depends on; parts of a query over the query say so.
-pub fn parts(plan: &Plan) -> Vec<Part> {
-    plan.levels().enumerate().flat_map(|(level, plan)| level_parts(level, plan)).collect()
+/// What the state of a query depends on; parts of a query over the query say so.
+pub fn parts(query: &Query) -> Vec<Part> {
+    let levels = query.levels.iter().enumerate();
+    levels.flat_map(|(number, level)| level_parts(number, level)).collect()
 }
 
-fn level_parts(level: usize, plan: &Plan) -> Vec<Part> {
-    let above = if level == 0 { String::new() } else { format!("query {level} above: ") };
-    let mut parts = identity::state_parts(plan);
-    parts.iter_mut().for_each(|part| part.name.insert_str(0, &above));
-    if let Some(spec) = plan.state() {
+fn level_parts(number: usize, level: &Level) -> Vec<Part> {
+    let above = if number == 0 { String::new() } else { format!("query {number} above: ") };
+    let mut parts = Vec::new();
+    for (number, arm) in level.arms.iter().enumerate() {
+        let of_arm = if number == 0 { String::new() } else { format!("arm {}: ", number + 1) };
+        let mut of_plan = identity::state_parts(&arm.plan);
+        of_plan.iter_mut().for_each(|part| part.name.insert_str(0, &format!("{above}{of_arm}")));
+        parts.extend(of_plan);
+    }
+    if let Some(join) = &level.join {
+        let text = identity::join_text(join);
+        parts.push(Part { name: format!("{above}join"), text });
+        return parts;
+    }
+    if let Some(spec) = level.state() {
         let states = partial_schema(&spec.keys, &spec.calls);
-        let named = table::columns(plan).into_iter().zip(states.fields()).skip(spec.keys.len());
+        let named =
+            table::columns(level.plan()).into_iter().zip(states.fields()).skip(spec.keys.len());
         parts.extend(named.map(|(name, state)| Part {
             name: format!("{STATE}{above}{name}"),
             text: state.data_type().to_string(),
@@ -53,13 +66,13 @@ fn level_parts(level: usize, plan: &Plan) -> Vec<Part> {
     parts
 }
 
-/// What becomes of a manifest's state under a plan; nothing where the plan is the one that wrote it.
-pub fn compare(manifest: &Manifest, plan: &Plan) -> Vec<Change> {
-    if manifest.fingerprint == plan.fingerprint {
+/// What becomes of a manifest's state under a query; nothing where the query is the one that wrote it.
+pub fn compare(manifest: &Manifest, query: &Query) -> Vec<Change> {
+    if manifest.fingerprint == query.fingerprint {
         return Vec::new();
     }
-    let stateless = plan.levels().all(|level| level.state().is_none());
-    let changes = compare_parts(&manifest.parts, &parts(plan), stateless);
+    let stateless = query.levels.iter().all(|level| !level.keeps_state());
+    let changes = compare_parts(&manifest.parts, &parts(query), stateless);
     if changes.iter().any(|change| change.fate != Fate::Kept) {
         return changes;
     }

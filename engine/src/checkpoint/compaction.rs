@@ -11,8 +11,10 @@ use super::files::{Heading, read_state, write_state};
 use super::manifest::{StateFile, StateKind};
 use super::{Compression, Journal};
 use crate::error::Result;
-use crate::plan::Plan;
+use crate::plan::Query;
+use crate::plan::stream_join::StreamJoin;
 use crate::seeded::{self, Bug};
+use crate::state::join::JoinStore;
 use crate::state::shard::Shard;
 use crate::state::spill::Room;
 use crate::storage::Storage;
@@ -26,7 +28,7 @@ const FILE_BYTES: usize = 16 << 20;
 /// Files to be made into one base; runs on any thread.
 pub struct Compaction {
     storage: Arc<dyn Storage>,
-    plan: Arc<Plan>,
+    query: Arc<Query>,
     attempt: String,
     columns: Vec<Vec<String>>,
     compression: Compression,
@@ -42,7 +44,7 @@ pub struct Compacted {
 
 impl Journal {
     /// Work to be done beside the epochs, once `deltas_max` deltas lie above the base.
-    pub fn compaction(&mut self, plan: &Arc<Plan>, deltas_max: usize) -> Option<Compaction> {
+    pub fn compaction(&mut self, query: &Arc<Query>, deltas_max: usize) -> Option<Compaction> {
         if self.compacting {
             return None;
         }
@@ -55,7 +57,7 @@ impl Journal {
         self.compacting = true;
         Some(Compaction {
             storage: Arc::clone(&self.storage),
-            plan: Arc::clone(plan),
+            query: Arc::clone(query),
             attempt: self.attempt.clone(),
             columns: self.plan.columns.clone(),
             compression: self.compression,
@@ -80,20 +82,9 @@ impl Compaction {
     /// Errors: `StateIo`; the deltas stay as they are.
     pub fn run(self, room: Option<&Room>) -> Result<Compacted> {
         let mut bases = Vec::new();
-        for (level, plan) in self.plan.levels().enumerate() {
-            let Some(spec) = plan.state() else { continue };
-            let mut state =
-                Shard::new(spec, room.map(|room| room.share(1, &format!("base-{level}"))));
-            let (mut last, columns) = (None, &self.columns[level]);
-            for file in self.files.iter().filter(|file| file.level == level) {
-                state.settle(file.before_us)?;
-                for partial in read_state(&*self.storage, file)? {
-                    state.merge_file(&partial, columns)?;
-                }
-                state.settle(file.watermark_us)?;
-                last = Some(file);
-            }
-            let Some(last) = last else { continue };
+        for (level, of) in self.query.levels.iter().enumerate() {
+            let files = self.files.iter().filter(|file| file.level == level);
+            let Some(last) = files.clone().next_back() else { continue };
             let mut part = 0;
             let mut write = |partials: &[RecordBatch]| {
                 let heading = Heading {
@@ -104,13 +95,28 @@ impl Compaction {
                     before_us: None,
                     watermark_us: last.watermark_us,
                     attempt: &self.attempt,
-                    columns,
+                    columns: &self.columns[level],
                     compression: self.compression,
                 };
                 part += 1;
                 bases.push(write_state(&*self.storage, &heading, partials)?);
                 Ok(())
             };
+            if let Some(join) = &of.join {
+                write(&self.of_join(level, join, files)?)?;
+                continue;
+            }
+            let spec = of.state().expect("a level without state has no files");
+            let share = room.map(|room| room.share(1, &format!("base-{level}")));
+            let mut state = Shard::new(spec, share);
+            let at = |watermark| self.query.watermark_at(level, watermark);
+            for file in files {
+                state.settle(at(file.before_us))?;
+                for partial in read_state(&*self.storage, file)? {
+                    state.merge_file(&partial, &self.columns[level])?;
+                }
+                state.settle(at(file.watermark_us))?;
+            }
             let (mut held, mut bytes) = (Vec::new(), 0);
             state.into_partials(|partial| {
                 bytes += partial.get_array_memory_size();
@@ -127,5 +133,24 @@ impl Compaction {
         }
         let too_many = usize::from(seeded::is(Bug::BaseCoversTooMuch));
         Ok(Compacted { bases, covers: self.files.len() + too_many })
+    }
+
+    /// What recovery would make of a join's files.
+    fn of_join<'f>(
+        &self,
+        level: usize,
+        join: &Arc<StreamJoin>,
+        files: impl Iterator<Item = &'f StateFile>,
+    ) -> Result<Vec<RecordBatch>> {
+        let at = |watermark| self.query.watermark_at(level, watermark);
+        let mut state = JoinStore::new(join);
+        for file in files {
+            state.settle(at(file.before_us));
+            for partial in read_state(&*self.storage, file)? {
+                state.merge_file(&partial)?;
+            }
+            state.settle(at(file.watermark_us));
+        }
+        state.partials()
     }
 }

@@ -27,6 +27,9 @@ pub struct Manifest {
     /// Emission watermark after the epoch, microseconds.
     pub watermark_us: Option<i64>,
     pub event_time_max_us: Option<i64>,
+    /// Greatest event time by scan of the query, where it has several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clocks_us: Vec<Option<i64>>,
     /// Offsets and file list, as the source wrote them.
     pub source: serde_json::Value,
     /// A bounded input came to its end: there is nothing left to do.
@@ -204,6 +207,7 @@ mod tests {
             epoch: 12,
             watermark_us: Some(5),
             event_time_max_us: None,
+            clocks_us: vec![],
             source: serde_json::json!({"byte": 7}),
             ended: false,
             counters: Counters { rows_in: 3, applied: 3, ..Counters::default() },

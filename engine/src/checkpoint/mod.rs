@@ -31,7 +31,7 @@ use arrow::array::RecordBatch;
 use crate::batch::Counters;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::plan::Plan;
+use crate::plan::Query;
 use crate::seeded::{self, Bug};
 use crate::sink::{Committed, Marker, Staged};
 use crate::storage::{Storage, write_new};
@@ -70,7 +70,7 @@ pub struct Journal {
     prepared: u64,
 }
 
-/// What the manifests say of the plan.
+/// What the manifests say of the query.
 struct Facing {
     job: String,
     fingerprint: String,
@@ -117,10 +117,10 @@ impl Journal {
     pub fn open(
         storage: Arc<dyn Storage>,
         job: &str,
-        plan: &Plan,
+        query: &Query,
         attempt: String,
     ) -> Result<Journal> {
-        Journal::open_with(storage, job, plan, attempt, &Terms::default())
+        Journal::open_with(storage, job, query, attempt, &Terms::default())
     }
 
     /// Takes the directory over from every run before, and decides what to go on from.
@@ -130,7 +130,7 @@ impl Journal {
     pub fn open_with(
         storage: Arc<dyn Storage>,
         job: &str,
-        plan: &Plan,
+        query: &Query,
         attempt: String,
         terms: &Terms,
     ) -> Result<Journal> {
@@ -147,10 +147,10 @@ impl Journal {
         let mut journal = Journal {
             plan: Facing {
                 job: job.to_string(),
-                fingerprint: plan.fingerprint.clone(),
-                parts: change::parts(plan),
-                table: StateTable::of(plan),
-                columns: plan.levels().map(table::columns).collect(),
+                fingerprint: query.fingerprint.clone(),
+                parts: change::parts(query),
+                table: StateTable::of(query.levels[0].plan()),
+                columns: query.levels.iter().map(table::columns_of).collect(),
             },
             attempt,
             fence,
@@ -169,7 +169,7 @@ impl Journal {
             storage,
         };
         journal.recover(&terms.marker)?;
-        journal.check_plan(plan, terms.accept_change)?;
+        journal.check_query(query, terms.accept_change)?;
         Ok(journal)
     }
 
@@ -202,9 +202,9 @@ impl Journal {
         Ok(())
     }
 
-    fn check_plan(&self, plan: &Plan, accepts: bool) -> Result<()> {
+    fn check_query(&self, query: &Query, accepts: bool) -> Result<()> {
         let Some(last) = self.last() else { return Ok(()) };
-        let changes = change::compare(last, plan);
+        let changes = change::compare(last, query);
         let refused = changes.iter().any(|change| change.fate == change::Fate::Refused);
         if changes.is_empty() || (accepts && !refused) {
             return Ok(());
@@ -340,6 +340,7 @@ impl Journal {
             epoch: facts.epoch,
             watermark_us: facts.watermark_us,
             event_time_max_us: facts.event_time_max_us,
+            clocks_us: facts.clocks_us,
             source: facts.source,
             ended: facts.ended,
             counters: facts.counters,
@@ -450,6 +451,8 @@ pub struct Facts {
     /// The watermark as far as groups leave by it.
     pub evicts_us: Option<i64>,
     pub event_time_max_us: Option<i64>,
+    /// By scan of the query, where it has several.
+    pub clocks_us: Vec<Option<i64>>,
     pub source: serde_json::Value,
     pub ended: bool,
     pub counters: Counters,

@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Schema};
 use super::manifest::Manifest;
 use super::{inspect, table::StateTable};
 use crate::batch::{Encoding, InputBatch, Place, sql_type};
-use crate::epoch::{EpochInput, Epochs, Workers};
+use crate::epoch::{EpochInput, Epochs, ScanInput, Workers};
 use crate::error::{Error, Result};
 use crate::job::{self, spec::OnError};
 use crate::pipeline::{EventClock, Pipeline};
@@ -43,21 +43,18 @@ pub fn query(
 fn run(rows: &RecordBatch, sql: &str, workers: &dyn Workers) -> Result<RecordBatch> {
     let (job, text) =
         job::from_text(&job_of(rows.schema_ref(), sql), Path::new("state query"), &[])?;
-    let plan = Arc::new(plan::plan(&job).map_err(|findings| text.refuse(&findings))?);
-    let mut pipeline = Pipeline::new(Arc::clone(&plan), OnError::Fail);
+    let query = Arc::new(plan::plan(&job).map_err(|findings| text.refuse(&findings))?);
+    let plan = &query.scans[0].plan;
+    let mut pipeline = Pipeline::new(Arc::clone(plan), OnError::Fail);
     pipeline.open(0, EventClock::Known(None));
     for first in (0..rows.num_rows()).step_by(ROWS) {
-        push(&mut pipeline, &plan, &rows.slice(first, ROWS.min(rows.num_rows() - first)), first);
+        push(&mut pipeline, plan, &rows.slice(first, ROWS.min(rows.num_rows() - first)), first);
     }
     let segment = pipeline.close();
     pipeline.keep(segment, 0)?;
-    let input = EpochInput {
-        cores: vec![pipeline.barrier()],
-        event_time_max: None,
-        source: serde_json::Value::Null,
-        ended: true,
-    };
-    let (mut epochs, _) = Epochs::open(plan, 1, None, (OnError::Fail, None))?;
+    let scan = ScanInput { cores: vec![pipeline.barrier()], event_time_max: None, ended: true };
+    let input = EpochInput { scans: vec![scan], source: serde_json::Value::Null };
+    let (mut epochs, _) = Epochs::open(query, 1, None, (OnError::Fail, &[]))?;
     Ok(epochs.finish(input, workers)?.rows)
 }
 

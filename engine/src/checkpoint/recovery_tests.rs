@@ -11,6 +11,7 @@ fn kept(epoch: u64, decided_by: Option<&str>) -> Kept {
         epoch,
         watermark_us: None,
         event_time_max_us: None,
+        clocks_us: Vec::new(),
         source: serde_json::Value::Null,
         ended: false,
         counters: Counters::default(),

@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use crate::columns::plain_column;
 use crate::error::{Error, Result};
 use crate::plan::expr::Compiled;
+use crate::plan::query::Level;
 use crate::plan::{Plan, SessionKey, identity};
+use crate::state::join::file_columns;
 use crate::state::{Closing, StateSpec, StateStore};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -264,6 +266,11 @@ fn unknown(what: &str, text: &str) -> Error {
             format!("this version knows no {what} {text:?}"),
         ),
     }
+}
+
+/// The columns of a level's state files.
+pub fn columns_of(level: &Level) -> Vec<String> {
+    level.join.as_ref().map_or_else(|| columns(level.plan()), |join| file_columns(join))
 }
 
 /// The columns of a plan's state files: keys by their names, states by what they are of.

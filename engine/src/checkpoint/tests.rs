@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::epoch::{EpochInput, Epochs, Restored, Task, Workers};
+use crate::epoch::{EpochInput, Epochs, Restored, ScanInput, Task, Workers};
 use crate::job::spec::{OnError, OutputMode};
-use crate::pipeline::tests::{Row, plan, push};
+use crate::pipeline::tests::{Row, push, query};
 use crate::pipeline::{EventClock, Pipeline};
 use crate::storage::MemoryStorage;
 
@@ -25,19 +25,19 @@ struct Run {
     restored: Option<Restored>,
 }
 
-fn open(disk: &MemoryStorage, plan: &Arc<Plan>, attempt: &str, marker: Marker) -> Result<Run> {
+fn open(disk: &MemoryStorage, query: &Arc<Query>, attempt: &str, marker: Marker) -> Result<Run> {
     let terms = Terms { marker, ..Terms::default() };
     let storage = Arc::new(disk.clone());
-    let journal = Journal::open_with(storage, "job", plan, attempt.into(), &terms)?;
+    let journal = Journal::open_with(storage, "job", query, attempt.into(), &terms)?;
     let (epochs, restored) =
-        Epochs::open(plan.clone(), 1, Some(journal), (OnError::DeadLetter, None))?;
-    let pipeline = Pipeline::new(plan.clone(), OnError::Skip);
+        Epochs::open(query.clone(), 1, Some(journal), (OnError::DeadLetter, &[]))?;
+    let pipeline = Pipeline::new(query.scans[0].plan.clone(), OnError::Skip);
     Ok(Run { epochs, pipeline, restored })
 }
 
-fn update() -> Arc<Plan> {
+fn update() -> Arc<Query> {
     // Windows stay open for a second: everything is in the state.
-    plan(1_000_000, OutputMode::Update)
+    query(1_000_000, OutputMode::Update)
 }
 
 fn rows(epoch: u64) -> Vec<Row> {
@@ -60,12 +60,9 @@ impl Run {
         let segment = self.pipeline.close();
         let event_time_max = segment.summary.event_time_max.max(clock);
         self.pipeline.keep(segment, 0).expect("good rows");
-        EpochInput {
-            cores: vec![self.pipeline.barrier()],
-            event_time_max,
-            source: epoch.into(),
-            ended: false,
-        }
+        let cores = vec![self.pipeline.barrier()];
+        let scan = ScanInput { cores, event_time_max, ended: false };
+        EpochInput { scans: vec![scan], source: epoch.into() }
     }
 
     fn finish(&mut self) -> crate::epoch::Finished {
@@ -116,8 +113,8 @@ fn state(disk: &MemoryStorage, epoch: Option<u64>) -> String {
 
 #[test]
 fn f51_no_flipped_bit_of_any_file_is_taken_for_state() {
-    let (plan, disk) = (update(), MemoryStorage::new());
-    let mut run = open(&disk, &plan, "1", Marker::Manifest).expect("an empty disk");
+    let (query, disk) = (update(), MemoryStorage::new());
+    let mut run = open(&disk, &query, "1", Marker::Manifest).expect("an empty disk");
     (0..3).for_each(|_| _ = run.epoch().expect("nothing fails"));
     let right: BTreeMap<u64, String> =
         [1, 2].map(|epoch| (epoch, state(&disk, Some(epoch)))).into();
@@ -127,7 +124,7 @@ fn f51_no_flipped_bit_of_any_file_is_taken_for_state() {
         let length = disk.read(&name).expect("it was listed").len();
         for byte in (0..length).step_by(3) {
             disk.flip_bit(&name, byte, (byte % 8) as u8).expect("it is that long");
-            match open(&disk, &plan, "2", Marker::Manifest) {
+            match open(&disk, &query, "2", Marker::Manifest) {
                 Ok(run) => {
                     let epoch = run.restored_epoch().expect("one of two is whole");
                     let digest = {
@@ -156,11 +153,11 @@ fn f51_no_flipped_bit_of_any_file_is_taken_for_state() {
 
 #[test]
 fn f52_missing_and_truncated_files_are_seen_and_the_older_checkpoint_is_used() {
-    let plan = update();
+    let query = update();
     for damage in ["missing", "truncated", "foreign"] {
         for kind in ["manifest", "delta"] {
             let disk = MemoryStorage::new();
-            let mut run = open(&disk, &plan, "1", Marker::Manifest).expect("an empty disk");
+            let mut run = open(&disk, &query, "1", Marker::Manifest).expect("an empty disk");
             (0..3).for_each(|_| _ = run.epoch().expect("nothing fails"));
             let before = state(&disk, Some(1));
             let name = names(&disk, kind).pop().expect("there are some");
@@ -175,7 +172,7 @@ fn f52_missing_and_truncated_files_are_seen_and_the_older_checkpoint_is_used() {
             if damage != "missing" {
                 write_new(&disk, &name, &bytes).expect("nothing fails");
             }
-            let mut run = open(&disk, &plan, "2", Marker::Manifest).expect("epoch 1 is whole");
+            let mut run = open(&disk, &query, "2", Marker::Manifest).expect("epoch 1 is whole");
             assert_eq!(run.restored_epoch(), Some(1), "{damage} {kind}");
             let is_told = !run.restored.as_ref().expect("restored").passed_over.is_empty();
             // Nobody can know of a manifest that is not there.
@@ -183,7 +180,7 @@ fn f52_missing_and_truncated_files_are_seen_and_the_older_checkpoint_is_used() {
             assert_eq!(state(&disk, Some(1)), before);
             // Its epoch comes again, under the name of the damaged one.
             assert_eq!(run.epoch().expect("the name is free").epoch, 2);
-            let again = open(&disk, &plan, "3", Marker::Manifest).expect("whole");
+            let again = open(&disk, &query, "3", Marker::Manifest).expect("whole");
             assert_eq!(again.restored_epoch(), Some(2), "{damage} {kind}");
         }
     }
@@ -191,10 +188,10 @@ fn f52_missing_and_truncated_files_are_seen_and_the_older_checkpoint_is_used() {
 
 #[test]
 fn f21_a_zombie_publishes_nothing_once_another_run_has_taken_over() {
-    let (plan, disk) = (update(), MemoryStorage::new());
-    let mut first = open(&disk, &plan, "1", Marker::Manifest).expect("an empty disk");
+    let (query, disk) = (update(), MemoryStorage::new());
+    let mut first = open(&disk, &query, "1", Marker::Manifest).expect("an empty disk");
     first.epoch().expect("nobody else is there");
-    let mut second = open(&disk, &plan, "2", Marker::Manifest).expect("the first is a zombie");
+    let mut second = open(&disk, &query, "2", Marker::Manifest).expect("the first is a zombie");
     let before = disk.list("").expect("the root is there");
     let error = first.epoch().expect_err("it was fenced");
     assert_eq!(error.exit_code(), 69, "{error}");
@@ -208,25 +205,25 @@ fn f21_a_zombie_publishes_nothing_once_another_run_has_taken_over() {
 /// The zombie looked at the fences just before the other run came.
 #[test]
 fn f21_one_epoch_is_published_once_even_if_both_runs_believe_to_own_it() {
-    let (plan, disk) = (update(), MemoryStorage::new());
-    let mut first = open(&disk, &plan, "1", Marker::Manifest).expect("an empty disk");
-    let mut second = open(&disk, &plan, "2", Marker::Manifest).expect("an empty disk");
+    let (query, disk) = (update(), MemoryStorage::new());
+    let mut first = open(&disk, &query, "1", Marker::Manifest).expect("an empty disk");
+    let mut second = open(&disk, &query, "2", Marker::Manifest).expect("an empty disk");
     // As if the first had come after the second, and the second had not seen it.
     first.epochs.journal().expect("it has one").fence = 9;
     first.epoch().expect("it owns the directory");
     let error = second.epoch().expect_err("epoch 0 is there");
     assert!(error.to_string().contains("another process has published"), "{error}");
-    let third = open(&disk, &plan, "3", Marker::Manifest).expect("whole");
+    let third = open(&disk, &query, "3", Marker::Manifest).expect("whole");
     assert_eq!(third.restored_epoch(), Some(0));
 }
 
 #[test]
 fn an_outputs_commit_decides_which_prepared_checkpoint_counts() {
-    let plan = update();
+    let query = update();
     let marker = |committed| Marker::Output { name: "out".into(), committed };
     for commits in [false, true] {
         let disk = MemoryStorage::new();
-        let mut run = open(&disk, &plan, "1", marker(None)).expect("an empty disk");
+        let mut run = open(&disk, &query, "1", marker(None)).expect("an empty disk");
         let finished = run.finish();
         let journal = run.epochs.journal().expect("it has one");
         let prepared = finished.prepare(journal, BTreeMap::new()).expect("nothing fails");
@@ -237,12 +234,12 @@ fn an_outputs_commit_decides_which_prepared_checkpoint_counts() {
         let prepared = finished.prepare(journal, BTreeMap::new()).expect("nothing fails");
         // Killed before it knew the outcome; the output knows.
         let last = if commits { prepared.committed() } else { committed };
-        let run = open(&disk, &plan, "2", marker(Some(last.clone()))).expect("it is prepared");
+        let run = open(&disk, &query, "2", marker(Some(last.clone()))).expect("it is prepared");
         assert_eq!(run.restored.expect("restored").committed, last);
         assert_eq!(names(&disk, "manifest").len(), 1 + usize::from(commits));
         // The output has committed something that is not here.
         let foreign = Committed { epoch: 5, manifest_hash: 7 };
-        let error = open(&disk, &plan, "3", marker(Some(foreign))).err().expect("nothing fits");
+        let error = open(&disk, &query, "3", marker(Some(foreign))).err().expect("nothing fits");
         assert_eq!(error.exit_code(), 74);
     }
 }
@@ -250,17 +247,17 @@ fn an_outputs_commit_decides_which_prepared_checkpoint_counts() {
 #[test]
 fn an_epoch_whose_delta_was_written_in_parts_is_restored_whole() {
     // Windows close as soon as their time is over.
-    let plan = plan(0, OutputMode::Update);
+    let query = query(0, OutputMode::Update);
     let (whole, parts) = (MemoryStorage::new(), MemoryStorage::new());
-    let mut quiet = open(&whole, &plan, "1", Marker::Manifest).expect("an empty disk");
-    let mut run = open(&parts, &plan, "1", Marker::Manifest).expect("an empty disk");
+    let mut quiet = open(&whole, &query, "1", Marker::Manifest).expect("an empty disk");
+    let mut run = open(&parts, &query, "1", Marker::Manifest).expect("an empty disk");
     for epoch in 0..5 {
         quiet.epoch().expect("nothing fails");
         let rows = rows(epoch);
         rows[..4].chunks(2).for_each(|part| run.absorb(part));
         if epoch == 3 {
             // Killed with parts that no manifest names: they go with the next epoch's garbage.
-            run = open(&parts, &plan, "2", Marker::Manifest).expect("whole");
+            run = open(&parts, &query, "2", Marker::Manifest).expect("whole");
             rows[..4].chunks(2).for_each(|part| run.absorb(part));
         }
         let rest = run.input(&rows[4..]);
@@ -268,8 +265,8 @@ fn an_epoch_whose_delta_was_written_in_parts_is_restored_whole() {
         finished.commit(run.epochs.journal(), BTreeMap::new()).expect("nothing fails");
         run.epochs.journal().expect("it has one").collect_garbage();
         assert_eq!(state(&parts, None), state(&whole, None), "epoch {epoch}");
-        let again = open(&parts, &plan, "3", Marker::Manifest).expect("whole");
-        let right = open(&whole, &plan, "3", Marker::Manifest).expect("whole");
+        let again = open(&parts, &query, "3", Marker::Manifest).expect("whole");
+        let right = open(&whole, &query, "3", Marker::Manifest).expect("whole");
         assert_eq!(again.epochs.table().expect("values"), right.epochs.table().expect("values"));
         for disk in [&parts, &whole] {
             names(disk, "fence-").iter().skip(1).for_each(|name| disk.remove(name).expect("there"));
@@ -282,16 +279,16 @@ fn an_epoch_whose_delta_was_written_in_parts_is_restored_whole() {
 
 #[test]
 fn f52_a_base_in_the_making_is_not_collected_and_stands_for_its_deltas() {
-    let (plan, disk) = (update(), MemoryStorage::new());
-    let mut run = open(&disk, &plan, "1", Marker::Manifest).expect("an empty disk");
+    let (query, disk) = (update(), MemoryStorage::new());
+    let mut run = open(&disk, &query, "1", Marker::Manifest).expect("an empty disk");
     let mut work = None;
     while work.is_none() {
         run.epoch().expect("nothing fails");
         assert!(run.epochs.next() < 100, "a base is due after 64 deltas");
-        work = run.epochs.journal().expect("it has one").compaction(&plan, DELTAS_MAX);
+        work = run.epochs.journal().expect("it has one").compaction(&query, DELTAS_MAX);
     }
     assert!(
-        run.epochs.journal().expect("it has one").compaction(&plan, DELTAS_MAX).is_none(),
+        run.epochs.journal().expect("it has one").compaction(&query, DELTAS_MAX).is_none(),
         "one at a time"
     );
     let base = work.expect("it is due").run(None).expect("nothing fails");
@@ -308,7 +305,7 @@ fn f52_a_base_in_the_making_is_not_collected_and_stands_for_its_deltas() {
     // Two manifests, and nothing that neither names: files, manifests, fence.
     assert_eq!(disk.list("").expect("the root is there").len(), 5 + 2 + 1);
     let plain = MemoryStorage::new();
-    let mut quiet = open(&plain, &plan, "1", Marker::Manifest).expect("an empty disk");
+    let mut quiet = open(&plain, &query, "1", Marker::Manifest).expect("an empty disk");
     for _ in 0..=kept.epoch {
         quiet.epoch().expect("nothing fails");
         // Never compacted.
@@ -319,21 +316,21 @@ fn f52_a_base_in_the_making_is_not_collected_and_stands_for_its_deltas() {
 
 #[test]
 fn f57_a_state_file_of_a_newer_format_is_refused_by_name() {
-    let (plan, disk) = (update(), MemoryStorage::new());
-    let mut run = open(&disk, &plan, "1", Marker::Manifest).expect("an empty disk");
+    let (query, disk) = (update(), MemoryStorage::new());
+    let mut run = open(&disk, &query, "1", Marker::Manifest).expect("an empty disk");
     run.epoch().expect("nothing fails");
     let kept = inspect::find(&disk, None).expect("whole").manifest;
     let newer = Manifest { format: manifest::FORMAT + 1, epoch: 7, ..kept };
     write_new(&disk, &manifest::file_name(7), &newer.to_bytes()).expect("nothing fails");
-    let error = open(&disk, &plan, "2", Marker::Manifest).err().expect("it is newer");
+    let error = open(&disk, &query, "2", Marker::Manifest).err().expect("it is newer");
     assert_eq!(error.exit_code(), 74);
     assert!(error.to_string().contains("has format 3"), "{error}");
 }
 
 #[test]
 fn an_epoch_can_be_dropped_if_it_is_not_the_newest() {
-    let (plan, disk) = (update(), MemoryStorage::new());
-    let mut run = open(&disk, &plan, "1", Marker::Manifest).expect("an empty disk");
+    let (query, disk) = (update(), MemoryStorage::new());
+    let mut run = open(&disk, &query, "1", Marker::Manifest).expect("an empty disk");
     (0..3).for_each(|_| _ = run.epoch().expect("nothing fails"));
     assert!(inspect::drop_epoch(&disk, 2).is_err(), "the newest");
     assert!(inspect::drop_epoch(&disk, 0).is_err(), "collected long ago");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::level::Level;
 use super::{Epochs, Finished, Restored};
-use crate::checkpoint::manifest::{Manifest, StateFile};
+use crate::checkpoint::manifest::Manifest;
 use crate::checkpoint::{Facts, Journal, Prepared};
 use crate::error::{Error, Result};
 use crate::failpoint;
@@ -27,8 +27,10 @@ impl Epochs {
         self.next = last.epoch + 1;
         if !seeded::is(Bug::WatermarkForgotten) {
             self.watermark = last.watermark_us;
-            self.event_time_max = last.event_time_max_us;
-            self.event_time_before = last.event_time_max_us;
+            match &last.clocks_us[..] {
+                [] => self.clocks.restore(&[last.event_time_max_us]),
+                clocks => self.clocks.restore(clocks),
+            }
         }
         self.rows_out = last.rows_out;
         Ok(Some(Restored {
@@ -43,20 +45,19 @@ impl Epochs {
     fn read_state(&mut self) -> Result<()> {
         let Some(journal) = &self.journal else { return Ok(()) };
         let Some(last) = journal.last() else { return Ok(()) };
-        let levels = &mut self.levels;
+        let (levels, query) = (&mut self.levels, &self.query);
         let forgets = seeded::is(Bug::EvictionForgotten);
+        let at = |level, watermark| query.watermark_at(level, watermark).filter(|_| !forgets);
         journal.restore(|file, partials| match levels.get_mut(file.level) {
-            Some(of) if forgets => {
-                let file = StateFile { before_us: None, watermark_us: None, ..file.clone() };
-                of.restore(partials, journal.columns(file.level), &file)
+            Some(of) => {
+                let evicted = (at(file.level, file.before_us), at(file.level, file.watermark_us));
+                of.restore(partials, journal.columns(file.level), evicted)
             }
-            Some(of) => of.restore(partials, journal.columns(file.level), file),
             None => Err(Error::failed("a state file is of a part that this query has not")),
         })?;
         // The last epochs may have evicted and written nothing.
-        levels.iter_mut().try_for_each(|level| {
-            let evicts = level.plan.evicting(last.watermark_us);
-            level.settle(evicts.filter(|_| !forgets))
+        levels.iter_mut().enumerate().try_for_each(|(number, level)| {
+            level.settle(level.evicting(at(number, last.watermark_us)))
         })?;
         failpoint::reach("recover");
         Ok(())
@@ -101,6 +102,10 @@ impl Finished {
             watermark_us: self.watermark,
             evicts_us: self.evicts,
             event_time_max_us: self.event_time_max,
+            clocks_us: match &self.clocks[..] {
+                [_] => Vec::new(),
+                several => several.to_vec(),
+            },
             source: before.map_or(&self.source, |before| &before.source).clone(),
             ended: self.ended,
             counters: self.counters,

@@ -111,7 +111,7 @@ impl Question {
         }
     }
 
-    fn plan(self) -> Arc<Plan> {
+    fn plan(self) -> Arc<Query> {
         let text = format!(
             "name = \"events\"\n[source.t]\ntype = \"stdin\"\nschema = \"ts TIMESTAMP, key STRING, v \
              BIGINT\"\nwatermark = {{ column = \"ts\", delay = \"10s\" }}\n{}\n[query]\nsql = \"\"\"{}\"\"\"\n\
@@ -384,13 +384,13 @@ impl Progress {
 }
 
 /// Runs over memory that survives the process, which dies now and then before it commits.
-fn run(plan: &Arc<Plan>, splits: &[Split], cuts: &Cuts) -> Result<Outcome> {
+fn run(plan: &Arc<Query>, splits: &[Split], cuts: &Cuts) -> Result<Outcome> {
     let storage = MemoryStorage::default();
     let mut outcome =
         Outcome { lines: Vec::new(), late: Vec::new(), counters: Counters::default() };
     for life in 0.. {
         let journal = Journal::open(Arc::new(storage.clone()), "job", plan, format!("life{life}"))?;
-        let on_error = (OnError::DeadLetter, None);
+        let on_error = (OnError::DeadLetter, &[][..]);
         let (mut epochs, restored) =
             Epochs::open(Arc::clone(plan), cuts.shards, Some(journal), on_error)?;
         if restored.as_ref().is_some_and(|restored| restored.ended) {
@@ -399,8 +399,10 @@ fn run(plan: &Arc<Plan>, splits: &[Split], cuts: &Cuts) -> Result<Outcome> {
         let kept = restored.as_ref().map(|restored| &restored.source);
         let mut progress = Progress::restored(kept, splits.len());
         let mut floor = epochs.event_time_max();
-        let mut pipelines: Vec<Pipeline> =
-            (0..cuts.cores).map(|_| Pipeline::new(Arc::clone(plan), OnError::DeadLetter)).collect();
+        let of_scan = &plan.scans[0].plan;
+        let mut pipelines: Vec<Pipeline> = (0..cuts.cores)
+            .map(|_| Pipeline::new(Arc::clone(of_scan), OnError::DeadLetter))
+            .collect();
         for lived in 1.. {
             for (at, split) in splits.iter().enumerate() {
                 let rows = 1 + cuts.epoch * (at + 1) / 2;
@@ -411,12 +413,12 @@ fn run(plan: &Arc<Plan>, splits: &[Split], cuts: &Cuts) -> Result<Outcome> {
                 progress.next[at] += stretch.len();
             }
             floor = floor.max(progress.clock(splits));
-            let input = EpochInput {
+            let scan = ScanInput {
                 cores: pipelines.iter_mut().map(Pipeline::barrier).collect(),
                 event_time_max: floor,
-                source: progress.kept(),
                 ended: progress.has_ended(splits),
             };
+            let input = EpochInput { scans: vec![scan], source: progress.kept() };
             let finished = epochs.finish(input, &OneByOne)?;
             let dies = lived % cuts.kill_every == 0 && !finished.ended && life < 4;
             if dies {
@@ -488,7 +490,7 @@ fn late_rows(rows: &RecordBatch) -> Vec<(i64, String, i64)> {
 }
 
 /// `layout` says of each row in which split it stands; the splits' rows keep their order.
-fn check(question: Question, plan: &Arc<Plan>, rows: &[Row], cuts: &Cuts, layout: &[usize]) {
+fn check(question: Question, plan: &Arc<Query>, rows: &[Row], cuts: &Cuts, layout: &[usize]) {
     let mut splits = vec![Split::new(); layout.iter().max().map_or(1, |last| last + 1)];
     for (number, row) in rows.iter().enumerate() {
         splits[layout[number % layout.len()]].push((number, row.clone()));
@@ -532,8 +534,8 @@ fn config() -> ProptestConfig {
     ProptestConfig { cases: default.cases / 8, ..default }
 }
 
-fn plans() -> impl Iterator<Item = (Question, &'static Arc<Plan>)> {
-    static PLANS: OnceLock<Vec<Arc<Plan>>> = OnceLock::new();
+fn plans() -> impl Iterator<Item = (Question, &'static Arc<Query>)> {
+    static PLANS: OnceLock<Vec<Arc<Query>>> = OnceLock::new();
     let plans = PLANS.get_or_init(|| QUESTIONS.iter().map(|question| question.plan()).collect());
     QUESTIONS.into_iter().zip(plans)
 }

@@ -1,8 +1,8 @@
-//! One plan of a job at an epoch's end: partials or rows come in, what leaves it goes to the plan
-//! above.
+//! One level of a query at an epoch's end: partials or rows come in by its arms, what leaves it goes
+//! to the level above.
 //!
-//! The lowest level gets what the cores made. A level above it has a pipeline of its own, fed with
-//! the rows that leave the level below.
+//! An arm that reads a source gets what the cores made. One that reads a level has a pipeline of its
+//! own, fed with the rows that leave that level.
 
 use std::sync::Arc;
 
@@ -10,28 +10,32 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array
 use arrow::compute::{concat, concat_batches, take};
 use arrow::datatypes::{Field, Schema};
 
+use super::join::Meeting;
 use super::{StateFacts, Task, Workers};
 use crate::batch::{Counters, DeadLetter, InputBatch, Place};
-use crate::checkpoint::manifest::StateFile;
 use crate::columns::plain_column;
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::format::json;
 use crate::job::spec::{OnError, OutputMode};
 use crate::pipeline::{CoreEpoch, EventClock, Pipeline};
-use crate::plan::{Groups, Plan, Shape};
+use crate::plan::{Groups, Plan, Shape, query};
 use crate::seeded::{self, Bug};
 use crate::state::shard::{Need, Part, Shard, bytes_of};
 use crate::state::spill::Room;
 use crate::state::{Closing, StateStore, order, partition, still_open};
 
 pub(super) struct Level {
+    /// Of the first arm: its state and its output are the level's.
     pub plan: Arc<Plan>,
     shards: Vec<Shard>,
     /// Bytes that may leave in an epoch, where memory is limited.
     most: Option<u64>,
-    /// Above the lowest.
-    pipeline: Option<Pipeline>,
+    /// By arm; none where the cores have them.
+    pipelines: Vec<Option<Pipeline>>,
+    /// Where two streams meet: it has the level's state.
+    meeting: Option<Meeting>,
+    closes: bool,
 }
 
 /// What came of rows or partials at a level.
@@ -44,6 +48,14 @@ pub(super) struct Passed {
     pub dropped: u64,
 }
 
+/// What an epoch's end makes of a level's state.
+pub(super) struct Emitted {
+    pub rows: RecordBatch,
+    pub facts: StateFacts,
+    /// What a checkpoint needs, where that is known only now.
+    pub delta: Vec<RecordBatch>,
+}
+
 /// What was fed to a level.
 pub(super) struct Fed {
     pub core: CoreEpoch,
@@ -54,33 +66,53 @@ pub(super) struct Fed {
 impl Level {
     pub fn bytes_held(&self) -> usize {
         self.shards.iter().map(Shard::bytes_held).sum::<usize>()
-            + self.pipeline.as_ref().map_or(0, Pipeline::bytes_held)
+            + self.meeting.as_ref().map_or(0, Meeting::bytes_held)
+            + self.pipelines.iter().flatten().map(Pipeline::bytes_held).sum::<usize>()
     }
 
-    /// `above`: the lowest level is fed by the cores, the others by the one below them.
     pub fn open(
-        plan: Arc<Plan>,
+        level: &query::Level,
         shards: usize,
-        above: bool,
         on_error: OnError,
         room: Option<&Room>,
     ) -> Level {
+        let plan = Arc::clone(level.plan());
         let shards = match &plan.shape {
-            Shape::Groups(_) if !above => shards,
+            Shape::Groups(_) if !plan.fed_by_state => shards,
             // Rows come in their order, and few enough for one.
             Shape::Groups(_) | Shape::First(_) => 1,
             Shape::Rows { .. } => 0,
         };
         // Deduplication asks for a row's key at once; states above the lowest are small.
-        let room = room.filter(|_| !above && matches!(plan.shape, Shape::Groups(_)));
+        let is_lowest = matches!(plan.shape, Shape::Groups(_)) && !plan.fed_by_state;
+        let room = room.filter(|_| is_lowest);
         let shard = |number: usize| {
             let spill = room.map(|room| room.share(shards, &format!("shard-{number}")));
-            plan.state().map(|spec| Shard::new(spec, spill))
+            level.state().map(|spec| Shard::new(spec, spill))
         };
         let stores = (0..shards).filter_map(shard).collect();
-        let pipeline = above.then(|| Pipeline::new(Arc::clone(&plan), on_error));
-        let most = room.map(|room| room.bytes.saturating_mul(2));
-        Level { plan, shards: stores, most, pipeline }
+        let pipeline = |arm: &query::Arm| {
+            let is_fed = matches!(arm.reads, query::Reads::Level(_));
+            is_fed.then(|| Pipeline::new(Arc::clone(&arm.plan), on_error))
+        };
+        Level {
+            plan,
+            shards: stores,
+            most: room.map(|room| room.bytes.saturating_mul(2)),
+            pipelines: level.arms.iter().map(pipeline).collect(),
+            meeting: level.join.as_ref().map(Meeting::of),
+            closes: level.evicting(Some(0)).is_some(),
+        }
+    }
+
+    /// The watermark as far as anything leaves the state by it.
+    pub fn evicting(&self, watermark: Option<i64>) -> Option<i64> {
+        watermark.filter(|_| self.closes)
+    }
+
+    /// Rows leave the state at the end of an epoch.
+    pub fn emits(&self) -> bool {
+        self.meeting.is_some() || matches!(self.plan.shape, Shape::Groups(_))
     }
 
     /// Takes back the partials of a state file between the watermarks by which the state evicted.
@@ -88,9 +120,13 @@ impl Level {
         &mut self,
         partials: &[RecordBatch],
         columns: &[String],
-        file: &StateFile,
+        (before, after): (Option<i64>, Option<i64>),
     ) -> Result<()> {
-        self.settle(file.before_us)?;
+        self.settle(before)?;
+        if let Some(Meeting { store, .. }) = &mut self.meeting {
+            partials.iter().try_for_each(|partial| store.merge_file(partial))?;
+            return self.settle(after);
+        }
         let shards = self.shards.len();
         for partial in partials {
             let parts = partition::split(partial, self.plan.hashed_keys(), shards);
@@ -98,7 +134,7 @@ impl Level {
                 shard.merge_file(&part, columns)?;
             }
         }
-        self.settle(file.watermark_us)
+        self.settle(after)
     }
 
     /// The state as it would leave in complete mode.
@@ -115,17 +151,19 @@ impl Level {
     /// Forgets all state.
     pub fn clear(&mut self) {
         self.shards.iter_mut().for_each(Shard::clear);
+        self.meeting.iter_mut().for_each(Meeting::clear);
     }
 
     pub fn settle(&mut self, watermark: Option<i64>) -> Result<()> {
+        self.meeting.iter_mut().for_each(|meeting| meeting.store.settle(watermark));
         self.shards.iter_mut().try_for_each(|shard| shard.settle(watermark))
     }
 
-    /// Rows from below through this level's pipeline.
+    /// Rows from below through an arm's pipeline.
     ///
     /// Errors: `Failed` where an expression stops and `on_error` says "fail".
-    pub fn feed(&mut self, rows: &RecordBatch) -> Result<Fed> {
-        let pipeline = self.pipeline.as_mut().expect("the lowest level is fed by the cores");
+    pub fn feed(&mut self, arm: usize, rows: &RecordBatch) -> Result<Fed> {
+        let pipeline = self.pipelines[arm].as_mut().expect("an arm above a level has its own");
         let count = rows.num_rows() as u32;
         let starts: Vec<u32> = (0..count).collect();
         let ends: Vec<u32> = (1..=count).collect();
@@ -154,14 +192,19 @@ impl Level {
         Ok(Fed { core, counters, dead_letters })
     }
 
-    /// Takes in what cores, or this level's own pipeline, made of rows.
+    /// Takes in what cores, or an arm's own pipeline, made of rows.
     pub fn take(
         &mut self,
+        arm: usize,
         cores: Vec<CoreEpoch>,
         watermark: Option<i64>,
         keeps_delta: bool,
         workers: &dyn Workers,
     ) -> Result<Passed> {
+        if let Some(meeting) = &mut self.meeting {
+            meeting.take(arm, cores);
+            return Ok(Passed { rows: meeting.nothing(), delta: Vec::new(), dropped: 0 });
+        }
         let plan = Arc::clone(&self.plan);
         let (mut partials, mut rows) = (Vec::new(), Vec::new());
         for core in cores {
@@ -230,8 +273,14 @@ impl Level {
         &mut self,
         watermark: Option<i64>,
         ended: bool,
+        keeps_delta: bool,
         workers: &dyn Workers,
-    ) -> Result<(RecordBatch, StateFacts)> {
+    ) -> Result<Emitted> {
+        if let Some(meeting) = &mut self.meeting {
+            let (rows, facts) = meeting.finish(watermark, ended)?;
+            let delta = meeting.store.take_delta(keeps_delta)?;
+            return Ok(Emitted { rows, facts, delta });
+        }
         let plan = Arc::clone(&self.plan);
         if let Shape::Groups(groups) = &plan.shape
             && groups.keys.is_empty()
@@ -262,7 +311,7 @@ impl Level {
         })?;
         let mut state = StateFacts::default();
         let mut columns = Vec::with_capacity(emitted.len());
-        for Emitted { columns: of_shard, facts } in emitted.into_iter().flatten() {
+        for OfShard { columns: of_shard, facts } in emitted.into_iter().flatten() {
             state.add(&facts);
             columns.push(of_shard);
         }
@@ -272,7 +321,7 @@ impl Level {
                 RecordBatch::new_empty(Arc::clone(&plan.output.schema))
             }
         };
-        Ok((rows, state))
+        Ok(Emitted { rows, facts: state, delta: Vec::new() })
     }
 }
 
@@ -330,12 +379,12 @@ struct Step {
     emits: bool,
 }
 
-struct Emitted {
+struct OfShard {
     columns: Vec<ArrayRef>,
     facts: StateFacts,
 }
 
-impl Emitted {
+impl OfShard {
     /// Counts what leaves against what may. `left`: bytes that may still be held.
     fn check(&self, left: &mut Option<u64>) -> Result<()> {
         let Some(left) = left else { return Ok(()) };
@@ -365,7 +414,7 @@ impl Step {
         Need { all, touched, closing: self.evicts }
     }
 
-    fn run(self, shard: &mut StateStore) -> Result<Emitted> {
+    fn run(self, shard: &mut StateStore) -> Result<OfShard> {
         let leaving = match self.mode {
             _ if !self.emits => Vec::new(),
             OutputMode::Append if self.ended => shard.all(),
@@ -383,7 +432,7 @@ impl Step {
             }
             _ => shard.settle(self.evicts)?,
         };
-        Ok(Emitted {
+        Ok(OfShard {
             columns,
             facts: StateFacts { updated, removed: removed as u64, ..StateFacts::default() },
         })

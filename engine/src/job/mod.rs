@@ -132,11 +132,10 @@ fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
     let timezone = r.parsed(&root, "timezone", unit::timezone, "a text", "write \"UTC\"");
     let memory_limit = r.size(&root, "memory_limit");
     http(r, &root);
-    let source = source::read(r, &root);
-    let tables = table::read(r, &root, source.as_ref().map(|(_, source)| source.name.as_str()));
-    let schema = source.as_ref().map_or(&[][..], |(_, source)| source.schema.as_slice());
-    let transform = match source {
-        Some(_) => transform::read(r, &root, schema),
+    let sources = source::read(r, &root);
+    let tables = table::read(r, &root, &sources);
+    let transform = match sources.first() {
+        Some((_, first)) => transform::read(r, &root, &first.schema),
         None => None,
     };
     let has_steps = root.has("transform");
@@ -146,7 +145,8 @@ fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
     rules::check(
         r,
         &rules::Parts {
-            source: source.as_ref(),
+            sources: &sources,
+            root: &root,
             query_table: query_table.as_ref(),
             query: query.as_ref(),
             sinks: &sinks,
@@ -161,9 +161,10 @@ fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
         sinks.insert(0, sink::default_console());
     }
     let mut query = query?;
-    let source = source?.1;
+    let sources: Vec<_> = sources.into_iter().map(|(_, source)| source).collect();
     let kept = transform?.map(|transform| transform.kept);
     if let Some(kept) = &kept {
+        let source = sources.first()?;
         // That style shows what the steps removed as well.
         let all: Vec<usize> = (0..source.schema.len()).collect();
         let shown = if sinks.iter().any(sink::shows_original) { &all } else { kept };
@@ -177,7 +178,7 @@ fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
         cores,
         timezone: timezone.unwrap_or("UTC".into()),
         memory_limit,
-        source,
+        sources,
         tables,
         query,
         kept,

@@ -10,7 +10,8 @@ use super::spec::{
 
 /// What was read so far; what is missing has its finding already.
 pub struct Parts<'p, 'a> {
-    pub source: Option<&'p (Section<'a>, SourceSpec)>,
+    pub sources: &'p [(Section<'a>, SourceSpec)],
+    pub root: &'p Section<'a>,
     pub query_table: Option<&'p Section<'a>>,
     pub query: Option<&'p QuerySpec>,
     pub sinks: &'p [Sink<'a>],
@@ -21,6 +22,7 @@ pub struct Parts<'p, 'a> {
 }
 
 pub fn check(r: &mut Reader, parts: &Parts) {
+    several_sources(r, parts);
     log_needs_a_disk(r, parts);
     interval_trigger(r, parts);
     endless_input(r, parts);
@@ -33,14 +35,44 @@ pub fn check(r: &mut Reader, parts: &Parts) {
     dead_letters(r, parts);
 }
 
+/// What goes with one source alone; what all must have in common.
+fn several_sources(r: &mut Reader, parts: &Parts) {
+    let [(_, first), (second, _), ..] = parts.sources else { return };
+    if parts.has_steps {
+        let what = "[[transform]] beside several sources is not in this version";
+        r.find(parts.root.place("transform"), what, "write the steps as SQL, in [query] sql");
+    }
+    for sink in parts.sinks.iter().filter(|sink| sink.spec.of == SinkOf::Late) {
+        let what = "late rows of several sources have no one form: a sink for them is not in this \
+                    version";
+        r.find(sink.section.place("of"), what, "remove the sink; late rows are counted");
+    }
+    let rule = |source: &SourceSpec| source.watermark.as_ref().map(|watermark| watermark.late);
+    let all: Vec<_> = parts.sources.iter().filter_map(|(_, source)| rule(source)).collect();
+    if all.windows(2).any(|pair| pair[0] != pair[1]) {
+        let what = "a job has one rule for late rows: `late` must be equal in all watermarks";
+        r.find(second.place("watermark"), what, "write the same `late` in each");
+    }
+    let stdin = |kind: &SourceKind| matches!(kind, SourceKind::Stdin);
+    let mut of_stdin = parts.sources.iter().filter(|(_, source)| stdin(&source.kind));
+    if let (Some(_), Some((section, _))) = (of_stdin.next(), of_stdin.next()) {
+        let what = format!("{} and another source read stdin, which is one", section.name);
+        r.find(
+            section.place("type"),
+            what,
+            format!("keep one, for example [source.{}]", first.name),
+        );
+    }
+}
+
 /// What a stream brings is kept in a log, and an object store has no files that grow.
 fn log_needs_a_disk(r: &mut Reader, parts: &Parts) {
-    let (Some((_, source)), Some(checkpoint), Some(table)) =
-        (parts.source, parts.checkpoint, parts.checkpoint_table)
-    else {
+    let (Some(checkpoint), Some(table)) = (parts.checkpoint, parts.checkpoint_table) else {
         return;
     };
-    let is_stream = matches!(source.kind, SourceKind::Socket { .. } | SourceKind::Stdin);
+    let of_stream =
+        |source: &SourceSpec| matches!(source.kind, SourceKind::Socket { .. } | SourceKind::Stdin);
+    let is_stream = parts.sources.iter().any(|(_, source)| of_stream(source));
     if is_stream && checkpoint.place.directory().is_none() {
         r.find(
             table.place("path"),
@@ -70,25 +102,22 @@ fn interval_trigger(r: &mut Reader, parts: &Parts) {
 
 /// SEMANTICS 5: "all that is there at the start" must be something.
 fn endless_input(r: &mut Reader, parts: &Parts) {
-    let (Some((_, source)), Some(query), Some(table)) =
-        (parts.source, parts.query, parts.query_table)
-    else {
-        return;
-    };
+    let (Some(query), Some(table)) = (parts.query, parts.query_table) else { return };
     let name = match query.trigger {
         Trigger::Once => "once",
         Trigger::AvailableNow => "available-now",
         _ => return,
     };
-    let (what, fix) = match source.kind {
+    let fault = |(_, source): &(Section, SourceSpec)| match source.kind {
         SourceKind::Socket { .. } => {
-            ("a socket holds nothing when the job starts", "leave `trigger` and --once out")
+            Some(("a socket holds nothing when the job starts", "leave `trigger` and --once out"))
         }
         SourceKind::Generate { rows: None, .. } => {
-            ("the generator without `rows` never ends", "give the source a number of `rows`")
+            Some(("the generator without `rows` never ends", "give the source a number of `rows`"))
         }
-        _ => return,
+        _ => None,
     };
+    let Some((what, fix)) = parts.sources.iter().find_map(fault) else { return };
     let what = format!("trigger \"{name}\" reads what is there at the start: {what}");
     r.find(table.place("trigger"), what, fix);
 }
@@ -117,13 +146,16 @@ fn file_sinks_append(r: &mut Reader, parts: &Parts) {
 }
 
 fn sinks_get_rows(r: &mut Reader, parts: &Parts) {
-    let Some((_, source)) = parts.source else { return };
+    if parts.sources.is_empty() {
+        return;
+    }
+    let all = |is_so: fn(&SourceSpec) -> bool| parts.sources.iter().all(|(_, s)| is_so(s));
     for sink in parts.sinks {
         let (what, fix) = match sink.spec.of {
-            SinkOf::Late if source.watermark.is_none() => {
+            SinkOf::Late if all(|source| source.watermark.is_none()) => {
                 ("without a watermark no row is late", "give the source a watermark")
             }
-            SinkOf::DeadLetters if source.on_error != OnError::DeadLetter => {
+            SinkOf::DeadLetters if all(|source| source.on_error != OnError::DeadLetter) => {
                 ("this `on_error` makes no dead letters", "write on_error = \"dead_letter\"")
             }
             _ => continue,
@@ -188,16 +220,17 @@ fn one_transaction(r: &mut Reader, parts: &Parts) {
 
 /// No directory serves two purposes.
 fn directories(r: &mut Reader, parts: &Parts) {
-    let source = parts.source.and_then(|(_, source)| match &source.kind {
+    let read = parts.sources.iter().filter_map(|(_, source)| match &source.kind {
         SourceKind::File { path, .. } => Some(listed(path)),
         _ => None,
     });
+    let read: Vec<_> = read.collect();
     let state = parts.checkpoint.and_then(|checkpoint| checkpoint.place.directory()).map(normal);
     let mut taken = Vec::new();
     for sink in parts.sinks {
         let SinkKind::File { path, .. } = &sink.spec.kind else { continue };
         let path = normal(path);
-        let what = if Some(&path) == source.as_ref() {
+        let what = if read.contains(&path) {
             "the source reads this path: it would read what the sink writes"
         } else if Some(&path) == state.as_ref() {
             "the checkpoint is kept in this directory"
@@ -209,7 +242,8 @@ fn directories(r: &mut Reader, parts: &Parts) {
         };
         r.find(sink.section.place("path"), what, "give the sink a directory of its own");
     }
-    if let (Some(table), true) = (parts.checkpoint_table, state.is_some() && state == source) {
+    let is_read = state.as_ref().is_some_and(|state| read.contains(state));
+    if let (Some(table), true) = (parts.checkpoint_table, is_read) {
         let what = "the source reads this path: it would read the checkpoint";
         r.find(table.place("path"), what, "give the checkpoint a directory of its own");
     }
@@ -217,10 +251,11 @@ fn directories(r: &mut Reader, parts: &Parts) {
 
 /// SEMANTICS 9: dead letters that nobody keeps are legal, and told.
 fn dead_letters(r: &mut Reader, parts: &Parts) {
-    let Some((table, source)) = parts.source else { return };
+    let makes = |(_, source): &&(Section, SourceSpec)| source.on_error == OnError::DeadLetter;
+    let Some((table, _)) = parts.sources.iter().find(makes) else { return };
     let kept = parts.checkpoint.is_some()
         || parts.sinks.iter().any(|sink| sink.spec.of == SinkOf::DeadLetters);
-    if source.on_error == OnError::DeadLetter && !kept {
+    if !kept {
         r.warnings.push(super::finding::Finding {
             at: table.place("on_error"),
             what: "rows that cannot be read are shown on stderr, the first ones, and then only counted".into(),

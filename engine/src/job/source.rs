@@ -1,6 +1,5 @@
 //! `[source.NAME]`: where rows come from; `rows` reads what a row is.
 
-use super::finding::closest;
 use super::reader::{Choice, Reader, Refused, Section, elsewhere, later};
 use super::rows;
 use super::spec::{Format, Header, OnError, SourceKind, SourceSpec};
@@ -62,9 +61,22 @@ impl Kind {
     }
 }
 
-/// The job's one source, with its table.
-pub fn read<'a>(r: &mut Reader, root: &Section<'a>) -> Option<(Section<'a>, SourceSpec)> {
-    let entry = the_source(r, root)?;
+/// The job's sources in the order of the file, each with its table.
+pub fn read<'a>(r: &mut Reader, root: &Section<'a>) -> Vec<(Section<'a>, SourceSpec)> {
+    let mut read: Vec<(Section, SourceSpec)> = Vec::new();
+    for entry in entries(r, root) {
+        let taken = read.iter().any(|(_, other)| other.name.eq_ignore_ascii_case(&entry.key));
+        if taken {
+            let what = format!("two sources are named `{}`", entry.key);
+            let fix = "names in SQL are told apart without regard to case";
+            r.find(entry.key_at.clone(), what, fix);
+        }
+        read.extend(one(r, entry));
+    }
+    read
+}
+
+fn one<'a>(r: &mut Reader, entry: &'a Entry) -> Option<(Section<'a>, SourceSpec)> {
     let name = format!("[source.{}]", entry.key);
     let Value::Table(table) = &entry.node.value else { return None };
     let head = Section::new(name, Some(entry.node.at.clone()), table, vec!["type"]);
@@ -90,33 +102,25 @@ pub fn read<'a>(r: &mut Reader, root: &Section<'a>) -> Option<(Section<'a>, Sour
     Some((section, spec?))
 }
 
-/// The entry of the one source.
-fn the_source<'a>(r: &mut Reader, root: &Section<'a>) -> Option<&'a Entry> {
+/// The entries of the sources; what is none is told.
+fn entries<'a>(r: &mut Reader, root: &Section<'a>) -> &'a [Entry] {
     const FORM: &str = "write [source.NAME] and its keys below it; NAME is the table's name in SQL";
     if !r.present(root, "source", FORM) {
-        return None;
+        return &[];
     }
-    let entry = root.get("source")?;
+    let Some(entry) = root.get("source") else { return &[] };
     let Value::Table(sources) = &entry.node.value else {
-        return r.wrong(entry, "a table of sources", FORM);
+        r.wrong::<()>(entry, "a table of sources", FORM);
+        return &[];
     };
     if let Some(key) = sources.entries.iter().find(|e| !matches!(e.node.value, Value::Table(_))) {
         r.find(key.key_at.clone(), "this source has no name", FORM);
-        return None;
-    }
-    for other in sources.entries.iter().skip(1) {
-        let first = &sources.entries[0].key;
-        let fix = match closest(&other.key, std::iter::once(first.as_str())) {
-            Some(meant) => format!("did you mean `source.{meant}`?"),
-            None => "keep one source a job file".into(),
-        };
-        let what = format!("several sources are not in this version, the first is `{first}`");
-        r.find(other.key_at.clone(), what, fix);
+        return &[];
     }
     if sources.entries.is_empty() {
         r.find(entry.node.at.clone(), "there is no source in it", FORM);
     }
-    sources.entries.first()
+    &sources.entries
 }
 
 /// The keys of other kinds, and what is not built.

@@ -30,7 +30,8 @@ pub struct JobSpec {
     pub timezone: String,
     /// Bytes; `None`: 75 % of the cgroup's or the machine's memory.
     pub memory_limit: Option<u64>,
-    pub source: SourceSpec,
+    /// One at least, in the order of the file.
+    pub sources: Vec<SourceSpec>,
     /// Static tables that the query may join the stream with.
     pub tables: Vec<TableSpec>,
     pub query: QuerySpec,

@@ -4,7 +4,7 @@ use super::columns;
 use super::paths;
 use super::reader::{Choice, Reader, Section};
 use super::rows;
-use super::spec::{TableFormat, TableSpec};
+use super::spec::{SourceSpec, TableFormat, TableSpec};
 use super::tree::{Entry, Value};
 
 pub const KEYS: &[&str] = &["path", "format", "schema", "columns", "csv", "reload"];
@@ -18,8 +18,8 @@ enum Written {
     Arrow,
 }
 
-/// The tables in the order of the file. `source`: the name that is taken.
-pub fn read(r: &mut Reader, root: &Section, source: Option<&str>) -> Vec<TableSpec> {
+/// The tables in the order of the file. `sources`: they have names, too.
+pub fn read(r: &mut Reader, root: &Section, sources: &[(Section, SourceSpec)]) -> Vec<TableSpec> {
     let Some(entry) = root.get("table") else { return Vec::new() };
     let Value::Table(tables) = &entry.node.value else {
         r.wrong::<()>(entry, "a table of tables", FORM);
@@ -31,7 +31,8 @@ pub fn read(r: &mut Reader, root: &Section, source: Option<&str>) -> Vec<TableSp
             r.find(entry.key_at.clone(), "this table has no name", FORM);
             continue;
         }
-        let taken = read.iter().map(|table| table.name.as_str()).chain(source);
+        let sources = sources.iter().map(|(_, source)| source.name.as_str());
+        let taken = read.iter().map(|table| table.name.as_str()).chain(sources);
         if taken.into_iter().any(|name| name.eq_ignore_ascii_case(&entry.key)) {
             let what = format!("two tables are named `{}`", entry.key);
             r.find(

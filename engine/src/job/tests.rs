@@ -111,6 +111,8 @@ fn the_bundled_jobs_are_good() {
         "direct-kafka-word-count.toml",
         "generate.toml",
         "sensors.toml",
+        "stream-join.toml",
+        "union.toml",
         "word-count.toml",
     ];
     assert_eq!(names, expected);
@@ -141,9 +143,9 @@ fn a_small_job_has_the_defaults_of_a_newcomer() {
     assert_eq!(job.timezone, "UTC");
     assert_eq!((job.query.mode, job.query.trigger), (OutputMode::Append, Trigger::Default));
     assert_eq!(job.epoch, EpochLimits::default());
-    assert!(job.checkpoint.is_none() && job.source.watermark.is_none());
-    assert_eq!(job.source.format, Format::Csv(CsvDialect::default()));
-    assert_eq!((job.source.max_record_bytes, job.source.max_error_ratio), (16 << 20, None));
+    assert!(job.checkpoint.is_none() && job.sources[0].watermark.is_none());
+    assert_eq!(job.sources[0].format, Format::Csv(CsvDialect::default()));
+    assert_eq!((job.sources[0].max_record_bytes, job.sources[0].max_error_ratio), (16 << 20, None));
     let [SinkSpec { kind: SinkKind::Console { style, num_rows, truncate }, of, .. }] =
         &job.sinks[..]
     else {
@@ -160,7 +162,7 @@ fn check(group: &str, case: &str, look: fn(&JobSpec) -> String, expected: &str) 
 
 #[test]
 fn sources_are_read_as_they_are_written() {
-    let kind = |job: &JobSpec| format!("{:?}", job.source.kind);
+    let kind = |job: &JobSpec| format!("{:?}", job.sources[0].kind);
     let cwd = std::env::current_dir().expect("there is one");
     let file = format!(
         "File {{ path: {:?}, max_files_per_epoch: Some(8), end: Some(false) }}",
@@ -189,7 +191,7 @@ fn sources_are_read_as_they_are_written() {
         "Generate { suite: \"words\", rows: Some(10), rows_per_second: Some(5), seed: 7 }",
     );
     let limits = |job: &JobSpec| {
-        let s = &job.source;
+        let s = &job.sources[0];
         format!("{:?} {:?} {}", s.on_error, s.max_error_ratio, s.max_record_bytes)
     };
     check(
@@ -201,7 +203,7 @@ fn sources_are_read_as_they_are_written() {
     check(
         "columns",
         "watermark = { column = \"TS\", delay = \"1m 30s\", late = \"row\", across = \"min\", idle_timeout = \"5s\" }",
-        |job| format!("{:?}", job.source.watermark),
+        |job| format!("{:?}", job.sources[0].watermark),
         "Some(WatermarkSpec { column: \"ts\", delay: 90s, late: Row, across: Min, idle_timeout: 5s, max_future_skew: None })",
     );
 }
@@ -211,7 +213,7 @@ fn the_generator_says_its_own_columns() {
     let columns = |job: &JobSpec| {
         let show =
             |c: &Column| format!("{} {} {:?}", c.name, ddl::type_name(&c.data_type), c.format);
-        job.source.schema.iter().map(show).collect::<Vec<_>>().join(", ")
+        job.sources[0].schema.iter().map(show).collect::<Vec<_>>().join(", ")
     };
     let sensors = "ts TIMESTAMP EpochMillis, device STRING Iso, region STRING Iso, \
                    temperature DOUBLE Iso, humidity DOUBLE Iso, status INT Iso";
@@ -232,12 +234,12 @@ fn the_dialect_and_the_columns_are_read_as_they_are_written() {
         "columns",
         "csv = { header = true, delimiter = \"\\t\", quote = \"'\", escape = \"backslash\", skip_lines = 2, \
          comment = \"#\", null = [\"NA\", \"-\"], trim = true, fewer = \"null\", more = \"ignore\" }",
-        |job| format!("{:?}", job.source.format),
+        |job| format!("{:?}", job.sources[0].format),
         "Csv(CsvDialect { delimiter: 9, quote: Some(39), escape: Backslash, header: Match, skip_lines: 2, \
          comment: Some(35), null: [\"NA\", \"-\"], trim: true, fewer: Accept, more: Accept })",
     );
     let third = |job: &JobSpec| {
-        let c = &job.source.schema[1];
+        let c = &job.sources[0].schema[1];
         format!("{:?} {:?} {}", c.null, c.trim, c.empty_is_null)
     };
     check("columns", "csv.empty = \"text\"", third, "None None false");
@@ -254,7 +256,7 @@ fn the_dialect_and_the_columns_are_read_as_they_are_written() {
         "Some([\"?\"]) Some(false) true",
     );
     let first = |job: &JobSpec| {
-        let c = &job.source.schema[0];
+        let c = &job.sources[0].schema[0];
         format!("{:?} {:?} {}", c.format, c.timezone, c.truncate)
     };
     check("columns", "columns.ts = { format = \"iso\" }", first, "Iso None false");
@@ -343,7 +345,7 @@ fn the_command_line_wins_over_the_file() {
     ));
     assert_eq!((job.name.as_str(), job.query.mode), ("7", OutputMode::Complete));
     assert_eq!((job.query.sql.as_str(), job.cores), ("SELECT 1", Some(vec![0, 1])));
-    assert_eq!(job.source.schema.len(), 1);
+    assert_eq!(job.sources[0].schema.len(), 1);
     assert_eq!(job.epoch.interval, std::time::Duration::from_secs(5));
 }
 
@@ -414,7 +416,7 @@ fn a_hostile_job_of_the_greatest_size_is_refused_at_once_f55() {
         (fill(&|_| "a\n".into()), "and one more finding"),
         (fill(&|_| "a = 1\n".into()), "duplicate key"),
         (fill(&|i| format!("k{i} = 1\n")), "unknown key `k0`"),
-        (fill(&|i| format!("[source.s{i}]\n")), "several sources"),
+        (fill(&|i| format!("[source.s{i}]\n")), "needs `type`"),
         (fill(&|i| format!("[sink.s{i}]\n")), "needs `type`"),
         (format!("name = \"{}\"", fill(&|i| format!("${{V{i}}}"))), "V0 is not set"),
         (format!("name = \"{}\"", fill(&|_| "\\t".into())), "is empty"),

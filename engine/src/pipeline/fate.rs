@@ -351,7 +351,7 @@ impl Fates {
                     raw: batch.bytes[start..bytes.end as usize].to_vec(),
                     name: batch.place.name.clone(),
                     position: Position {
-                        split: batch.place.split,
+                        split: plan.split(batch.place.split),
                         major: batch.place.major,
                         minor: batch.place.minor + u64::from(bytes.start),
                     },

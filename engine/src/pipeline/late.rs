@@ -140,15 +140,7 @@ impl Lateness {
         }
     }
 
-    /// Moves the clock by the rows that were seen, judging none.
-    pub(super) fn see(&mut self, batch: &InputBatch<'_>, plan: &Plan, fates: &mut Fates) {
-        let Some(times) = event_times(batch, plan) else { return };
-        self.guard(times, fates);
-        let seen = Extent::of(times, fates, Fate::is_seen);
-        self.advance(seen.greatest);
-    }
-
-    /// Moves the clock and marks the rows that come too late. `ends`: of each row's session, where
+    /// Moves the clock and marks the rows that come too late, where any may. `ends`: of each row's session, where
     /// that is what it is judged by.
     pub(super) fn judge(
         &mut self,

@@ -3,9 +3,8 @@
 //! A pipeline is driven by the ingest thread that owns it; nothing here blocks, allocates per row or
 //! knows where bytes come from. Rows come in segments (a range of a file, or simply the epoch's
 //! stretch of a socket). A segment whose start was guessed is kept apart until its guess is known to
-//! hold, so that it can be thrown away and read again.
-//!
-//! Where to read on: `fate` decides what becomes of each row, `late` which rows come too late.
+//! hold, so that it can be thrown away and read again. `fate` decides what becomes of each row, `late`
+//! which rows come too late.
 
 mod derive;
 pub mod device;
@@ -184,9 +183,9 @@ impl Pipeline {
         let make = Make { plan: &plan, tables: &self.tables, reads: &self.reads };
         let derived = Derived::of(make, batch, &mut self.fates, self.grouping.as_mut());
         match &plan.shape {
-            Shape::Rows { columns, schema } => {
+            Shape::Rows { columns, schema, .. } => {
                 let values = evaluate(columns, &derived, &mut self.fates);
-                self.lateness.see(batch, &plan, &mut self.fates);
+                self.lateness.judge(batch, &plan, &mut self.fates, None);
                 segment.push_rows(schema, &values, self.fates.surviving(&derived));
             }
             Shape::First(first) => {
@@ -248,7 +247,7 @@ impl Pipeline {
                 Rows::Selected(&with_window)
             }
         };
-        let positions = positions(batch, derived);
+        let positions = positions(&plan, batch, derived);
         let table = &mut segment.table;
         match groups.window.filter(|window| window.overlaps()) {
             None => grouping.take(&plan, derived, (&keys, &arguments), rows, &positions, table),
@@ -272,8 +271,7 @@ impl Pipeline {
         self.current.take().expect("close needs an open segment")
     }
 
-    /// Takes a segment whose guess holds into the epoch. `lines_before`: lines of its file before
-    /// its first one.
+    /// Takes a segment whose guess holds into the epoch. `lines_before`: of its file, before it.
     ///
     /// Errors: `Failed` where `on_error = "fail"` met a bad row in it.
     pub fn keep(&mut self, mut segment: Segment, lines_before: u64) -> Result<()> {
@@ -336,8 +334,7 @@ impl Pipeline {
         epoch
     }
 
-    /// Bytes that the running epoch needs here, spare room left out: groups that are in it, rows and
-    /// dead letters that wait for its end.
+    /// Bytes of the running epoch, spare room left out: its groups, rows and dead letters.
     pub fn epoch_bytes(&self) -> usize {
         let groups = self.grouping.as_ref().map_or(0, |g| g.table.groups().len() * GROUP_BYTES);
         // A device is worth larger epochs than a core's caches are.
@@ -434,9 +431,13 @@ fn evaluate<'a>(
     expressions.into_iter().map(value).collect()
 }
 
-fn positions<'a>(batch: &'a InputBatch<'_>, derived: &'a Derived<'_>) -> Positions<'a> {
+fn positions<'a>(
+    plan: &Plan,
+    batch: &'a InputBatch<'_>,
+    derived: &'a Derived<'_>,
+) -> Positions<'a> {
     Positions {
-        split: batch.place.split,
+        split: plan.split(batch.place.split),
         major: batch.place.major,
         minor: batch.place.minor,
         offsets: derived.row_starts(batch),
@@ -490,7 +491,7 @@ fn judges_lateness(plan: &Plan) -> bool {
             windows::are_of_event_time(plan) || groups.event_time_key.is_some()
         }
         Shape::First(_) => true,
-        Shape::Rows { .. } => false,
+        Shape::Rows { judged, .. } => *judged,
     };
     by_time
         && plan.watermark.is_some()

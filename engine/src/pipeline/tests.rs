@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::batch::{InputColumn, Place, Reason, RowError, ValueError};
 use crate::job::spec::LateRule;
-use crate::plan::{Aggregate, GroupKey, Output, Watermark, WindowKey};
+use crate::plan::{Aggregate, GroupKey, Output, Query, Watermark, WindowKey};
 use crate::state::StateStore;
 
 pub(crate) const TIME: usize = 0;
@@ -90,12 +90,18 @@ pub(crate) fn plan(delay_us: i64, mode: OutputMode) -> Arc<Plan> {
             ],
         }),
         output: as_it_is(),
-        above: None,
         fed_by_state: false,
         late_rows: None,
         mode,
-        fingerprint: String::new(),
+        source: 0,
+        source_name: "t".into(),
+        scan: 0,
     })
+}
+
+/// The plan as a query of its own.
+pub(crate) fn query(delay_us: i64, mode: OutputMode) -> Arc<Query> {
+    Arc::new(Query::single(plan(delay_us, mode)))
 }
 
 /// Keys and values leave as they are.

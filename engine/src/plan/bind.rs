@@ -18,30 +18,34 @@ use datafusion_sql::planner::{ParserOptions, SqlToRel};
 use datafusion_sql::sqlparser::ast::{DataType as SqlType, Query, Statement, TimezoneInfo};
 
 use super::functions::Catalog;
+use super::lower::Relations;
 use super::operators::SparkOperators;
-use super::sql::Marks;
 use super::sql::place::Places;
+use super::sql::{Marks, unions};
 use super::types::timestamp;
 use crate::job::finding::Finding;
-use crate::job::spec::{Column, SourceSpec, TableSpec};
+use crate::job::spec::Column;
 
 /// Binds a query whose names are resolved; types come out by Spark's rules.
 pub fn bind(
-    query: Box<Query>,
-    source: &SourceSpec,
-    tables: &[TableSpec],
+    mut query: Box<Query>,
+    relations: Relations,
     catalog: &Catalog,
     marks: &Marks,
     places: &Places,
 ) -> Result<LogicalPlan, Vec<Finding>> {
-    let context = Context::new(source, tables, catalog);
+    let context = Context::new(relations, catalog);
     let options = ParserOptions::new()
         .with_enable_ident_normalization(false)
         .with_map_string_types_to_utf8view(false)
         .with_collect_spans(true);
     let planner = SqlToRel::new_with_options(&context, options);
-    let bound = planner
-        .sql_statement_to_plan(Statement::Query(query))
+    let types = |side: Query| {
+        let plan = planner.sql_statement_to_plan(Statement::Query(Box::new(side)))?;
+        Ok(plan.schema().fields().iter().map(|field| field.data_type().clone()).collect())
+    };
+    let bound = unions::widen(&mut query, &types)
+        .and_then(|()| planner.sql_statement_to_plan(Statement::Query(query)))
         .and_then(|plan| TypeCoercion::new().analyze(plan, &context.options))
         .and_then(subqueries_as_joins);
     bound.map_err(|error| vec![finding(&error, marks, places)])
@@ -121,10 +125,12 @@ struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    fn new(source: &'a SourceSpec, tables: &'a [TableSpec], catalog: &'a Catalog) -> Self {
+    fn new(relations: Relations<'a>, catalog: &'a Catalog) -> Self {
+        let Relations { sources, tables } = relations;
         let tables = tables.iter().map(|table| (table.name.as_str(), Table::of(&table.schema)));
-        let stream = (source.name.as_str(), Table::of(&source.schema));
-        let tables = std::iter::once(stream).chain(tables).collect();
+        let streams =
+            sources.iter().map(|source| (source.name.as_str(), Table::of(&source.schema)));
+        let tables = streams.chain(tables).collect();
         let operators: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(SparkOperators)];
         let mut options = ConfigOptions::default();
         options.sql_parser.map_string_types_to_utf8view = false;

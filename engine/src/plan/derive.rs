@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-
 use super::Plan;
 use super::expr::Compiled;
 use super::join::JoinKind;
 use super::side;
-use crate::error::Error;
 
 /// What makes rows of rows. Expressions of a step read the input's columns and those that the steps
 /// before it added, in their order.
@@ -83,26 +80,6 @@ pub enum ExplodeList {
 }
 
 impl Plan {
-    /// Takes the rows of the job's static tables, by the order of the tables: at the start, and where
-    /// they are read again between two epochs.
-    ///
-    /// Errors: `Failed` where an expression over a table stops.
-    pub fn load(&self, tables: &[RecordBatch]) -> Result<(), Error> {
-        let steps = self.levels().flat_map(|plan| &plan.derive);
-        let joins = steps.filter_map(|step| match step {
-            Derive::Join(join) => Some(join),
-            Derive::Explode(_) => None,
-        });
-        for join in joins {
-            let said = |error| match error {
-                Error::Failed { what } => Error::failed(format!("{}: {what}", join.table)),
-                other => other,
-            };
-            join.side.load(&tables[join.side.query.table]).map_err(said)?;
-        }
-        Ok(())
-    }
-
     /// What each join of this level meets now, in the order of the joins.
     pub fn lookups(&self) -> Vec<Arc<side::Lookup>> {
         let lookup = |step: &Derive| match step {

@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 
+use arrow::datatypes::Schema;
 use pelton_kernels::cpu::aggregate::AggregateFunction;
 
 use super::choice::{Candidate, DeviceChoice, Load, choose};
 use super::device::{Filter, computed_on_cpu, device_plan};
 use super::expr::Compiled;
 use super::functions;
+use super::query::{Query, Scan};
+use super::stream_join::{JoinSide, Leaves, StreamJoin};
 use super::types::sql_name;
 use super::words::{duration, text};
 use super::{Aggregate, Derive, ExplodeList, First, Groups, Plan, Shape, StaticJoin};
@@ -15,13 +18,76 @@ use crate::batch::Encoding;
 use crate::job::spec::{Device, LateRule, OutputMode};
 use crate::state::Closing;
 
-/// The whole plan, from what is decoded to what leaves.
-pub fn explain(plan: &Plan) -> String {
-    let mut out = String::new();
+/// The whole query, from what is decoded to what leaves.
+pub fn explain(query: &Query) -> String {
+    let mut out = format!("mode     {}\n", mode(query.mode()));
+    for (at, level) in query.levels.iter().enumerate() {
+        let (last, one) = (at + 1 == query.levels.len(), level.arms.len() == 1);
+        for (number, arm) in level.arms.iter().enumerate() {
+            if !one {
+                _ = writeln!(out, "arm      {} of {}", number + 1, level.arms.len());
+            }
+            let of_level = number + 1 == level.arms.len();
+            plan_lines(&mut out, query, &arm.plan, (last, of_level));
+        }
+        if let Some(join) = &level.join {
+            stream_join_lines(&mut out, join);
+        }
+        if !last {
+            let above = match one && query.levels[at + 1].arms.len() == 1 {
+                true => "what leaves goes through a second query".to_string(),
+                false => {
+                    let (above, arm) = query.above(at).expect("all but the last feed one");
+                    format!("what leaves is arm {} of level {above}", arm + 1)
+                }
+            };
+            _ = writeln!(out, "above    {above}");
+        }
+    }
+    out
+}
+
+fn stream_join_lines(out: &mut String, join: &StreamJoin) {
+    let names = |schema: &Schema| -> Vec<String> {
+        schema.fields().iter().map(|field| field.name().clone()).collect()
+    };
+    _ = writeln!(out, "join     {} of two streams", join.kind.name());
+    let [left, right] = join.sides.each_ref().map(|side| names(&side.schema));
+    for (of_left, of_right) in join.sides[0].keys.iter().zip(&join.sides[1].keys) {
+        _ = writeln!(out, "  key {} = {}", text(of_left, &left), text(of_right, &right));
+    }
+    if let Some(residual) = &join.residual {
+        _ = writeln!(out, "  where {}", text(residual, &names(&join.schema)));
+    }
+    for (side, of) in ["left", "right"].iter().zip(&join.sides) {
+        _ = writeln!(out, "state    {side}: {}", join_bound(of));
+    }
+}
+
+/// What keeps a side's rows from staying for ever, if anything does.
+fn join_bound(side: &JoinSide) -> String {
+    match &side.leaves {
+        Leaves::Never => "every row ever seen: ON bounds no time by the other side's".into(),
+        Leaves::Key(_) => "rows whose key the watermark has not passed".into(),
+        Leaves::Time(column, bounds) => {
+            let bounds = bounds.iter().map(|bound| {
+                let sign = if bound.shift_us < 0 { '-' } else { '+' };
+                format!("the watermark {sign} {}", duration(bound.shift_us.saturating_abs()))
+            });
+            let name = side.schema.field(*column).name();
+            format!("rows until {} passes their {name}", bounds.collect::<Vec<_>>().join(", or "))
+        }
+    }
+}
+
+/// `last`: nothing is above the plan's level; `of_level`: it is the last arm, and tells of the output.
+fn plan_lines(out: &mut String, query: &Query, plan: &Plan, (last, of_level): (bool, bool)) {
     let names = row_names(plan);
     if !plan.fed_by_state {
-        _ = writeln!(out, "mode     {}", mode(plan.mode));
-        inputs(&mut out, plan);
+        if query.scans.len() > 1 {
+            _ = writeln!(out, "scan     {} of {}", plan.scan, plan.source_name);
+        }
+        inputs(out, plan);
     }
     if plan.fed_by_state && plan.watermark.is_some() {
         _ = writeln!(out, "watermark as below; what comes is final, so nothing is late");
@@ -47,31 +113,41 @@ pub fn explain(plan: &Plan) -> String {
         }
     }
     for step in &plan.derive {
-        step_lines(&mut out, step, &names);
+        step_lines(out, step, &names);
     }
     match &plan.shape {
-        Shape::Rows { columns, schema } => {
-            _ = writeln!(out, "rows     one for each row that passes, in its order; no state");
+        Shape::Rows { columns, schema, judged } => {
+            let fate = if *judged { "; late ones go no further" } else { "" };
+            _ = writeln!(
+                out,
+                "rows     one for each row that passes, in its order; no state{fate}"
+            );
             for (field, column) in schema.fields().iter().zip(columns) {
                 let (text, data_type) = (text(column, &names), sql_name(column.data_type()));
                 _ = writeln!(out, "  {} = {text}: {data_type}{}", field.name(), place(column));
             }
         }
-        Shape::First(first) => deduplication(&mut out, plan, first),
-        Shape::Groups(groups) => grouping(&mut out, plan, groups, &names),
+        Shape::First(first) => deduplication(out, plan, first),
+        Shape::Groups(groups) => grouping(out, plan, groups, &names),
     }
-    if plan.above.is_none() || plan.output.having.is_some() {
-        output(&mut out, plan);
+    if of_level && (last || plan.output.having.is_some()) {
+        output(out, plan);
     }
-    if let Some(above) = &plan.above {
-        _ = writeln!(out, "above    what leaves goes through a second query");
-        out.push_str(&explain(above));
-    }
-    out
 }
 
 /// Where the kernels run, and why, on so many cores; what the CPU computes for the GPU.
-pub fn device(plan: &Plan, device: Device, candidate: &Candidate, cores: usize) -> String {
+pub fn device(query: &Query, device: Device, candidate: &Candidate, cores: usize) -> String {
+    let of_scan = |scan: &Scan| {
+        let of_plan = device_of(&scan.plan, device, candidate, cores);
+        match query.scans.len() {
+            1 => of_plan,
+            _ => format!("scan     {}\n{of_plan}", scan.plan.scan),
+        }
+    };
+    query.scans.iter().map(of_scan).collect()
+}
+
+fn device_of(plan: &Plan, device: Device, candidate: &Candidate, cores: usize) -> String {
     let part = device_plan(plan);
     let mut out = String::new();
     match (device, &part) {
@@ -165,7 +241,7 @@ fn step_lines(out: &mut String, step: &Derive, names: &[String]) {
             _ = writeln!(out, "explode  {}", list_text(&explode.list, names));
         }
         Derive::Join(join) => {
-            _ = writeln!(out, "join     {}", join_text(join, names));
+            _ = writeln!(out, "join     {}", table_join_text(join, names));
         }
     }
     if let Some(filter) = step.filter() {
@@ -181,7 +257,7 @@ fn side_names(join: &StaticJoin) -> impl Iterator<Item = String> {
     join.side.columns.iter().map(|index| format!("{}.{index}", join.table))
 }
 
-pub(super) fn join_text(join: &StaticJoin, names: &[String]) -> String {
+pub(super) fn table_join_text(join: &StaticJoin, names: &[String]) -> String {
     let keys: Vec<String> = join.keys.iter().map(|key| text(key, names)).collect();
     let by = if keys.is_empty() { "every row".into() } else { keys.join(", ") };
     let mut out = format!("{} with the table {} by {by}", join.kind.name(), join.table);
@@ -232,20 +308,34 @@ fn grouping(out: &mut String, plan: &Plan, groups: &Groups, names: &[String]) {
 
 /// What an operator should know of a job that is legal: state that nothing bounds, a watermark that
 /// one row can carry away.
-pub fn advice(plan: &Plan, source_is_trusted: bool) -> Vec<String> {
+/// `is_trusted`: by source of the job.
+pub fn advice(query: &Query, is_trusted: &[bool]) -> Vec<String> {
     let mut advice = Vec::new();
-    for (at, level) in plan.levels().enumerate() {
-        let bound = match &level.shape {
+    for level in &query.levels {
+        let plan = level.plan();
+        let sides = level.join.iter().flat_map(|join| ["left", "right"].iter().zip(&join.sides));
+        for (side, _) in sides.filter(|(_, of)| of.leaves == Leaves::Never) {
+            advice.push(format!(
+                "the state of the join grows without bound: every row of its {side} side stays, as \
+                 ON bounds its time not by the other side's"
+            ));
+        }
+        let bound = match &plan.shape {
             Shape::Rows { .. } => continue,
-            Shape::Groups(groups) => state_bound(level, groups).to_string(),
-            Shape::First(first) => first_bound(level, first),
+            Shape::Groups(groups) => state_bound(plan, groups).to_string(),
+            Shape::First(first) => first_bound(plan, first),
         };
         if bound.starts_with(UNBOUNDED) {
-            let of = if at == 0 { "" } else { " of the query above" };
+            let of = if plan.fed_by_state { " of the query above" } else { "" };
             advice.push(format!("the state{of} grows without bound: it holds {bound}"));
         }
     }
-    if plan.watermark.is_some_and(|w| w.max_future_skew_us.is_none()) && !source_is_trusted {
+    let unguarded = query.scans.iter().any(|scan| {
+        let watermark = scan.plan.watermark;
+        let is_trusted = is_trusted.get(scan.source).copied().unwrap_or(false);
+        watermark.is_some_and(|w| w.max_future_skew_us.is_none()) && !is_trusted
+    });
+    if unguarded {
         advice.push(
             "one row with a time far ahead closes every window: max_future_skew = \"1h\" in the \
              watermark rejects such rows"

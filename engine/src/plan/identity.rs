@@ -2,16 +2,66 @@
 
 use std::fmt::Write as _;
 
-use super::explain::{aggregate_text, join_text, list_text, mode, row_names};
+use arrow::datatypes::Schema;
+
+use super::explain::{aggregate_text, list_text, mode, row_names, table_join_text};
+use super::query::{Query, Reads};
+use super::stream_join::StreamJoin;
 use super::types::sql_name;
 use super::words::text;
 use super::{Derive, GroupKey, Plan, Shape};
 use crate::checkpoint::manifest::Part;
 use crate::job::spec::LateRule;
 
-/// Text that is equal for two plans exactly when one can go on from the other's state: everything
+/// Text that is equal for two queries exactly when one can go on from the other's state: everything
 /// below the output, and the mode.
-pub fn fingerprint(plan: &Plan) -> String {
+pub fn fingerprint(query: &Query) -> String {
+    let is_chain = query.levels.iter().all(|level| level.arms.len() == 1);
+    if is_chain {
+        let plans: Vec<String> = query.plans().map(|plan| of_plan(plan)).collect();
+        return format!("{}{}", plans.join("above("), ")".repeat(plans.len() - 1));
+    }
+    let mut out = String::new();
+    for level in &query.levels {
+        for arm in &level.arms {
+            let reads = match arm.reads {
+                Reads::Scan(scan) => format!("scan {scan} of {}", arm.plan.source_name),
+                Reads::Level(level) => format!("level {level}"),
+            };
+            _ = write!(out, "arm({reads}:{})", of_plan(&arm.plan));
+        }
+        if let Some(join) = &level.join {
+            out.push_str(&join_text(join));
+        }
+        out.push('|');
+    }
+    out
+}
+
+/// A join of two streams in words: which rows meet, which are kept, and by what they leave.
+pub fn join_text(join: &StreamJoin) -> String {
+    let names = |schema: &Schema| -> Vec<String> {
+        schema.fields().iter().map(|field| field.name().clone()).collect()
+    };
+    let [left, right] = &join.sides;
+    let of_sides = [names(&left.schema), names(&right.schema)];
+    let keys = left.keys.iter().zip(&right.keys);
+    let keys = keys.map(|(l, r)| format!("{} = {}", text(l, &of_sides[0]), text(r, &of_sides[1])));
+    let mut out = format!("{} by {}", join.kind.name(), keys.collect::<Vec<_>>().join(" and "));
+    if let Some(residual) = &join.residual {
+        _ = write!(out, " where {}", text(residual, &names(&join.schema)));
+    }
+    for (side, (of, names)) in join.sides.iter().zip(&of_sides).enumerate() {
+        let name = ["left", "right"][side];
+        if let Some(pre) = &of.pre {
+            _ = write!(out, "; {name} rows where {}", text(pre, names));
+        }
+        _ = write!(out, "; {name} {:?} {:?}", of.schema.fields(), of.leaves);
+    }
+    out
+}
+
+fn of_plan(plan: &Plan) -> String {
     let mut out = String::new();
     let names = row_names(plan);
     _ = write!(out, "mode={};", mode(plan.mode));
@@ -30,7 +80,7 @@ pub fn fingerprint(plan: &Plan) -> String {
                 _ = write!(out, "explode={},{filter:?};", list_text(&explode.list, &names));
             }
             Derive::Join(join) => {
-                _ = write!(out, "join={},{filter:?};", join_text(join, &names));
+                _ = write!(out, "join={},{filter:?};", table_join_text(join, &names));
             }
         }
     }
@@ -56,9 +106,6 @@ pub fn fingerprint(plan: &Plan) -> String {
             }
         }
     }
-    if let Some(above) = &plan.above {
-        _ = write!(out, "above({})", fingerprint(above));
-    }
     out
 }
 
@@ -77,7 +124,7 @@ pub fn state_parts(plan: &Plan) -> Vec<Part> {
             Derive::Explode(explode) => {
                 format!("each of {} {filter}", list_text(&explode.list, &names))
             }
-            Derive::Join(join) => format!("joined, {} {filter}", join_text(join, &names)),
+            Derive::Join(join) => format!("joined, {} {filter}", table_join_text(join, &names)),
         });
     }
     let rows = if rows.is_empty() { "all".to_owned() } else { rows.join(" and ") };

@@ -6,9 +6,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::Column;
 use datafusion_expr::Expr;
 
+use super::LateRows;
 use super::lower::{self, Chain, Step};
 use super::types::is_text;
-use super::{LateRows, Plan};
 use crate::batch::{Encoding, InputColumn};
 use crate::job::spec::SourceSpec;
 
@@ -18,15 +18,15 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// All columns of a plan below.
-    pub fn below(plan: &Plan) -> Inputs {
+    /// All columns of what leaves a level below.
+    pub fn below(schema: &Schema) -> Inputs {
         let column = |source| InputColumn { source, encoding: Encoding::Values, in_filter: false };
-        Inputs { columns: (0..plan.output.schema.fields().len()).map(column).collect() }
+        Inputs { columns: (0..schema.fields().len()).map(column).collect() }
     }
 
-    pub fn names(&self, source: &SourceSpec, below: Option<&Plan>) -> Vec<String> {
+    pub fn names(&self, source: &SourceSpec, below: Option<&Schema>) -> Vec<String> {
         let name = |column: &InputColumn| match below {
-            Some(plan) => plan.output.schema.field(column.source).name().clone(),
+            Some(schema) => schema.field(column.source).name().clone(),
             None => source.schema[column.source].name.clone(),
         };
         self.columns.iter().map(name).collect()
@@ -112,6 +112,26 @@ pub fn source_columns(chain: &Chain, source: &SourceSpec) -> Vec<bool> {
     let inputs = Inputs::of(chain, source, None);
     inputs.columns.iter().for_each(|column| reads[column.source] = true);
     reads
+}
+
+impl Chain {
+    /// Every expression over what the chain reads.
+    pub fn expressions(&self) -> Vec<&Expr> {
+        let mut all: Vec<&Expr> = self.filters.iter().collect();
+        all.extend(self.steps.iter().flat_map(step_expressions));
+        match &self.groups {
+            None => {
+                all.extend(self.columns.iter().map(|(_, expr)| expr));
+                all.extend(self.order_by.iter().map(|key| &key.expr));
+            }
+            Some(groups) => {
+                let aggregates = groups.aggregates.iter();
+                all.extend(aggregates.flat_map(|a| a.argument.iter().chain(&a.filter)));
+                all.extend(groups.keys.iter().map(|key| &key.expr));
+            }
+        }
+        all
+    }
 }
 
 /// Every expression of a step.

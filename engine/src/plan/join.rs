@@ -1,4 +1,5 @@
-//! Joins of the stream with a static table: which are allowed, and what of ON goes where.
+//! Joins of the stream with a static table: which are allowed, and what of ON goes where. Those of two
+//! streams are in `meet`.
 //!
 //! Spark's rules: inner, left outer, semi and anti with the stream on the left, right outer with it
 //! on the right. A condition on the stream alone is a filter of its own below the watermark, and so
@@ -14,8 +15,10 @@ use datafusion_expr::utils::split_conjunction_owned;
 use datafusion_expr::{BinaryExpr, Expr, Join, JoinType, LogicalPlan, Operator};
 
 use super::lower::{
-    Chain, ELEMENT, Refused, Step, inline, joined_column, joined_relation, reads, refuse, step,
+    Arm, ELEMENT, Refused, Relations, Step, inline, joined_column, joined_relation, reads, refuse,
+    step,
 };
+use super::meet;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JoinKind {
@@ -118,15 +121,13 @@ fn pair(conjunct: &Expr, n: usize) -> Option<(Expr, Expr)> {
     }
 }
 
-/// Adds a join to the chain; what its columns are made of.
-pub fn lower(join: &Join, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
-    let streams = (reads_stream(&join.left, chain)?, reads_stream(&join.right, chain)?);
+/// Adds a join to the chains of the stream's side.
+pub fn lower(join: &Join, relations: Relations) -> Result<Vec<Arm>, Refused> {
+    let streams = (reads_stream(&join.left, relations)?, reads_stream(&join.right, relations)?);
     let (stream, side, stream_is_left) = match streams {
         (true, true) => {
-            return refuse(
-                "a join of two streams is not in this version",
-                "join the stream with a static table, [table.NAME]",
-            );
+            let (left, right) = (step(&join.left, relations)?, step(&join.right, relations)?);
+            return Ok(vec![meet::lower(join, left, right)?]);
         }
         (false, false) => {
             return refuse(
@@ -138,7 +139,22 @@ pub fn lower(join: &Join, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
         (false, true) => (&join.right, &join.left, false),
     };
     let kind = kind(join, stream_is_left)?;
-    let row = step(stream, chain)?;
+    let mut arms = step(stream, relations)?;
+    for arm in &mut arms {
+        with_table(arm, join, kind, side, stream_is_left)?;
+    }
+    Ok(arms)
+}
+
+/// Adds a join with a static side to a chain.
+fn with_table(
+    arm: &mut Arm,
+    join: &Join,
+    kind: JoinKind,
+    side: &Arc<LogicalPlan>,
+    stream_is_left: bool,
+) -> Result<(), Refused> {
+    let Arm { chain, made_of: row } = arm;
     chain.nothing_above("a join")?;
     if chain.groups.is_some() {
         return refuse(
@@ -153,7 +169,7 @@ pub fn lower(join: &Join, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
         (0..types.len()).map(|index| Expr::Column(joined_column(n, index))).collect();
     let columns = match stream_is_left {
         true => [row.as_slice(), &of_side].concat(),
-        false => [of_side.as_slice(), &row].concat(),
+        false => [of_side.as_slice(), row].concat(),
     };
     let schema = join.left.schema().join(join.right.schema())?;
     let mut joined = Joined {
@@ -185,7 +201,10 @@ pub fn lower(join: &Join, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
     }
     of_row.into_iter().for_each(|conjunct| chain.filter(conjunct));
     chain.steps.push(Step::Join(joined));
-    Ok(if kind.adds_columns() { columns } else { row })
+    if kind.adds_columns() {
+        *row = columns;
+    }
+    Ok(())
 }
 
 /// `x NOT IN (…)`: its own comparison comes first. Beside correlated conditions a row passes where
@@ -210,7 +229,7 @@ fn not_in(joined: &mut Joined, n: usize, value: &Expr, rest: &[Expr]) -> Result<
 }
 
 /// ON in conjuncts, over what the columns of both sides are made of.
-fn conjuncts(join: &Join, schema: &DFSchema, columns: &[Expr]) -> Result<Vec<Expr>, Refused> {
+pub fn conjuncts(join: &Join, schema: &DFSchema, columns: &[Expr]) -> Result<Vec<Expr>, Refused> {
     let pairs = join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
     let all = pairs.chain(join.filter.iter().cloned().flat_map(split_conjunction_owned));
     let is_true = |expr: &Expr| {
@@ -263,11 +282,11 @@ fn kind(join: &Join, stream_is_left: bool) -> Result<JoinKind, Refused> {
     }
 }
 
-fn reads_stream(plan: &LogicalPlan, chain: &Chain) -> Result<bool, DataFusionError> {
+fn reads_stream(plan: &LogicalPlan, relations: Relations) -> Result<bool, DataFusionError> {
     let mut stream = false;
     plan.apply(|node| {
         if let LogicalPlan::TableScan(scan) = node {
-            stream |= !chain.is_static(scan.table_name.table());
+            stream |= !relations.is_static(scan.table_name.table());
         }
         Ok(TreeNodeRecursion::Continue)
     })?;

@@ -1,42 +1,46 @@
-//! The logical plan as one chain: filters, explode, rows or groups, output.
+//! The logical plan as chains: filters, explode, rows or groups, output.
 //!
 //! Projections are inlined: every expression of a [`Chain`] reads the source's columns, the exploded
 //! element ([`ELEMENT`]), a static table's columns ([`joined_column`]) or, above an aggregate, the
-//! groups' columns ([`GROUP`]). What is no chain is refused here with its reason. A chain may stand on another: on the groups of a query in FROM, or
-//! on the rows that deduplication lets pass.
+//! groups' columns ([`GROUP`]). What is no chain is refused here with its reason. A chain may stand on
+//! others: on the groups of a query in FROM, or on the rows that deduplication lets pass.
+//!
+//! UNION ALL makes several chains, arms, of one query: whatever stands above it is done to each of
+//! them, so they differ in what they read alone, and groups of all arms are one state's.
 
 use arrow::datatypes::DataType;
-use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{Column, DFSchema, DataFusionError, Result, ScalarValue};
+use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::utils::split_conjunction_owned;
 use datafusion_expr::{
-    Aggregate, Distinct, Expr, FetchType, Limit, LogicalPlan, SkipType, Sort, Unnest, lit,
+    Aggregate, Distinct, Expr, FetchType, Limit, LogicalPlan, SkipType, Sort, Union, Unnest, lit,
 };
 use pelton_kernels::cpu::aggregate::AggregateFunction;
 
 use super::aggregated::aggregate_of;
 use super::functions::window;
+pub use super::inline::{
+    ELEMENT, GROUP, element_column, group_column, inline, inline_all, joined_column,
+    joined_relation, reads, renumber_groups, unaliased,
+};
 use super::join::{self, Joined};
-use super::windows::{field_in_place, window_of_below, window_time};
+use super::meet::Meeting;
+use super::windows::{window_of_below, window_time};
 use super::words::logical;
-use crate::job::spec::{DedupSpec, TableSpec};
-
-/// Relation of the exploded element's column.
-pub const ELEMENT: &str = "$element";
-/// Relation of the groups' columns, which are named by their number: keys, then aggregates.
-pub const GROUP: &str = "$group";
+use crate::job::spec::{DedupSpec, SourceSpec, TableSpec, WatermarkSpec};
 
 /// A query as one chain of steps, in the order in which rows meet them.
 #[derive(Clone, Debug, Default)]
 pub struct Chain {
+    /// The source that it reads, or the first one below it.
+    pub source: usize,
     /// What this one reads in the source's place: the groups below (as [`GROUP`]), or the rows that
-    /// deduplication passes (under the source's name).
-    pub below: Option<Box<Chain>>,
+    /// deduplication passes (under the source's name). Several are arms of one query.
+    pub below: Vec<Chain>,
+    /// Two streams that meet, read in the source's place.
+    pub meeting: Option<Box<Meeting>>,
     /// Deduplication of the source's rows, and nothing else.
     pub first: Option<DedupSpec>,
-    /// The static tables' names.
-    pub tables: Vec<String>,
     /// WHERE below every step, in conjuncts, over the source's columns.
     pub filters: Vec<Expr>,
     pub steps: Vec<Step>,
@@ -46,6 +50,26 @@ pub struct Chain {
     pub columns: Vec<(String, Expr)>,
     pub order_by: Vec<SortKey>,
     pub limit: Option<usize>,
+}
+
+/// A chain in the making, and what the plan's columns are made of.
+pub struct Arm {
+    pub chain: Chain,
+    pub made_of: Vec<Expr>,
+}
+
+/// What a query can read.
+#[derive(Clone, Copy)]
+pub struct Relations<'a> {
+    pub sources: &'a [SourceSpec],
+    /// The static ones.
+    pub tables: &'a [TableSpec],
+}
+
+impl Relations<'_> {
+    pub fn is_static(&self, table: &str) -> bool {
+        self.tables.iter().any(|known| known.name == table)
+    }
 }
 
 /// What makes rows of rows, before they are grouped or leave.
@@ -133,57 +157,64 @@ pub fn refuse<T>(what: impl Into<String>, fix: &'static str) -> Result<T, Refuse
     Err(Refused { what: what.into(), fix })
 }
 
-/// `tables`: the static ones. `dedup`: of the source, before all that the query does.
-pub fn lower(
-    plan: &LogicalPlan,
-    tables: &[TableSpec],
-    dedup: Option<&DedupSpec>,
-) -> Result<Chain, Refused> {
-    let tables = tables.iter().map(|table| table.name.clone()).collect();
-    let mut chain = Chain { tables, ..Chain::default() };
-    if let Some(dedup) = dedup {
-        let first = Chain { first: Some(dedup.clone()), ..Chain::default() };
-        chain.below = Some(Box::new(first));
-    }
-    let columns = step(plan, &mut chain)?;
-    let names = plan.schema().fields().iter().map(|field| field.name().clone());
-    chain.columns = names.zip(columns).collect();
-    chain.name_keys();
-    Ok(chain)
+/// The arms of a query; all but those of UNION ALL have one.
+pub fn lower(plan: &LogicalPlan, relations: Relations) -> Result<Vec<Chain>, Refused> {
+    let names: Vec<&String> = plan.schema().fields().iter().map(|field| field.name()).collect();
+    let chain = |Arm { mut chain, made_of }: Arm| {
+        chain.columns = names.iter().copied().cloned().zip(made_of).collect();
+        chain.name_keys();
+        chain.settle();
+        chain
+    };
+    Ok(step(plan, relations)?.into_iter().map(chain).collect())
 }
 
-/// Adds a plan's steps to the chain; what its columns are made of.
-pub fn step(plan: &LogicalPlan, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
+/// The arms of a plan, and what its columns are made of in each.
+pub fn step(plan: &LogicalPlan, relations: Relations) -> Result<Vec<Arm>, Refused> {
+    let each = |input, add: &dyn Fn(&mut Arm) -> Result<(), Refused>| {
+        let mut arms = step(input, relations)?;
+        arms.iter_mut().try_for_each(add)?;
+        Ok(arms)
+    };
     match plan {
-        LogicalPlan::TableScan(scan) if chain.is_static(scan.table_name.table()) => {
+        LogicalPlan::TableScan(scan) if relations.is_static(scan.table_name.table()) => {
             let what = format!("the query reads no stream: {} is static", scan.table_name.table());
-            refuse(what, "read the source's table, and join it with this one")
+            refuse(what, "read a source's table, and join it with this one")
         }
         LogicalPlan::TableScan(scan) => {
             let columns = scan.projected_schema.columns();
-            Ok(columns.into_iter().map(Expr::Column).collect())
+            let made_of = columns.into_iter().map(Expr::Column).collect();
+            Ok(vec![Arm { chain: Chain::of(scan.table_name.table(), relations), made_of }])
         }
-        LogicalPlan::SubqueryAlias(alias) => step(&alias.input, chain),
-        LogicalPlan::Projection(projection) => {
-            let columns = step(&projection.input, chain)?;
-            inline_all(&projection.expr, projection.input.schema(), &columns)
-        }
-        LogicalPlan::Filter(filter) => {
-            let columns = step(&filter.input, chain)?;
-            if chain.limit.is_some() {
+        LogicalPlan::SubqueryAlias(alias) => step(&alias.input, relations),
+        LogicalPlan::Projection(projection) => each(&projection.input, &|arm| {
+            let schema = projection.input.schema();
+            arm.made_of = inline_all(&projection.expr, schema, &arm.made_of)?;
+            Ok(())
+        }),
+        LogicalPlan::Filter(filter) => each(&filter.input, &|arm| {
+            if arm.chain.limit.is_some() {
                 return refuse("a filter above LIMIT is not in this version", "filter before it");
             }
-            let predicate = inline(&filter.predicate, filter.input.schema(), &columns)?;
-            chain.filter(predicate);
-            Ok(columns)
+            let predicate = inline(&filter.predicate, filter.input.schema(), &arm.made_of)?;
+            arm.chain.filter(predicate);
+            Ok(())
+        }),
+        LogicalPlan::Unnest(unnest) => each(&unnest.input, &|arm| explode(unnest, arm)),
+        LogicalPlan::Aggregate(aggregate) => {
+            let mut arms = grouped(&aggregate.input, "an aggregate", relations)?;
+            arms.iter_mut().try_for_each(|arm| group(aggregate, arm))?;
+            Ok(arms)
         }
-        LogicalPlan::Unnest(unnest) => explode(unnest, chain),
-        LogicalPlan::Aggregate(aggregate) => group(aggregate, chain),
-        LogicalPlan::Distinct(Distinct::All(input)) => distinct(input, chain),
-        LogicalPlan::Sort(sort) => order(sort, chain),
-        LogicalPlan::Limit(limit) => cut(limit, chain),
-        LogicalPlan::Join(join) => join::lower(join, chain),
-        LogicalPlan::Union(_) => refuse("UNION is not in this version", "write one SELECT"),
+        LogicalPlan::Distinct(Distinct::All(input)) => {
+            let mut arms = grouped(input, "DISTINCT", relations)?;
+            arms.iter_mut().for_each(|arm| distinct(input, arm));
+            Ok(arms)
+        }
+        LogicalPlan::Sort(sort) => each(&sort.input, &|arm| order(sort, arm)),
+        LogicalPlan::Limit(limit) => each(&limit.input, &|arm| cut(limit, arm)),
+        LogicalPlan::Join(join) => join::lower(join, relations),
+        LogicalPlan::Union(node) => union(node, relations),
         LogicalPlan::Window(_) => refuse(
             "Window function is not supported on streaming DataFrames/Datasets",
             "group by window(…) instead",
@@ -220,41 +251,55 @@ impl Chain {
             let mut steps = self.steps.iter().enumerate();
             let step = steps.rposition(|(n, step)| step.is_read(n, &conjunct));
             match step.map(|at| (at, &mut self.steps[at])) {
-                None => self.filters.push(conjunct),
+                None => match &mut self.meeting {
+                    None => self.filters.push(conjunct),
+                    Some(meeting) => self.filters.extend(meeting.filter(conjunct)),
+                },
                 Some((_, Step::Explode(explode))) => explode.filters.push(conjunct),
                 Some((at, Step::Join(join))) => join.filter(at, conjunct),
             }
         }
     }
 
-    pub fn is_static(&self, table: &str) -> bool {
-        self.tables.iter().any(|known| known == table)
+    /// The rows of a source, or what deduplication leaves of them.
+    fn of(table: &str, relations: Relations) -> Chain {
+        let source = relations.sources.iter().position(|source| source.name == table);
+        let source = source.expect("the binder knows sources and static tables alone");
+        let first = relations.sources[source].dedup.clone();
+        let dedup = |first| Chain { source, first: Some(first), ..Chain::default() };
+        Chain { source, below: first.map(dedup).into_iter().collect(), ..Chain::default() }
     }
 
-    /// The one explode, where it is the only step.
-    pub fn only_explode(&self) -> Option<&Exploded> {
-        match self.steps.as_slice() {
-            [Step::Explode(explode)] => Some(explode),
-            _ => None,
+    /// The chains that this one stands on.
+    fn grounds(&self) -> impl Iterator<Item = &Chain> {
+        let sides = self.meeting.iter().flat_map(|meeting| &meeting.sides);
+        self.below.iter().chain(sides.flat_map(|side| &side.arms))
+    }
+
+    /// This chain and all those below it.
+    pub fn levels(&self) -> Vec<&Chain> {
+        std::iter::once(self).chain(self.grounds().flat_map(Chain::levels)).collect()
+    }
+
+    /// How many aggregates a row goes through at most.
+    pub fn aggregates(&self) -> usize {
+        let below = self.grounds().map(Chain::aggregates).max().unwrap_or(0);
+        below + usize::from(self.groups.is_some())
+    }
+
+    /// Once all filters are where they belong.
+    pub fn settle(&mut self) {
+        self.below.iter_mut().for_each(Chain::settle);
+        if let Some(meeting) = &mut self.meeting {
+            meeting.settle();
         }
     }
 
-    /// What comes next reads the groups of this chain: it stands below a new one from here on.
-    fn stack(&mut self) {
-        let mut below = std::mem::take(self);
-        let groups = below.groups.as_ref().expect("only groups are stacked upon");
-        let keys = groups.keys.iter().map(|key| &key.name);
-        let names = keys.chain(groups.aggregates.iter().map(|aggregate| &aggregate.name));
-        let column =
-            |(index, name): (usize, &String)| (name.clone(), Expr::Column(group_column(index)));
-        below.columns = names.enumerate().map(column).collect();
-        self.tables.clone_from(&below.tables);
-        self.below = Some(Box::new(below));
-    }
-
-    /// This chain and those below it.
-    pub fn levels(&self) -> impl Iterator<Item = &Chain> {
-        std::iter::successors(Some(self), |chain| chain.below.as_deref())
+    /// The watermark of the rows that it reads: of the first source below that has one.
+    pub fn watermark<'a>(&self, sources: &'a [SourceSpec]) -> Option<&'a WatermarkSpec> {
+        let own = || sources[self.source].watermark.as_ref();
+        let below = self.grounds().find_map(|chain| chain.watermark(sources));
+        if self.grounds().next().is_some() { below } else { own() }
     }
 
     pub fn nothing_above(&self, what: &str) -> Result<(), Refused> {
@@ -266,12 +311,42 @@ impl Chain {
     }
 }
 
-pub fn reads(expr: &Expr, relation: &str) -> bool {
-    expr.column_refs().iter().any(|c| c.relation.as_ref().is_some_and(|r| r.table() == relation))
+/// What comes next reads the groups of these arms: they stand below a new one from here on.
+fn stacked(mut arms: Vec<Arm>) -> Vec<Arm> {
+    for Arm { chain, .. } in &mut arms {
+        let groups = chain.groups.as_ref().expect("only groups are stacked upon");
+        let keys = groups.keys.iter().map(|key| &key.name);
+        let names = keys.chain(groups.aggregates.iter().map(|aggregate| &aggregate.name));
+        let column =
+            |(index, name): (usize, &String)| (name.clone(), Expr::Column(group_column(index)));
+        chain.columns = names.enumerate().map(column).collect();
+    }
+    let made_of = arms[0].made_of.clone();
+    let below: Vec<Chain> = arms.into_iter().map(|arm| arm.chain).collect();
+    let chain = Chain { source: below[0].source, below, ..Chain::default() };
+    vec![Arm { chain, made_of }]
 }
 
-fn explode(unnest: &Unnest, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
-    let columns = step(&unnest.input, chain)?;
+/// The arms of a plan on which groups are to be made.
+fn grouped(input: &LogicalPlan, what: &str, relations: Relations) -> Result<Vec<Arm>, Refused> {
+    let arms = step(input, relations)?;
+    arms.iter().try_for_each(|arm| arm.chain.nothing_above(what))?;
+    Ok(if arms[0].chain.groups.is_some() { stacked(arms) } else { arms })
+}
+
+/// UNION ALL: the arms of all inputs.
+fn union(node: &Union, relations: Relations) -> Result<Vec<Arm>, Refused> {
+    let mut all = Vec::new();
+    for input in &node.inputs {
+        let arms = step(input, relations)?;
+        arms.iter().try_for_each(|arm| arm.chain.nothing_above("UNION ALL"))?;
+        all.extend(if arms[0].chain.groups.is_some() { stacked(arms) } else { arms });
+    }
+    Ok(all)
+}
+
+fn explode(unnest: &Unnest, arm: &mut Arm) -> Result<(), Refused> {
+    let Arm { chain, made_of: columns } = arm;
     chain.nothing_above("explode")?;
     let exploded = chain.steps.iter().any(|step| matches!(step, Step::Explode(_)));
     if chain.groups.is_some() || exploded {
@@ -296,32 +371,29 @@ fn explode(unnest: &Unnest, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
             columns[*dependency].clone()
         }
     });
-    Ok(made_of.collect())
+    arm.made_of = made_of.collect();
+    Ok(())
 }
 
-fn group(node: &Aggregate, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
-    let columns = step(&node.input, chain)?;
-    chain.nothing_above("an aggregate")?;
-    if chain.groups.is_some() {
-        chain.stack();
-    }
+fn group(node: &Aggregate, arm: &mut Arm) -> Result<(), Refused> {
+    let columns = &arm.made_of;
     let schema = node.input.schema();
     let mut grouping = Grouping::default();
     for (index, key) in node.group_expr.iter().enumerate() {
         if matches!(key, Expr::GroupingSet(_)) {
             return refuse("GROUPING SETS are not in this version", "group by the columns");
         }
-        let expr = inline(key, schema, &columns)?;
+        let expr = inline(key, schema, columns)?;
         grouping.push_key(expr, node.schema.field(index).data_type());
     }
     for (index, aggregated) in node.aggr_expr.iter().enumerate() {
         let field = node.schema.field(node.group_expr.len() + index);
         let output = field.data_type().clone();
-        grouping.aggregates.push(aggregate_of(aggregated, output, schema, &columns)?);
+        grouping.aggregates.push(aggregate_of(aggregated, output, schema, columns)?);
     }
-    let made_of = grouping.columns();
-    chain.groups = Some(grouping);
-    Ok(made_of)
+    arm.made_of = grouping.columns();
+    arm.chain.groups = Some(grouping);
+    Ok(())
 }
 
 impl Grouping {
@@ -378,42 +450,35 @@ impl Grouping {
 }
 
 /// DISTINCT is a GROUP BY of every column.
-fn distinct(input: &LogicalPlan, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
-    let columns = step(input, chain)?;
-    chain.nothing_above("DISTINCT")?;
-    if chain.groups.is_some() {
-        chain.stack();
-    }
+fn distinct(input: &LogicalPlan, arm: &mut Arm) {
     let mut grouping = Grouping { distinct: true, ..Grouping::default() };
-    for (field, expr) in input.schema().fields().iter().zip(columns) {
+    for (field, expr) in input.schema().fields().iter().zip(std::mem::take(&mut arm.made_of)) {
         grouping.push_key(expr, field.data_type());
         let key = grouping.keys.last_mut().expect("it was just added");
         if key.window.is_none() {
             key.name.clone_from(field.name());
         }
     }
-    let made_of = grouping.columns();
-    chain.groups = Some(grouping);
-    Ok(made_of)
+    arm.made_of = grouping.columns();
+    arm.chain.groups = Some(grouping);
 }
 
-fn order(sort: &Sort, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
-    let columns = step(&sort.input, chain)?;
+fn order(sort: &Sort, arm: &mut Arm) -> Result<(), Refused> {
+    let Arm { chain, made_of } = arm;
     if chain.limit.is_some() {
         return refuse("ORDER BY above LIMIT is not in this version", "order before the LIMIT");
     }
     let schema = sort.input.schema();
     chain.order_by.clear();
     for key in &sort.expr {
-        let expr = inline(&key.expr, schema, &columns)?;
+        let expr = inline(&key.expr, schema, made_of)?;
         let sort = SortKey { expr, descending: !key.asc, nulls_first: key.nulls_first };
         chain.order_by.push(sort);
     }
-    Ok(columns)
+    Ok(())
 }
 
-fn cut(limit: &Limit, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
-    let columns = step(&limit.input, chain)?;
+fn cut(limit: &Limit, arm: &mut Arm) -> Result<(), Refused> {
     let skipped = !matches!(limit.get_skip_type()?, SkipType::Literal(0));
     let FetchType::Literal(fetch) = limit.get_fetch_type()? else {
         return refuse("LIMIT is not a number", "write LIMIT 10");
@@ -421,76 +486,9 @@ fn cut(limit: &Limit, chain: &mut Chain) -> Result<Vec<Expr>, Refused> {
     if skipped {
         return refuse("OFFSET is not in this version", "leave it out");
     }
-    chain.limit = match (chain.limit, fetch) {
+    arm.chain.limit = match (arm.chain.limit, fetch) {
         (Some(inner), Some(outer)) => Some(inner.min(outer)),
         (inner, outer) => inner.or(outer),
     };
-    Ok(columns)
-}
-
-pub fn inline_all(
-    exprs: &[Expr],
-    schema: &DFSchema,
-    columns: &[Expr],
-) -> Result<Vec<Expr>, Refused> {
-    exprs.iter().map(|expr| inline(expr, schema, columns)).collect()
-}
-
-/// The expression over what the columns below are made of; aliases are dropped, fields of a struct
-/// that is made in place are taken from it.
-pub fn inline(expr: &Expr, schema: &DFSchema, columns: &[Expr]) -> Result<Expr, Refused> {
-    let inlined = expr.clone().transform_up(|node| {
-        let replaced = match &node {
-            Expr::Column(column) => {
-                let index = schema.index_of_column(column)?;
-                columns[index].clone()
-            }
-            Expr::Alias(alias) => alias.expr.as_ref().clone(),
-            Expr::ScalarFunction(call) => match field_in_place(call) {
-                Some(field) => field,
-                None => return Ok(Transformed::no(node)),
-            },
-            _ => return Ok(Transformed::no(node)),
-        };
-        Ok(Transformed::yes(replaced))
-    })?;
-    Ok(inlined.data)
-}
-
-pub fn unaliased(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Alias(alias) => unaliased(&alias.expr),
-        other => other,
-    }
-}
-
-pub fn element_column() -> Column {
-    Column::new(Some(ELEMENT), "element")
-}
-
-/// Relation of the columns that the `n`-th step, a join, adds.
-pub fn joined_relation(n: usize) -> String {
-    format!("$join{n}")
-}
-
-/// A static table's column, named by its number.
-pub fn joined_column(n: usize, index: usize) -> Column {
-    Column::new(Some(joined_relation(n)), index.to_string())
-}
-
-pub fn group_column(index: usize) -> Column {
-    Column::new(Some(GROUP), index.to_string())
-}
-
-/// Gives the groups' columns in an expression new numbers.
-pub fn renumber_groups(expr: &mut Expr, moved: &impl Fn(usize) -> usize) {
-    let taken = std::mem::replace(expr, lit(ScalarValue::Null));
-    let renumbered = taken.transform_up(|node| match &node {
-        Expr::Column(column) if column.relation.as_ref().is_some_and(|r| r.table() == GROUP) => {
-            let index = column.name.parse().expect("groups' columns are named by their number");
-            Ok(Transformed::yes(Expr::Column(group_column(moved(index)))))
-        }
-        _ => Ok(Transformed::no(node)),
-    });
-    *expr = renumbered.expect("the rule returns no error").data;
+    Ok(())
 }

@@ -1,15 +1,17 @@
 //! The query as the engine runs it: which columns to decode, what each core does with a batch, what
 //! leaves at the end of an epoch.
 //!
-//! SQL is parsed, bound and typed with DataFusion's crates; what comes out is one chain:
-//! input → filters → explode and joins → rows or groups → output. Anything else is refused with its reason.
+//! SQL is parsed, bound and typed with DataFusion's crates; what comes out are chains:
+//! input → filters → explode and joins → rows or groups → output, which stand on one another as the
+//! levels of a `query`. Anything else is refused with its reason.
 //!
 //! The way of a query: `sql` parses it and resolves its names, `bind` makes DataFusion's logical plan
-//! with Spark's operators (`operators`) and functions (`functions`), `lower` makes the chain, `modes`
-//! says whether the output mode fits it, `shape` compiles it (`compile`, `kernel`). `expr` and
+//! with Spark's operators (`operators`) and functions (`functions`), `lower` makes the chains, `modes`
+//! says whether the output mode fits them, `assemble` and `shape` compile them (`compile`, `kernel`). `expr` and
 //! `output` are what runs. No file, clock or thread is used; only `ends` asks what a path is.
 
 mod aggregated;
+mod assemble;
 mod bind;
 pub mod choice;
 mod compile;
@@ -20,17 +22,22 @@ pub mod explain;
 pub mod expr;
 pub mod functions;
 pub mod identity;
+mod inline;
 mod inputs;
 mod join;
 mod kernel;
 mod lower;
+pub mod meet;
 mod modes;
 mod operators;
 mod output;
+pub mod query;
+mod range;
 mod shape;
 pub mod side;
 pub mod sql;
 mod steps;
+pub mod stream_join;
 #[cfg(test)]
 pub(crate) mod tests;
 mod types;
@@ -38,7 +45,6 @@ mod windows;
 mod words;
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use jiff::tz::TimeZone;
@@ -46,49 +52,64 @@ use pelton_kernels::cpu::aggregate::{AggregateFunction, AggregateSpec, Call};
 
 use crate::batch::InputColumn;
 use crate::job::finding::Finding;
-use crate::job::spec::{Device, JobSpec, LateRule, OutputMode, SourceKind, Trigger};
+use crate::job::spec::{Device, JobSpec, LateRule, OutputMode, SourceKind, SourceSpec, Trigger};
 use crate::state::{Closing, StateSpec};
 use compile::Compiler;
 pub use derive::{Derive, Explode, ExplodeList, StaticJoin};
 use expr::Compiled;
 use functions::Catalog;
 pub use join::JoinKind;
+use lower::Relations;
 use modes::Facts;
+pub use query::Query;
 use sql::place::Places;
 
 /// Plans the job's query; every reason for which it is refused, at its place in the job file.
-pub fn plan(job: &JobSpec) -> Result<Plan, Vec<Finding>> {
+pub fn plan(job: &JobSpec) -> Result<Query, Vec<Finding>> {
     let places = Places::new(&job.query);
     let whole = |what: String, fix: &str| vec![Finding::new(places.whole(), what, fix)];
     let zone = zone(&job.timezone).map_err(|reason| {
         vec![Finding { at: None, what: reason, fix: "write an IANA name such as \"UTC\"".into() }]
     })?;
-    check_watermark(job)?;
+    job.sources.iter().try_for_each(check_watermark)?;
     let catalog = Catalog::new(zone.clone());
-    let parsed = sql::parse(&job.query.sql, &job.source, &job.tables, &catalog, &places)?;
-    let bound =
-        bind::bind(parsed.query, &job.source, &job.tables, &catalog, &parsed.marks, &places)?;
-    let chain = lower::lower(&bound, &job.tables, job.source.dedup.as_ref())
-        .map_err(|refused| whole(refused.what, refused.fix))?;
+    let relations = Relations { sources: &job.sources, tables: &job.tables };
+    let parsed = sql::parse(&job.query.sql, relations, &catalog, &places)?;
+    let bound = bind::bind(parsed.query, relations, &catalog, &parsed.marks, &places)?;
+    let chains =
+        lower::lower(&bound, relations).map_err(|refused| whole(refused.what, refused.fix))?;
     let facts = Facts {
         mode: job.query.mode,
         marks: &parsed.marks,
-        source: &job.source,
-        watermark: job.source.watermark.is_some(),
+        sources: &job.sources,
         bounded: ends(job),
         whole: places.whole(),
     };
-    let findings = modes::check(&chain, &facts);
+    let findings = modes::check(&chains, &facts);
     if !findings.is_empty() {
         return Err(findings);
     }
     let compiler = Compiler { zone };
-    let plan = shape::assemble(chain, job, &compiler)
+    let query = assemble::assemble(chains, job, &compiler)
         .map_err(|error| whole(format!("SQL: {}", error.find_root().strip_backtrace()), ""))?;
+    read_once(&query, job).map_err(|(what, fix)| whole(what, fix))?;
     if matches!(job.device, Device::Gpu(_)) {
-        check_device(&plan, job)?;
+        query.scans.iter().try_for_each(|scan| check_device(&scan.plan, job))?;
     }
-    Ok(plan)
+    Ok(query)
+}
+
+/// Files, topics and generated rows may be read as often as the query names them; a stream once.
+fn read_once(query: &Query, job: &JobSpec) -> Result<(), (String, &'static str)> {
+    for (at, source) in job.sources.iter().enumerate() {
+        let is_stream = matches!(source.kind, SourceKind::Socket { .. } | SourceKind::Stdin);
+        let scans = query.scans.iter().filter(|scan| scan.source == at).count();
+        if is_stream && scans > 1 {
+            let what = format!("the query reads {} {scans} times: its rows come once", source.name);
+            return Err((what, "read it once, or let it come as files or through Kafka"));
+        }
+    }
+    Ok(())
 }
 
 /// A job that asks for a GPU is refused where the GPU would have nothing to do.
@@ -125,12 +146,12 @@ fn fixed_offset(name: &str) -> Option<TimeZone> {
     jiff::tz::Offset::from_seconds(sign * seconds).ok().map(TimeZone::fixed)
 }
 
-fn check_watermark(job: &JobSpec) -> Result<(), Vec<Finding>> {
-    let Some(watermark) = &job.source.watermark else { return Ok(()) };
+fn check_watermark(source: &SourceSpec) -> Result<(), Vec<Finding>> {
+    let Some(watermark) = &source.watermark else { return Ok(()) };
     let refuse = |what: String, fix: String| Err(vec![Finding { at: None, what, fix }]);
-    match job.source.schema.iter().find(|column| column.name == watermark.column) {
+    match source.schema.iter().find(|column| column.name == watermark.column) {
         None => {
-            let names: Vec<&str> = job.source.schema.iter().map(|c| c.name.as_str()).collect();
+            let names: Vec<&str> = source.schema.iter().map(|c| c.name.as_str()).collect();
             let what = format!("the watermark's column {} is not in the schema", watermark.column);
             refuse(what, format!("the columns are {}", names.join(", ")))
         }
@@ -146,23 +167,27 @@ fn check_watermark(job: &JobSpec) -> Result<(), Vec<Finding>> {
     }
 }
 
-/// Whether the input comes to an end, at which every group is final (SEMANTICS 5).
+/// Whether the input comes to an end, at which every group is final (SEMANTICS 5): all of it.
 pub fn ends(job: &JobSpec) -> bool {
     let to_the_end = !matches!(job.query.trigger, Trigger::AvailableNow | Trigger::Once);
-    to_the_end
-        && match &job.source.kind {
-            SourceKind::File { end: Some(end), .. } => *end,
-            // One plain file: no pattern and no directory.
-            SourceKind::File { path, end: None, .. } => {
-                !path.to_string_lossy().contains(['*', '?', '[']) && !path.is_dir()
-            }
-            SourceKind::Socket { .. } => false,
-            SourceKind::Stdin => true,
-            SourceKind::Generate { rows, .. } => rows.is_some(),
-            SourceKind::Kafka(kafka) => kafka.end.is_some(),
-        }
+    to_the_end && job.sources.iter().all(|source| is_bounded(&source.kind))
 }
 
+fn is_bounded(kind: &SourceKind) -> bool {
+    match kind {
+        SourceKind::File { end: Some(end), .. } => *end,
+        // One plain file: no pattern and no directory.
+        SourceKind::File { path, end: None, .. } => {
+            !path.to_string_lossy().contains(['*', '?', '[']) && !path.is_dir()
+        }
+        SourceKind::Socket { .. } => false,
+        SourceKind::Stdin => true,
+        SourceKind::Generate { rows, .. } => rows.is_some(),
+        SourceKind::Kafka(kafka) => kafka.end.is_some(),
+    }
+}
+
+/// What one pipeline does with the rows of one input.
 #[derive(Debug)]
 pub struct Plan {
     /// Columns that the decoder delivers; expressions below count them from 0 on.
@@ -180,33 +205,31 @@ pub struct Plan {
     pub derive: Vec<Derive>,
     pub shape: Shape,
     pub output: Output,
-    /// A plan over what leaves this one: its input columns are the columns of this one's output.
-    pub above: Option<Arc<Plan>>,
     /// The rows come out of a state below: nothing is late any more, no clock is moved by them.
     pub fed_by_state: bool,
     /// Input columns as a sink of late rows takes them.
     pub late_rows: Option<LateRows>,
     pub mode: OutputMode,
-    /// Text that is equal for two plans exactly when one can go on from the other's state.
-    pub fingerprint: String,
+    /// Index into the job's sources: the one that is read, or the first one below.
+    pub source: usize,
+    /// Its name, for messages.
+    pub source_name: String,
+    /// Index into the query's scans, 0 above a state: rows of an earlier one come first.
+    pub scan: usize,
 }
 
 impl Plan {
+    /// A split's number among those of all scans.
+    pub fn split(&self, split: u32) -> u32 {
+        const SPLIT_BITS: u32 = 20;
+        (self.scan as u32) << SPLIT_BITS | split
+    }
+
     /// The watermark as far as state leaves by it: never in complete mode, nor without state.
     pub fn evicting(&self, watermark: Option<i64>) -> Option<i64> {
         let has_state = !matches!(self.shape, Shape::Rows { .. });
         let leaves = matches!(self.mode, OutputMode::Append | OutputMode::Update);
         watermark.filter(|_| has_state && leaves && self.watermark.is_some())
-    }
-
-    /// This plan and those above it.
-    pub fn levels(&self) -> impl Iterator<Item = &Plan> {
-        std::iter::successors(Some(self), |plan| plan.above.as_deref())
-    }
-
-    /// What leaves the job.
-    pub fn output(&self) -> &Output {
-        &self.levels().last().expect("a plan is its own first level").output
     }
 
     /// What this level's state holds.
@@ -278,6 +301,8 @@ pub enum Shape {
     Rows {
         columns: Vec<Compiled>,
         schema: SchemaRef,
+        /// For a join above: a row that comes too late by its own time meets none.
+        judged: bool,
     },
     Groups(Groups),
     /// Deduplication: the first row of each key passes.

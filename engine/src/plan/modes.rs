@@ -12,9 +12,8 @@ use crate::job::spec::{OutputMode, SourceSpec};
 pub struct Facts<'a> {
     pub mode: OutputMode,
     pub marks: &'a Marks,
-    pub source: &'a SourceSpec,
-    pub watermark: bool,
-    /// The source ends, and every group with it.
+    pub sources: &'a [SourceSpec],
+    /// Every source ends, and every group with them.
     pub bounded: bool,
     pub whole: Range<usize>,
 }
@@ -22,23 +21,42 @@ pub struct Facts<'a> {
 impl Facts<'_> {
     /// Whether a group is final at some time: its window closes, or the input ends.
     fn groups_close(&self, level: &Chain, groups: &Grouping) -> bool {
-        let by_time = || groups.keys.iter().any(|key| closes(key, level, self.source));
-        self.bounded || (self.watermark && by_time())
+        let by_time = || groups.keys.iter().any(|key| closes(key, level, self.sources));
+        self.bounded || by_time()
     }
 }
 
-/// Every reason for which the mode does not fit the query.
-pub fn check(chain: &Chain, facts: &Facts) -> Vec<Finding> {
-    if facts.mode == OutputMode::Batch {
-        return Vec::new();
+/// Every reason for which the mode does not fit the query, each once.
+pub fn check(arms: &[Chain], facts: &Facts) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for found in arms.iter().flat_map(|arm| check_arm(arm, facts)) {
+        if !findings.contains(&found) {
+            findings.push(found);
+        }
     }
-    let mut findings = Vec::new();
+    if let [first, _, ..] = arms
+        && first.groups.is_none()
+        && facts.mode == OutputMode::Batch
+        && (first.limit.is_some() || !first.order_by.is_empty())
+    {
+        let at = facts.marks.order_by.clone().or(facts.marks.limit.clone());
+        let what = "ORDER BY and LIMIT over the rows of UNION ALL are not in this version";
+        findings.push(Finding::new(at.unwrap_or(facts.whole.clone()), what, "leave it out"));
+    }
+    findings
+}
+
+fn check_arm(chain: &Chain, facts: &Facts) -> Vec<Finding> {
+    let mut findings: Vec<Finding> =
+        chain.levels().iter().filter_map(|level| join_of_streams(level, facts)).collect();
+    if facts.mode == OutputMode::Batch {
+        return findings;
+    }
     let mut refuse = |at: &Option<Range<usize>>, what: &str, fix: String| {
         let at = at.clone().unwrap_or_else(|| facts.whole.clone());
         findings.push(Finding::new(at, what, fix));
     };
-    let aggregates = chain.levels().filter(|level| level.groups.is_some()).count();
-    if aggregates > 1 && facts.mode != OutputMode::Append {
+    if chain.aggregates() > 1 && facts.mode != OutputMode::Append {
         let what = "Detected pattern of possible 'correctness' issue due to global watermark. The \
                     query contains stateful operation which can emit rows older than the current \
                     watermark plus allowed late record delay: an aggregate over an aggregate takes \
@@ -47,9 +65,10 @@ pub fn check(chain: &Chain, facts: &Facts) -> Vec<Finding> {
         return findings;
     }
     sessions(chain, facts, &mut refuse);
-    let open = chain.levels().find_map(|level| {
+    let levels = chain.levels();
+    let open = levels.iter().find_map(|level| {
         let groups = level.groups.as_ref()?;
-        (!facts.groups_close(level, groups)).then_some(groups)
+        (!facts.groups_close(level, groups)).then_some((level, groups))
     });
     match (&chain.groups, facts.mode) {
         (None, OutputMode::Complete) => refuse(
@@ -59,9 +78,10 @@ pub fn check(chain: &Chain, facts: &Facts) -> Vec<Finding> {
             "set mode = \"append\" or \"update\"".into(),
         ),
         (Some(_), OutputMode::Append) if open.is_some() => {
-            let groups = open.expect("it was just asked");
+            let (level, groups) = open.expect("it was just asked");
             let clause = if groups.distinct { "DISTINCT" } else { "GROUP BY" };
-            let missing = match facts.watermark {
+            let has_watermark = level.watermark(facts.sources).is_some();
+            let missing = match has_watermark {
                 true => format!("the {clause} has no window over the watermark's column"),
                 false => "the source has no watermark".to_string(),
             };
@@ -70,7 +90,7 @@ pub fn check(chain: &Chain, facts: &Facts) -> Vec<Finding> {
                  streaming aggregations without watermark: {missing}, so no group is ever final"
             );
             let at = if groups.distinct { &facts.marks.distinct } else { &facts.marks.group_by };
-            let fix = match facts.watermark {
+            let fix = match has_watermark {
                 true => {
                     "group by window(…) of the watermark's column, or set mode = \"update\" or \
                          \"complete\""
@@ -110,6 +130,29 @@ pub fn check(chain: &Chain, facts: &Facts) -> Vec<Finding> {
     findings
 }
 
+/// Two streams meet in append mode alone, and rows without a match must be known at some time.
+fn join_of_streams(level: &Chain, facts: &Facts) -> Option<Finding> {
+    let meeting = level.meeting.as_ref()?;
+    let mode = match facts.mode {
+        OutputMode::Append => None,
+        OutputMode::Update => Some("Update"),
+        OutputMode::Complete => Some("Complete"),
+        OutputMode::Batch => Some("Batch"),
+    };
+    let (what, fix) = match mode {
+        Some(mode) => {
+            let what = format!(
+                "Join between two streaming DataFrames/Datasets is not supported in {mode} output \
+                 mode, only in Append output mode"
+            );
+            (what, "set mode = \"append\"")
+        }
+        None => meeting.refusal(facts.sources, facts.bounded)?,
+    };
+    let at = facts.marks.join.clone().unwrap_or_else(|| facts.whole.clone());
+    Some(Finding::new(at, what, fix))
+}
+
 /// A session has no value that a reader could replace: the next row may change what it is.
 fn sessions(
     chain: &Chain,
@@ -119,7 +162,8 @@ fn sessions(
     let is_session = |groups: &&Grouping| {
         groups.keys.iter().any(|key| matches!(key.window, Some(Window::Session { .. })))
     };
-    for groups in chain.levels().filter_map(|level| level.groups.as_ref()).filter(is_session) {
+    for groups in chain.levels().iter().filter_map(|level| level.groups.as_ref()).filter(is_session)
+    {
         if groups.keys.len() == 2 {
             let what = "Global aggregation with session window in streaming query is not supported: \
                         all rows would be of one key";

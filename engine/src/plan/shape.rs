@@ -1,4 +1,4 @@
-//! The plan of a chain: which columns to decode and how, every expression compiled.
+//! The plan of one chain: every expression compiled.
 
 use std::sync::Arc;
 
@@ -10,146 +10,54 @@ use pelton_kernels::cpu::aggregate::{AggregateSpec, is_supported};
 use pelton_kernels::cpu::keys::is_key_type;
 use pelton_kernels::expr::Expr as Kernel;
 
+use super::assemble::{Ground, micros};
 use super::compile::{Columns, Compiler};
 use super::expr::Compiled;
 use super::functions::window;
-use super::inputs::{Inputs, added, has_ids, source_columns};
+use super::inputs::{Inputs, has_ids};
 use super::lower::{self, Aggregated, Chain, Grouping, Key, Step, Window};
 use super::types::sql_name;
-use super::windows::{closes, is_event_time};
+use super::windows::is_event_time;
 use super::{
-    Aggregate, Derive, First, GroupKey, Groups, OrderBy, Output, Plan, SessionKey, Shape,
-    Watermark, WindowKey,
+    Aggregate, Derive, First, GroupKey, Groups, OrderBy, Output, Plan, SessionKey, Shape, WindowKey,
 };
 use crate::batch::Encoding;
-use crate::job::spec::{DedupSpec, JobSpec, LateRule, SinkOf, SourceSpec};
+use crate::job::spec::{DedupSpec, JobSpec, LateRule, SourceSpec};
 
-/// Compiles a chain that its mode allows, and those below it.
-pub fn assemble(chain: Chain, job: &JobSpec, compiler: &Compiler) -> Result<Plan> {
-    let mut plans = Vec::new();
-    level(chain, job, compiler, None, &mut plans)?;
-    let mut above = None;
-    while let Some(mut plan) = plans.pop() {
-        plan.above = above.map(Arc::new);
-        above = Some(plan);
-    }
-    let mut plan = above.expect("a chain makes a plan");
-    plan.fingerprint = super::identity::fingerprint(&plan);
-    Ok(plan)
-}
-
-/// Adds the plans of a chain, from the lowest up. `reads`: the source's columns that the chain above
-/// reads through this one.
-fn level(
-    mut chain: Chain,
-    job: &JobSpec,
-    compiler: &Compiler,
-    reads: Option<Vec<bool>>,
-    plans: &mut Vec<Plan>,
-) -> Result<()> {
-    let source = &job.source;
-    let keeps_late = job.sinks.iter().any(|sink| sink.of == SinkOf::Late);
-    if let Some(mut below) = chain.below.take() {
-        let reads = below.first.is_some().then(|| source_columns(&chain, source));
-        if let Some(groups) = &mut below.groups {
-            window_first(groups, &mut below.having, &mut below.columns, &mut below.order_by);
-        }
-        level(below.as_ref().clone(), job, compiler, reads, plans)?;
-        chain.below = Some(below);
-    }
-    if let Some(groups) = &mut chain.groups {
-        window_first(groups, &mut chain.having, &mut chain.columns, &mut chain.order_by);
-    }
-    let inputs = match plans.last() {
-        Some(below) => Inputs::below(below),
-        None if keeps_late => Inputs::of(&chain, source, Some(&vec![true; source.schema.len()])),
-        None => Inputs::of(&chain, source, reads.as_deref()),
-    };
-    let ground = plans.last();
-    let added = (0..chain.steps.len()).map(|n| added(&chain, n)).collect();
-    let assembler =
-        Assembler { job, source, compiler, inputs: &inputs, chain: &chain, ground, added };
-    let (below, above) = assembler.split_filters(chain.filters.clone());
-    let filter_below = assembler.filter(below)?;
-    let filter_above = assembler.filter(above)?;
-    let derive = (0..chain.steps.len()).map(|n| assembler.step(n, &chain));
-    let derive = derive.collect::<Result<Vec<_>>>()?;
-    let rows = assembler.row_columns(&chain.steps);
-    let (shape, output) = match (&chain.groups, &chain.first) {
-        (Some(grouping), _) => {
-            let groups = assembler.groups(grouping, &rows)?;
-            let output = assembler.output(&chain, &group_columns(grouping))?;
-            (Shape::Groups(groups), output)
-        }
-        (None, Some(dedup)) => assembler.first(dedup, &rows)?,
-        (None, None) => assembler.rows(&chain, &rows)?,
-    };
-    let mut plan = Plan {
-        input_names: inputs.names(source, ground),
-        event_time: assembler.event_time(),
-        watermark: source.watermark.as_ref().map(|w| Watermark {
-            delay_us: micros(w.delay),
-            late: w.late,
-            max_future_skew_us: w.max_future_skew.map(micros),
-        }),
-        late_rows: (keeps_late && ground.is_none()).then(|| inputs.late_rows(source)),
-        input: inputs.columns.clone(),
-        filter_below,
-        filter_above,
-        derive,
-        shape,
-        output,
-        above: None,
-        fed_by_state: ground.is_some(),
-        mode: job.query.mode,
-        fingerprint: String::new(),
-    };
-    plan.mark_filters();
-    plans.push(plan);
-    Ok(())
-}
-
-fn micros(duration: std::time::Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// Puts windows and sessions first among the keys, so that groups in the order of their keys are in
-/// the order of their windows; every reference to a group's column follows.
-fn window_first(
-    groups: &mut Grouping,
-    having: &mut [Expr],
-    columns: &mut [(String, Expr)],
-    order_by: &mut [lower::SortKey],
-) {
-    let mut order: Vec<usize> = (0..groups.keys.len()).collect();
-    order.sort_by_key(|&at| groups.keys[at].window.is_none());
-    let moved = |index: usize| order.iter().position(|&at| at == index).unwrap_or(index);
-    let exprs = having.iter_mut().chain(columns.iter_mut().map(|(_, expr)| expr));
-    for expr in exprs.chain(order_by.iter_mut().map(|key| &mut key.expr)) {
-        lower::renumber_groups(expr, &moved);
-    }
-    let mut keys: Vec<Option<Key>> = groups.keys.drain(..).map(Some).collect();
-    groups.keys.extend(order.iter().map(|&at| keys[at].take().expect("each stands once")));
-}
-
+/// Compiles one chain.
 pub(super) struct Assembler<'a> {
     pub(super) job: &'a JobSpec,
-    source: &'a SourceSpec,
+    pub(super) source: &'a SourceSpec,
     pub(super) compiler: &'a Compiler,
     pub(super) inputs: &'a Inputs,
-    chain: &'a Chain,
-    /// The plan whose rows are read; none: the source's.
-    ground: Option<&'a Plan>,
+    /// By group key: the watermark closes it.
+    pub(super) closing: &'a [bool],
+    /// Rows that come too late by their own time go no further.
+    pub(super) judged: bool,
+    /// The level whose rows are read; none: the source's.
+    pub(super) ground: Option<&'a Ground<'a>>,
     /// By step: the columns of its static side that its rows have.
     pub(super) added: Vec<Vec<usize>>,
 }
 
 impl Assembler<'_> {
-    fn event_time(&self) -> Option<usize> {
+    pub(super) fn shape(&self, chain: &Chain) -> Result<(Shape, Output)> {
+        let rows = self.row_columns(&chain.steps);
+        match (&chain.groups, &chain.first) {
+            (Some(grouping), _) => {
+                let groups = self.groups(grouping, &rows)?;
+                Ok((Shape::Groups(groups), self.output(chain, &group_columns(grouping))?))
+            }
+            (None, Some(dedup)) => self.first(dedup, &rows),
+            (None, None) => self.rows(chain, &rows),
+        }
+    }
+
+    pub(super) fn event_time(&self) -> Option<usize> {
         let watermark = self.source.watermark.as_ref()?;
         if let Some(below) = self.ground {
-            let Shape::First(_) = &below.shape else { return None };
-            return below.output.schema.index_of(&watermark.column).ok();
+            let index = below.schema.index_of(&watermark.column).ok();
+            return index.filter(|_| below.is_source);
         }
         let index = self.source.schema.iter().position(|c| c.name == watermark.column)?;
         self.inputs.find(index, Encoding::Values)
@@ -159,14 +67,11 @@ impl Assembler<'_> {
     pub(super) fn row_columns(&self, steps: &[Step]) -> Columns {
         let mut columns = Columns::default();
         if let Some(below) = self.ground {
-            for (index, field) in below.output.schema.fields().iter().enumerate() {
-                let column = match below.shape {
-                    Shape::Groups(_) => lower::group_column(index),
-                    _ => Column::new(Some(self.source.name.as_str()), field.name()),
-                };
-                columns.push(column, field.data_type().clone(), index);
+            let fields = below.schema.fields().iter().zip(&below.columns);
+            for (index, (field, column)) in fields.enumerate() {
+                columns.push(column.clone(), field.data_type().clone(), index);
             }
-            columns.names = self.inputs.names(self.source, self.ground);
+            columns.names = self.inputs.names(self.source, Some(below.schema));
         }
         for (index, input) in self.inputs.columns.iter().enumerate() {
             if input.encoding == Encoding::Values && self.ground.is_none() {
@@ -192,7 +97,7 @@ impl Assembler<'_> {
     }
 
     /// Conjuncts that do not read the event time, and those that do.
-    fn split_filters(&self, filters: Vec<Expr>) -> (Vec<Expr>, Vec<Expr>) {
+    pub(super) fn split_filters(&self, filters: Vec<Expr>) -> (Vec<Expr>, Vec<Expr>) {
         filters.into_iter().partition(|conjunct| {
             let reads = conjunct.column_refs();
             !reads.into_iter().any(|c| is_event_time(&Expr::Column(c.clone()), self.source))
@@ -200,7 +105,7 @@ impl Assembler<'_> {
         })
     }
 
-    fn filter(&self, conjuncts: Vec<Expr>) -> Result<Option<Compiled>> {
+    pub(super) fn filter(&self, conjuncts: Vec<Expr>) -> Result<Option<Compiled>> {
         let columns = self.row_columns(&[]);
         conjunction(conjuncts).map(|all| self.compiler.compile(&all, &columns)).transpose()
     }
@@ -249,7 +154,7 @@ impl Assembler<'_> {
             }
             _ => None,
         };
-        let closes = first.is_some_and(|key| self.closes(key));
+        let closes = self.closing.first().is_some_and(|closes| *closes);
         Ok(Groups {
             keys,
             window: first.and_then(|key| window_key(key, time, closes)),
@@ -260,14 +165,11 @@ impl Assembler<'_> {
             event_time_key: grouping
                 .keys
                 .iter()
-                .position(|key| key.window.is_none() && self.closes(key)),
+                .zip(self.closing)
+                .position(|(key, closes)| key.window.is_none() && *closes),
             arguments: arguments.into_iter().map(|(_, compiled)| compiled).collect(),
             aggregates,
         })
-    }
-
-    fn closes(&self, key: &Key) -> bool {
-        self.source.watermark.is_some() && closes(key, self.chain, self.source)
     }
 
     /// Deduplication's own columns: those that are read, then each row's clock where it counts.
@@ -359,7 +261,8 @@ impl Assembler<'_> {
             limit: chain.limit,
         };
         let schema = Arc::new(Schema::new(fields.clone()));
-        Ok((Shape::Rows { columns, schema }, output))
+        let judged = self.judged;
+        Ok((Shape::Rows { columns, schema, judged }, output))
     }
 
     /// What leaves of finished groups.
@@ -436,7 +339,7 @@ fn group_columns(grouping: &Grouping) -> Columns {
 
 impl Plan {
     /// A bad value in a column that WHERE reads rejects its row before WHERE is asked.
-    fn mark_filters(&mut self) {
+    pub(super) fn mark_filters(&mut self) {
         let filters = self.filter_below.iter().chain(&self.filter_above);
         let derived = self.derive.iter().filter_map(Derive::filter);
         let read: Vec<usize> = filters.chain(derived).flat_map(Compiled::columns).collect();

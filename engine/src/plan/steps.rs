@@ -7,7 +7,7 @@ use datafusion_expr::utils::conjunction;
 use super::compile::Columns;
 use super::expr::Compiled;
 use super::join::Joined;
-use super::lower::{self, Chain, Step};
+use super::lower::{self, Chain, Exploded, Step};
 use super::shape::Assembler;
 use super::side::{Lookup, Query, Side};
 use super::types::{is_text, sql_name};
@@ -105,6 +105,16 @@ impl Assembler<'_> {
             columns.push(name, join.types[column].clone(), index + at);
         }
         index + self.added[n].len()
+    }
+}
+
+impl Chain {
+    /// The one explode, where it is the only step.
+    fn only_explode(&self) -> Option<&Exploded> {
+        match self.steps.as_slice() {
+            [Step::Explode(explode)] => Some(explode),
+            _ => None,
+        }
     }
 }
 

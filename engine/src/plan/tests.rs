@@ -1,6 +1,7 @@
 //! Queries as tables: SQL in, the explained plan or the rendered findings out.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::DataType;
@@ -89,7 +90,7 @@ pub(crate) fn job(
         cores: None,
         timezone: "UTC".into(),
         memory_limit: None,
-        source: SourceSpec {
+        sources: vec![SourceSpec {
             name: "input".into(),
             kind: SourceKind::File {
                 path: "/in".into(),
@@ -110,7 +111,7 @@ pub(crate) fn job(
             on_error: OnError::DeadLetter,
             max_error_ratio: None,
             max_record_bytes: 16 << 20,
-        },
+        }],
         tables: Vec::new(),
         query: QuerySpec { sql: sql.into(), sql_map: map, mode, trigger: Trigger::Default },
         sinks: Vec::new(),
@@ -118,6 +119,12 @@ pub(crate) fn job(
         kept: None,
         epoch: EpochLimits::default(),
     }
+}
+
+/// The one plan of a query over one source.
+fn only(query: Query) -> Arc<Plan> {
+    assert_eq!(query.levels.len(), 1);
+    Arc::clone(&query.scans[0].plan)
 }
 
 const EVENTS: &str =

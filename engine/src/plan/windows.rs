@@ -73,7 +73,7 @@ pub fn is_event_time(expr: &Expr, source: &SourceSpec) -> bool {
 ///
 /// A window's row comes when the watermark reaches the window's end: its last microsecond is a time
 /// that no later row can be before.
-fn reach(below: &Chain, column: &Expr, source: &SourceSpec) -> Option<i64> {
+fn reach(below: &Chain, column: &Expr, sources: &[SourceSpec]) -> Option<i64> {
     let Expr::Column(column) = column else { return None };
     let index: usize = column.name.parse().ok()?;
     let Expr::Column(own) = &below.columns.get(index)?.1 else { return None };
@@ -82,31 +82,35 @@ fn reach(below: &Chain, column: &Expr, source: &SourceSpec) -> Option<i64> {
     let key = groups.keys.get(at)?;
     match key.window {
         Some(Window::Sliding { size_us, .. } | Window::Start { size_us }) => {
-            closes(key, below, source).then_some(size_us - 1)
+            closes(key, below, sources).then_some(size_us - 1)
         }
-        Some(Window::SessionEnd) => closes(&groups.keys[at - 1], below, source).then_some(-1),
+        Some(Window::SessionEnd) => closes(&groups.keys[at - 1], below, sources).then_some(-1),
         Some(Window::Session { .. }) => None,
-        None => closes(key, below, source).then_some(0),
+        None => closes(key, below, sources).then_some(0),
     }
 }
 
-/// Whether an expression of a chain is its event time.
-pub fn is_time(expr: &Expr, chain: &Chain, source: &SourceSpec) -> bool {
-    let below = chain.below.as_deref().filter(|below| below.groups.is_some());
-    let Some(below) = below else { return is_event_time(expr, source) };
+/// Whether an expression of a chain is its event time, and the source has a watermark.
+pub fn is_time(expr: &Expr, chain: &Chain, sources: &[SourceSpec]) -> bool {
+    if let Some(meeting) = &chain.meeting {
+        return meeting.is_time(expr, sources);
+    }
+    let below = chain.below.first().filter(|below| below.groups.is_some());
+    let Some(below) = below else { return is_event_time(expr, &sources[chain.source]) };
     let (mut base, mut shifted) = (expr, 0i64);
     while let Some((inner, us)) = window::shift_parts(base) {
         (base, shifted) = (inner, shifted.saturating_add(us));
     }
-    reach(below, base, source).is_some_and(|least| shifted >= least)
+    reach(below, base, sources).is_some_and(|least| shifted >= least)
 }
 
 /// Whether the watermark closes the groups of this key.
-pub fn closes(key: &Key, chain: &Chain, source: &SourceSpec) -> bool {
+pub fn closes(key: &Key, chain: &Chain, sources: &[SourceSpec]) -> bool {
     match key.window {
         Some(Window::Start { .. }) => {
-            chain.below.as_deref().is_some_and(|below| reach(below, &key.expr, source).is_some())
+            let reaches = |below: &Chain| reach(below, &key.expr, sources).is_some();
+            chain.below.first().is_some_and(reaches)
         }
-        _ => is_time(&key.expr, chain, source),
+        _ => is_time(&key.expr, chain, sources),
     }
 }

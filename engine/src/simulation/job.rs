@@ -16,7 +16,7 @@ use crate::columns::plain_column;
 use crate::job::spec::{DedupSpec, OutputMode};
 use crate::pipeline::tests::{DEVICE, Row, TIME, VALUE, column, plan, timestamp};
 use crate::plan::expr::Compiled;
-use crate::plan::{Plan, Shape};
+use crate::plan::{Plan, Query, Shape};
 
 /// A row of output as text, values in full.
 pub type Line = String;
@@ -58,7 +58,7 @@ pub enum Kind {
 
 pub struct Job {
     pub kind: Kind,
-    pub plan: Arc<Plan>,
+    pub query: Arc<Query>,
     /// By split.
     pub rows: Vec<Vec<Row>>,
     pub delay_us: i64,
@@ -81,8 +81,8 @@ impl Job {
         };
         let delay_us = *random.pick(&[0, 1_500, 4_000, 12_000]);
         let rows = (0..count).map(|i| any_row(random, i)).collect();
-        let plan = plan_of(kind, delay_us);
-        Job { kind, plan, rows: vec![rows], delay_us, has_log: false }
+        let query = query_of(kind, delay_us);
+        Job { kind, query, rows: vec![rows], delay_us, has_log: false }
     }
 
     /// One of the wider family: more kinds, several splits, a write-ahead log.
@@ -115,7 +115,7 @@ impl Job {
             rows.push(of_split);
         }
         let has_log = one && random.chance(60);
-        Job { kind, plan: plan_of(kind, delay_us), rows, delay_us, has_log }
+        Job { kind, query: query_of(kind, delay_us), rows, delay_us, has_log }
     }
 
     /// Behind all rows.
@@ -159,7 +159,7 @@ fn any_row(random: &mut Random, i: i64) -> Row {
     }
 }
 
-fn plan_of(kind: Kind, delay_us: i64) -> Arc<Plan> {
+fn query_of(kind: Kind, delay_us: i64) -> Arc<Query> {
     let mode = match kind {
         Kind::Append | Kind::AppendLimit(_) | Kind::AppendBefore(_) | Kind::Rows => {
             OutputMode::Append
@@ -195,6 +195,7 @@ fn plan_of(kind: Kind, delay_us: i64) -> Arc<Plan> {
             plan.shape = Shape::Rows {
                 columns: columns.map(|(_, at, of)| Compiled::Kernel(column(at, of))).to_vec(),
                 schema: Arc::clone(&plan.output.schema),
+                judged: false,
             };
         }
         Kind::Global => {
@@ -207,7 +208,7 @@ fn plan_of(kind: Kind, delay_us: i64) -> Arc<Plan> {
         }
         _ => {}
     }
-    whole
+    Arc::new(Query::single(whole))
 }
 
 /// These columns leave as they are.
@@ -219,16 +220,16 @@ fn leave(plan: &mut Plan, columns: &[(&str, DataType)]) {
 }
 
 /// From SQL. Planning costs more than a history, and a plan never changes: each is made once.
-fn planned(kind: Kind, delay_us: i64) -> Arc<Plan> {
-    static PLANS: LazyLock<Mutex<HashMap<(Kind, i64), Arc<Plan>>>> = LazyLock::new(Mutex::default);
+fn planned(kind: Kind, delay_us: i64) -> Arc<Query> {
+    static PLANS: LazyLock<Mutex<HashMap<(Kind, i64), Arc<Query>>>> = LazyLock::new(Mutex::default);
     let mut plans = PLANS.lock().expect("no holder panics");
     let plan = plans.entry((kind, delay_us)).or_insert_with(|| {
         let schema = "ts TIMESTAMP, device STRING, status INT, value DOUBLE";
         let watermark = Some(("ts", 0));
         let mut job = crate::plan::tests::job(schema, watermark, OutputMode::Append, sql(kind));
-        let watermark = job.source.watermark.as_mut().expect("it was asked for");
+        let watermark = job.sources[0].watermark.as_mut().expect("it was asked for");
         watermark.delay = Duration::from_micros(delay_us as u64);
-        job.source.dedup = kind.deduplicates().then(|| DedupSpec {
+        job.sources[0].dedup = kind.deduplicates().then(|| DedupSpec {
             columns: vec!["device".into(), "status".into()],
             within_watermark: true,
         });

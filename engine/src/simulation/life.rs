@@ -15,7 +15,7 @@ use super::inlet::Inlet;
 use super::job::{Job, Line, Place, lines_of};
 use super::reader::{number_of, together};
 use crate::checkpoint::{Compacted, Compaction, Journal, Terms};
-use crate::epoch::{EpochInput, Epochs, Task, Workers};
+use crate::epoch::{EpochInput, Epochs, ScanInput, Task, Workers};
 use crate::error::{Error, Result};
 use crate::job::spec::{FileFormat, OnError, SinkOf, Trigger};
 use crate::outputs::{Output, Outputs, Patience, patiently};
@@ -133,13 +133,13 @@ impl Life {
         let mut outputs = Outputs::new(sinks);
         let terms = Terms { marker: outputs.marker()?, ..Terms::default() };
         let state = disk(&machine.state);
-        let journal = Journal::open_with(state, "job", &job.plan, attempt.clone(), &terms)?;
+        let journal = Journal::open_with(state, "job", &job.query, attempt.clone(), &terms)?;
         let cores = 1 + random.below(3) as usize;
         let (epochs, restored) = Epochs::open(
-            Arc::clone(&job.plan),
+            Arc::clone(&job.query),
             1 + random.below(3) as usize,
             Some(journal),
-            (OnError::DeadLetter, None),
+            (OnError::DeadLetter, &[]),
         )?;
         outputs.open(restored.as_ref())?;
         let stand =
@@ -165,7 +165,7 @@ impl Life {
             clocks,
             inlet: inlet.transpose()?,
             pipelines: (0..cores)
-                .map(|_| Pipeline::new(Arc::clone(&job.plan), OnError::DeadLetter))
+                .map(|_| Pipeline::new(Arc::clone(&job.query.scans[0].plan), OnError::DeadLetter))
                 .collect(),
             making: Making::default(),
             clockwork: Clockwork::new(trigger, Duration::from_millis(1 + random.below(12))),
@@ -257,9 +257,9 @@ impl Life {
         let after = self.last.as_ref().map(
             |after| json!({"epoch": after.epoch, "hash": format!("{:032x}", after.manifest_hash)}),
         );
+        let event_time_max = together(&self.clocks);
         EpochInput {
-            cores,
-            event_time_max: together(&self.clocks),
+            scans: vec![ScanInput { cores, event_time_max, ended }],
             source: json!({
                 "from": self.from,
                 "to": self.read,
@@ -267,7 +267,6 @@ impl Life {
                 "log": self.inlet.as_ref().map_or(0, Inlet::position),
                 "after": after,
             }),
-            ended,
         }
     }
 
@@ -295,7 +294,7 @@ impl Life {
             return;
         }
         let journal = self.epochs.journal().expect("it was given one");
-        making.0 = journal.compaction(&self.job.plan, DELTAS_MAX);
+        making.0 = journal.compaction(&self.job.query, DELTAS_MAX);
         drop(making);
         if self.random.chance(50) {
             self.base_maker()();

@@ -5,6 +5,7 @@
 
 mod agenda;
 mod first;
+pub mod join;
 pub mod order;
 pub mod partition;
 mod sessions;

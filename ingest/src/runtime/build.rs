@@ -35,7 +35,7 @@ use crate::source::stream::{Stream, Waker};
 /// Bounds of what a core holds of an epoch before it is taken over.
 const EPOCH_BYTES_MIN: u64 = 1 << 20;
 const EPOCH_BYTES_MAX: u64 = 12 << 20;
-/// Of the write-ahead log, below the checkpoint's.
+/// Of the one write-ahead log, below the checkpoint's.
 pub const LOG_DIRECTORY: &str = "wal";
 /// A work unit of generated rows, about 3 MB of text.
 const RANGE_ROWS: u64 = 64 << 10;
@@ -43,6 +43,8 @@ const RANGE_ROWS: u64 = 64 << 10;
 /// Starts the threads of a source.
 pub(super) struct Builder<'a> {
     pub job: &'a JobSpec,
+    /// The one that the plan reads.
+    pub source: &'a SourceSpec,
     pub plan: Arc<Plan>,
     pub setup: &'a Setup,
     /// Where the job runs on one.
@@ -51,7 +53,7 @@ pub(super) struct Builder<'a> {
 
 impl Builder<'_> {
     pub(super) fn files(self, from: Option<State>) -> Result<Ingest> {
-        let SourceKind::File { path, max_files_per_epoch, end } = &self.job.source.kind else {
+        let SourceKind::File { path, max_files_per_epoch, end } = &self.source.kind else {
             unreachable!("the caller matched it");
         };
         let (before, event_time_max) = match from {
@@ -59,7 +61,7 @@ impl Builder<'_> {
             Some(State::File { files, event_time_max }) => (files, remembered(event_time_max)),
             Some(_) => return Err(other_source("files")),
         };
-        let source = &self.job.source;
+        let source = self.source;
         let (discovery, changes) = Discovery::new(path, source, &self.plan.input, *end, &before)?;
         // "once" takes all that is there, however many files.
         let files = max_files_per_epoch.filter(|_| self.job.query.trigger != Trigger::Once);
@@ -98,8 +100,7 @@ impl Builder<'_> {
     }
 
     pub(super) fn generate(self, from: Option<State>) -> Result<Ingest> {
-        let SourceKind::Generate { suite: name, rows, rows_per_second, seed } =
-            &self.job.source.kind
+        let SourceKind::Generate { suite: name, rows, rows_per_second, seed } = &self.source.kind
         else {
             unreachable!("the caller matched it");
         };
@@ -162,7 +163,7 @@ impl Builder<'_> {
         let checkpoint = self.job.checkpoint.as_ref();
         let directory = checkpoint.and_then(|checkpoint| checkpoint.place.directory());
         let log = directory.map(|directory| {
-            let path = directory.join(LOG_DIRECTORY);
+            let path = directory.join(self.log_directory());
             let disk = LocalStorage::open(&path).map_err(|source| Error::StateIo {
                 what: format!("cannot open the write-ahead log in {}", path.display()),
                 source,
@@ -171,20 +172,28 @@ impl Builder<'_> {
         });
         let log = log.transpose()?;
         let came = log.as_ref().map_or(0, |(_, replay)| replay.peers()).max(place.next_peer);
-        let (stream, wake) = Stream::open(&self.job.source.kind, came)?;
+        let (stream, wake) = Stream::open(&self.source.kind, came)?;
         let address = stream.address();
         // Standard input has an end, so a run that takes what is there waits for that.
         let frozen = self.is_frozen() && !stream.is_bounded();
         let inner = Inner::new(None, frozen);
         let shared = Arc::new(Shared::new(1, inner));
         let worker = self.worker(&shared, 0)?;
-        let source = (self.job.source.clone(), self.plan.input.clone());
+        let source = (self.source.clone(), self.plan.input.clone());
         let inlet = Inlet::new(stream, log, &place)?;
         let (calls, limits, late_by) = (place.calls, self.limits(), self.setup.late_by);
         let begin = Begin { event_time_max, late_by, calls, frozen, limits };
         let run = Streaming::new(worker, inlet, source, begin);
         let thread = start_thread(&shared, "core 0", self.setup.cpus[0], move || run.run())?;
         Ok(self.ingest(shared, vec![thread], Kind::Stream, vec![wake], address))
+    }
+
+    /// Of the source's write-ahead log, below the checkpoint's: each source of several has its own.
+    fn log_directory(&self) -> String {
+        match self.job.sources.len() {
+            1 => LOG_DIRECTORY.to_owned(),
+            _ => format!("{LOG_DIRECTORY}-{}", self.source.name),
+        }
     }
 
     pub(super) fn ingest(
@@ -209,7 +218,7 @@ impl Builder<'_> {
     }
 
     pub(super) fn worker(&self, shared: &Arc<Shared>, core: usize) -> Result<Worker> {
-        let (source, timezone) = (&self.job.source, &self.job.timezone);
+        let (source, timezone) = (self.source, &self.job.timezone);
         let input = &self.plan.input;
         Ok(Worker {
             core,
@@ -228,7 +237,7 @@ impl Builder<'_> {
     }
 
     fn pipeline(&self) -> Pipeline {
-        let pipeline = Pipeline::new(Arc::clone(&self.plan), self.job.source.on_error);
+        let pipeline = Pipeline::new(Arc::clone(&self.plan), self.source.on_error);
         match &self.gpu {
             None => pipeline,
             Some(gpu) => pipeline.on_device(gpu),
@@ -258,7 +267,7 @@ impl Builder<'_> {
 
     /// Fields in the order of the schema: for input without a header.
     pub(super) fn mapping_of_schema(&self) -> Mapping {
-        let mut source = self.job.source.clone();
+        let mut source = self.source.clone();
         if let Format::Csv(csv) = &mut source.format {
             *csv = CsvDialect { header: Header::None, skip_lines: 0, ..csv.clone() };
         }

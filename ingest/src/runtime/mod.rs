@@ -14,13 +14,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pelton_engine::error::{Error, Result};
-use pelton_engine::job::spec::{JobSpec, SourceKind};
+use pelton_engine::job::spec::{JobSpec, SourceKind, SourceSpec};
 use pelton_engine::memory::{Ledger, Pool};
 use pelton_engine::pipeline::CoreEpoch;
 use pelton_engine::plan::Plan;
 use pelton_engine::plan::choice::Candidate;
 use pelton_hardware::placement::spread;
-use pelton_hardware::{Machine, Placement, SplitKind};
+use pelton_hardware::{Core, Machine, Placement, SplitKind};
 
 use crate::kafka::Ask;
 use crate::ring::{self, Choice, Ring};
@@ -33,6 +33,7 @@ use build::Builder;
 pub use build::LOG_DIRECTORY;
 pub use direct::partitions;
 pub use gpu::choice as gpu_choice;
+pub use several::{Sources, places_of};
 use shared::{Accounts, Inner, Shared};
 pub use shared::{Signal, Status};
 
@@ -41,6 +42,7 @@ mod core;
 mod direct;
 mod gpu;
 mod scout;
+mod several;
 mod shared;
 mod streaming;
 mod worker;
@@ -111,9 +113,28 @@ pub(crate) struct Setup {
     pub candidate: Candidate,
 }
 
+impl Setup {
+    fn new(
+        cpus: Vec<usize>,
+        machine: &Machine,
+        late_by: Option<i64>,
+        candidate: Candidate,
+    ) -> Setup {
+        Setup {
+            cpus: cpus.into_iter().map(Some).collect(),
+            range_bytes: RANGE_BYTES,
+            rings: ring::open,
+            choice: Choice::from(&machine.io_uring),
+            stalled_after: STALLED_AFTER,
+            late_by,
+            candidate,
+        }
+    }
+}
+
 impl Ingest {
-    /// Opens the source and starts a thread on each core that the job may use. `candidate`: the GPU that
-    /// `device = "auto"` could take.
+    /// Opens the source that a plan reads, and starts a thread on each core that the job may use.
+    /// `candidate`: the GPU that `device = "auto"` could take.
     ///
     /// Errors: `Unavailable` where the source cannot be read, `Failed` where it is not what it was
     /// when `from` was written, `BadJob` for cores that are not there.
@@ -128,25 +149,8 @@ impl Ingest {
         let cores = machine.cores(job.cores.as_deref()).map_err(|error| Error::BadJob {
             rendered: format!("{}: cores: {error}", job.file.display()),
         })?;
-        let cpus = match &job.source.kind {
-            // As many partitions as there may be come one by one: each core is ready for some.
-            SourceKind::Kafka(_) => spread(&cores).iter().map(|core| Some(core.cpu)).collect(),
-            kind => {
-                let placement = Placement::of(&[split_kind(kind)], &cores);
-                placement.splits[0].1.iter().map(|&cpu| Some(cpu)).collect()
-            }
-        };
-        let choice = Choice::from(&machine.io_uring);
-        let setup = Setup {
-            cpus,
-            range_bytes: RANGE_BYTES,
-            rings: ring::open,
-            choice,
-            stalled_after: STALLED_AFTER,
-            late_by,
-            candidate,
-        };
-        Ingest::start_with(job, plan, &setup, from)
+        let cpus = cpus_of(&[&job.sources[plan.source]], &cores).remove(0);
+        Ingest::start_with(job, plan, &Setup::new(cpus, machine, late_by, candidate), from)
     }
 
     pub(crate) fn start_with(
@@ -157,8 +161,9 @@ impl Ingest {
     ) -> Result<Ingest> {
         let from = from.map(State::from_json).transpose()?;
         let gpu = gpu::open(job, &plan, setup)?;
-        let builder = Builder { job, plan, setup, gpu };
-        match &job.source.kind {
+        let source = &job.sources[plan.source];
+        let builder = Builder { job, source, plan, setup, gpu };
+        match &source.kind {
             SourceKind::File { .. } => builder.files(from),
             SourceKind::Generate { .. } => builder.generate(from),
             SourceKind::Socket { .. } | SourceKind::Stdin => builder.stream(from),
@@ -193,11 +198,16 @@ impl Ingest {
     }
 
     /// Cuts the epoch and collects it; the rows behind the cut are late by `late_by`, where one
-    /// watermark is for all. Ranges in hand are finished first; a core that is through goes
-    /// on with the next epoch before the others are.
+    /// watermark is for all.
     ///
-    /// Errors: why the job must stop, if it must; nothing of the epoch may be committed then.
+    /// Errors: as [`Ingest::collect`].
     pub fn barrier(&mut self, late_by: Option<i64>) -> Result<EpochInput> {
+        self.cut(late_by);
+        self.collect()
+    }
+
+    /// Cuts the epoch, as [`Ingest::barrier`], and waits for nothing.
+    pub(crate) fn cut(&mut self, late_by: Option<i64>) {
         let mut inner = self.shared.lock();
         inner.barriers += 1;
         inner.late_by = late_by;
@@ -207,6 +217,13 @@ impl Ingest {
         }
         self.shared.notify(inner);
         self.wakes.iter().for_each(Waker::wake);
+    }
+
+    /// Collects the epoch that was cut. Ranges in hand are finished first; a core that is through
+    /// goes on with the next epoch before the others are.
+    ///
+    /// Errors: why the job must stop, if it must; nothing of the epoch may be committed then.
+    pub(crate) fn collect(&mut self) -> Result<EpochInput> {
         let mut inner = self.collect_parts();
         if let Some(error) = inner.failure() {
             return Err(error);
@@ -314,6 +331,18 @@ impl Kind {
             Kind::Kafka { .. } => inner.splits.as_ref().expect("a Kafka source has splits").state(),
         }
     }
+}
+
+/// The processors that read each of some sources that are read side by side.
+fn cpus_of(sources: &[&SourceSpec], cores: &[Core]) -> Vec<Vec<usize>> {
+    let kinds: Vec<SplitKind> = sources.iter().map(|source| split_kind(&source.kind)).collect();
+    let placed = Placement::of(&kinds, cores).splits.into_iter().map(|(_, cpus)| cpus);
+    let cpus = |(source, placed): (&&SourceSpec, Vec<usize>)| match &source.kind {
+        // As many partitions as there may be come one by one: each core is ready for some.
+        SourceKind::Kafka(_) => spread(cores).iter().map(|core| core.cpu).collect(),
+        _ => placed,
+    };
+    sources.iter().zip(placed).map(cpus).collect()
 }
 
 /// A file and generated rows are read by several cores, a stream by one.

@@ -4,7 +4,7 @@
 //! never for a row. It lacks rows: those stay on their core until its barrier.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use pelton_engine::error::Error;
@@ -241,6 +241,37 @@ pub(crate) struct Shared {
     outside: Condvar,
     /// For each core a count that advances while it works.
     beats: Vec<AtomicU64>,
+    /// Rung at every change, where one who waits looks at several sources.
+    bell: OnceLock<Arc<Bell>>,
+}
+
+/// Wakes who waits for a change of any of several sources.
+#[derive(Default)]
+pub(crate) struct Bell {
+    rung: Mutex<u64>,
+    told: Condvar,
+}
+
+impl Bell {
+    /// How often it rang.
+    pub fn count(&self) -> u64 {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self) {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.told.notify_all();
+    }
+
+    /// Waits until it rang more often than `count`, at most `timeout`.
+    pub fn wait(&self, count: u64, timeout: Option<Duration>) {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let silent = |rung: &mut u64| *rung == count;
+        match timeout {
+            None => drop(self.told.wait_while(rung, silent)),
+            Some(timeout) => drop(self.told.wait_timeout_while(rung, timeout, silent)),
+        }
+    }
 }
 
 impl Shared {
@@ -251,6 +282,7 @@ impl Shared {
             inside: Condvar::new(),
             outside: Condvar::new(),
             beats: (0..cores).map(|_| AtomicU64::new(0)).collect(),
+            bell: OnceLock::new(),
         }
     }
 
@@ -264,12 +296,20 @@ impl Shared {
     pub fn notify(&self, guard: MutexGuard<'_, Inner>) {
         drop(guard);
         self.inside.notify_all();
-        self.outside.notify_all();
+        self.tell_outside();
+    }
+
+    /// From now on this rings, too.
+    pub fn ring_at_changes(&self, bell: &Arc<Bell>) {
+        _ = self.bell.set(Arc::clone(bell));
     }
 
     /// Tells the run loop of a change.
     pub fn tell_outside(&self) {
         self.outside.notify_all();
+        if let Some(bell) = self.bell.get() {
+            bell.ring();
+        }
     }
 
     /// Waits inside until something changes, at most `timeout`.
@@ -339,6 +379,15 @@ impl Signal {
         }
         *seen = inner.version;
         inner.status()
+    }
+
+    /// Whether something changed since the last call, and how things stand.
+    pub(crate) fn look(&self) -> (bool, Status) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.shared.lock();
+        let changed = inner.version != *seen;
+        *seen = inner.version;
+        (changed, inner.status())
     }
 
     /// How things stand now.

@@ -75,7 +75,7 @@ impl Rewriter<'_> {
         let names: Vec<&str> = self.tables.iter().filter_map(|t| t.name.as_deref()).collect();
         let fix = match nearest(&ident.value, names.iter().copied()) {
             Some(name) => format!("did you mean {name}?"),
-            None => format!("the source's table is {}", names[0]),
+            None => format!("the tables are {}", names.join(", ")),
         };
         self.refuse(ident.span, format!("unknown table {}", ident.value), fix);
     }

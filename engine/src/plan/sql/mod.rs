@@ -13,6 +13,7 @@ pub mod place;
 mod rewrite;
 mod scope;
 mod spell;
+pub mod unions;
 mod windows;
 
 use std::ops::Range;
@@ -22,9 +23,9 @@ use datafusion_sql::sqlparser::dialect::SparkSqlDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 
 use crate::job::finding::Finding;
-use crate::job::spec::{SourceSpec, TableSpec};
 
 use super::functions::Catalog;
+use super::lower::Relations;
 use place::Places;
 
 /// A query whose names are resolved and whose output columns all have names.
@@ -42,13 +43,14 @@ pub struct Marks {
     pub limit: Option<Range<usize>>,
     pub distinct: Option<Range<usize>>,
     pub filter: Option<Range<usize>>,
+    /// The first join.
+    pub join: Option<Range<usize>>,
 }
 
-/// Parses one SELECT over the source's table and perhaps static ones.
+/// Parses one query over the sources' tables and perhaps static ones.
 pub fn parse(
     sql: &str,
-    source: &SourceSpec,
-    tables: &[TableSpec],
+    relations: Relations,
     catalog: &Catalog,
     places: &Places,
 ) -> Result<Parsed, Vec<Finding>> {
@@ -62,7 +64,7 @@ pub fn parse(
         Ok(_) => return Err(vec![one_select(places)]),
         Err(_) => return Err(vec![one_select(places)]),
     };
-    let marks = rewrite::rewrite(&mut query, source, tables, catalog, places)?;
+    let marks = rewrite::rewrite(&mut query, relations, catalog, places)?;
     Ok(Parsed { query, marks })
 }
 

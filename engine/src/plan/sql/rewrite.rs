@@ -19,12 +19,15 @@ use super::names;
 use super::place::Places;
 use super::scope::{Relation, Scope, quoted, same};
 use crate::job::finding::Finding;
-use crate::job::spec::{Column, SourceSpec, TableSpec};
+use crate::job::spec::Column;
 use crate::plan::functions::Catalog;
+use crate::plan::lower::Relations;
 
 pub(super) struct Rewriter<'a> {
-    /// The source's table, static tables, then the queries that WITH names.
+    /// The sources' tables, static tables, then the queries that WITH names.
     pub(super) tables: Vec<Relation>,
+    /// How many of them are sources.
+    sources: usize,
     /// The names around the subquery in work.
     around: Vec<Scope>,
     pub catalog: &'a Catalog,
@@ -35,8 +38,7 @@ pub(super) struct Rewriter<'a> {
 /// Resolves names in place; where the clauses of the outermost query stand.
 pub fn rewrite(
     query: &mut Query,
-    source: &SourceSpec,
-    tables: &[TableSpec],
+    relations: Relations,
     catalog: &Catalog,
     places: &Places,
 ) -> Result<Marks, Vec<Finding>> {
@@ -44,10 +46,11 @@ pub fn rewrite(
         name: Some(name.to_string()),
         columns: schema.iter().map(|column| column.name.clone()).collect(),
     };
-    let statics = tables.iter().map(|table| relation(&table.name, &table.schema));
-    let tables = std::iter::once(relation(&source.name, &source.schema)).chain(statics).collect();
+    let streams = relations.sources.iter().map(|source| relation(&source.name, &source.schema));
+    let statics = relations.tables.iter().map(|table| relation(&table.name, &table.schema));
+    let (tables, sources) = (streams.chain(statics).collect(), relations.sources.len());
     let (around, findings) = (Vec::new(), Vec::new());
-    let mut rewriter = Rewriter { tables, around, catalog, places, findings };
+    let mut rewriter = Rewriter { tables, sources, around, catalog, places, findings };
     let marks = rewriter.marks(query);
     rewriter.query(query);
     if rewriter.findings.is_empty() { Ok(marks) } else { Err(rewriter.findings) }
@@ -72,6 +75,8 @@ impl Rewriter<'_> {
                 }
                 _ => None,
             };
+            let joins = select.from.iter().flat_map(|from| &from.joins);
+            marks.join = joins.map(|join| join.span()).next().and_then(range);
             marks.filter = select.selection.as_ref().and_then(|w| range(w.span()));
             marks.distinct = select.distinct.as_ref().and_then(|_| range(select.span()));
         }
@@ -85,12 +90,15 @@ impl Rewriter<'_> {
         self.around.pop();
     }
 
-    /// Whether a part of a query reads the source.
+    /// Whether a part of a query reads a source.
     fn reads_stream(&self, part: &SetExpr) -> bool {
-        let source = self.tables[0].name.as_deref().unwrap_or_default();
         let found = visit_relations(part, |name| {
             let table = name.0.last().and_then(|part| part.as_ident());
-            match table.is_some_and(|ident| same(&ident.value, source)) {
+            let is_it = |source: &Relation| {
+                let name = source.name.as_deref().unwrap_or_default();
+                table.is_some_and(|ident| same(&ident.value, name))
+            };
+            match self.tables[..self.sources].iter().any(is_it) {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
@@ -113,17 +121,31 @@ impl Rewriter<'_> {
                 self.tables.push(Relation { name: Some(name), columns });
             }
         }
-        let columns = match query.body.as_mut() {
-            SetExpr::Select(select) => self.select(select, query.order_by.as_mut()),
+        let columns = self.body(&mut query.body, query.order_by.as_mut());
+        self.tables.truncate(known);
+        if let Some(LimitClause::LimitOffset { offset: Some(offset), .. }) = &query.limit_clause {
+            let span = offset.span();
+            self.refuse(span, "OFFSET is not in this version", "leave it out");
+        }
+        columns
+    }
+
+    fn body(&mut self, body: &mut SetExpr, order_by: Option<&mut OrderBy>) -> Vec<String> {
+        match body {
+            SetExpr::Select(select) => self.select(select, order_by),
             SetExpr::Query(inner) => self.query(inner),
+            SetExpr::SetOperation { op: SetOperator::Union, left, right, .. }
+                if self.reads_stream(left) == self.reads_stream(right) =>
+            {
+                self.union(left, right, order_by)
+            }
             SetExpr::SetOperation { op, left, right, .. } => {
                 let span = left.span().union(&right.span());
                 let what = match op {
-                    SetOperator::Union if self.reads_stream(left) != self.reads_stream(right) => {
+                    SetOperator::Union => {
                         "Union between streaming and batch DataFrames/Datasets is not supported"
                             .to_string()
                     }
-                    SetOperator::Union => "UNION is not in this version".to_string(),
                     op => format!(
                         "{op} is an aggregate. Append output mode not supported for aggregations \
                          on streaming DataFrames/DataSets without watermark; in the other modes \
@@ -138,12 +160,30 @@ impl Rewriter<'_> {
                 self.refuse(span, "the query is not a SELECT", "write one SELECT over the source");
                 Vec::new()
             }
-        };
-        self.tables.truncate(known);
-        if let Some(LimitClause::LimitOffset { offset: Some(offset), .. }) = &query.limit_clause {
-            let span = offset.span();
-            self.refuse(span, "OFFSET is not in this version", "leave it out");
         }
+    }
+
+    /// The columns of both sides are paired by their place; the left side's names are the union's.
+    fn union(
+        &mut self,
+        left: &mut SetExpr,
+        right: &mut SetExpr,
+        order_by: Option<&mut OrderBy>,
+    ) -> Vec<String> {
+        let span = left.span().union(&right.span());
+        let faults = self.findings.len();
+        let columns = self.body(left, None);
+        let others = self.body(right, None).len();
+        if columns.len() != others && self.findings.len() == faults {
+            let what = format!(
+                "UNION can only be performed on inputs with the same number of columns: the first \
+                 has {}, the second {others}",
+                columns.len()
+            );
+            self.refuse(span, what, "select as many columns on both sides");
+        }
+        let scope = Scope { aliases: columns.clone(), aliases_first: true, ..Scope::default() };
+        self.order(order_by, &scope, None);
         columns
     }
 
@@ -184,18 +224,21 @@ impl Rewriter<'_> {
         if let Some(having) = &mut select.having {
             calls::rewrite(self, having, &scope, window, Clause::Output);
         }
-        if let Some(OrderBy { kind: OrderByKind::Expressions(exprs), .. }) = order_by {
-            scope.aliases_first = true;
-            for order in exprs.iter_mut() {
-                if !is_ordinal(&order.expr) {
-                    calls::rewrite(self, &mut order.expr, &scope, window, Clause::Output);
-                }
-                // NULL is the least value: first ascending, last descending.
-                let ascending = order.options.asc.unwrap_or(true);
-                order.options.nulls_first.get_or_insert(ascending);
-            }
-        }
+        scope.aliases_first = true;
+        self.order(order_by, &scope, window);
         columns
+    }
+
+    fn order(&mut self, order_by: Option<&mut OrderBy>, scope: &Scope, window: Option<&Expr>) {
+        let Some(OrderBy { kind: OrderByKind::Expressions(exprs), .. }) = order_by else { return };
+        for order in exprs.iter_mut() {
+            if !is_ordinal(&order.expr) {
+                calls::rewrite(self, &mut order.expr, scope, window, Clause::Output);
+            }
+            // NULL is the least value: first ascending, last descending.
+            let ascending = order.options.asc.unwrap_or(true);
+            order.options.nulls_first.get_or_insert(ascending);
+        }
     }
 
     fn refuse_clauses(&mut self, select: &Select) {

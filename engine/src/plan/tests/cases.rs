@@ -54,7 +54,7 @@ impl Case {
             (watermark["column"].as_str().unwrap(), us)
         });
         let mut job = job(self.text("schema").unwrap(), None, mode, self.text("sql").unwrap());
-        job.source.watermark = watermark.map(|(column, us)| WatermarkSpec {
+        job.sources[0].watermark = watermark.map(|(column, us)| WatermarkSpec {
             column: column.into(),
             delay: Duration::from_micros(us.max(0) as u64),
             late: LateRule::Epoch,
@@ -62,7 +62,7 @@ impl Case {
             idle_timeout: Duration::from_secs(30),
             max_future_skew: None,
         });
-        job.source.dedup = self.table.get("dedup").map(|dedup| DedupSpec {
+        job.sources[0].dedup = self.table.get("dedup").map(|dedup| DedupSpec {
             columns: dedup["columns"]
                 .as_array()
                 .unwrap()
@@ -124,7 +124,7 @@ fn every_recorded_case_is_planned_with_sparks_columns_or_refused() {
                     let spark = case.text("out_schema");
                     let ours = ALLOWED_HERE.contains(&case.name());
                     assert!(spark.is_some() || ours, "{}: Spark refuses it", case.name());
-                    let own = schema_text(&plan.output.schema);
+                    let own = schema_text(&plan.levels[0].plan().output.schema);
                     match Some(own.as_str()) == spark {
                         true => "planned".into(),
                         false if ours => "planned, which Spark refuses".into(),

@@ -17,7 +17,10 @@ fn compiled(zone: &str, expr: &str) -> (Plan, Compiled) {
     let mut job = job(schema, None, OutputMode::Append, &sql);
     job.timezone = zone.into();
     match plan(&job) {
-        Ok(mut plan) => {
+        Ok(mut query) => {
+            query.scans.clear();
+            let plan = query.levels.remove(0).arms.remove(0).plan;
+            let mut plan = Arc::into_inner(plan).expect("nobody else has it");
             let Shape::Rows { columns, .. } = &mut plan.shape else { panic!("no groups") };
             let compiled = columns.remove(0);
             (plan, compiled)
@@ -163,7 +166,7 @@ fn the_jobs_zone_decides_hours_days_and_texts() {
 #[test]
 fn having_order_and_limit_work_over_finished_groups() {
     let sql = "SELECT key, sum(v) AS s FROM input GROUP BY key HAVING sum(v) > 0 ORDER BY s DESC, key LIMIT 3";
-    let plan = plan(&job(EVENTS, None, OutputMode::Complete, sql)).unwrap();
+    let plan = only(plan(&job(EVENTS, None, OutputMode::Complete, sql)).unwrap());
     let keys: DictionaryArray<UInt32Type> =
         vec![Some("b"), None, Some("a"), Some("c"), Some("d")].into_iter().collect();
     let sums = Int64Array::from(vec![Some(1), Some(1), Some(1), None, Some(-5)]);
@@ -189,7 +192,7 @@ fn having_order_and_limit_work_over_finished_groups() {
 #[test]
 fn an_expression_over_groups_that_stops_stops_the_job() {
     let sql = "SELECT sum(v) div count(x) AS m FROM input";
-    let plan = plan(&job(EVENTS, None, OutputMode::Complete, sql)).unwrap();
+    let plan = only(plan(&job(EVENTS, None, OutputMode::Complete, sql)).unwrap());
     let long = |name| Field::new(name, DataType::Int64, true);
     let schema = Arc::new(Schema::new(vec![long("s"), long("n")]));
     let columns: Vec<ArrayRef> =
@@ -206,7 +209,7 @@ fn append_without_watermark_is_legal_where_the_input_ends() {
     let sql = "SELECT key, count(*) AS n FROM input GROUP BY key";
     let mut job = job(EVENTS, None, OutputMode::Append, sql);
     assert!(plan(&job).is_err(), "a directory does not end");
-    job.source.kind = SourceKind::Generate {
+    job.sources[0].kind = SourceKind::Generate {
         suite: "words".into(),
         rows: Some(10),
         rows_per_second: None,

@@ -53,7 +53,8 @@ const ARGUMENTS: [&str; 16] = [
 fn fault(call: &str) -> Option<String> {
     let job = job(SCHEMA, None, OutputMode::Append, &format!("SELECT {call} AS out FROM input"));
     let run = || -> Result<(), String> {
-        let Ok(plan) = plan(&job) else { return Ok(()) };
+        let Ok(query) = plan(&job) else { return Ok(()) };
+        let plan = only(query);
         let Shape::Rows { columns, .. } = &plan.shape else { return Ok(()) };
         let all = values();
         let input: Vec<ArrayRef> =

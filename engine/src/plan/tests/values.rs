@@ -35,7 +35,7 @@ fn answer(expr: &str) -> String {
     let sql = format!("SELECT {expr} AS out FROM input");
     let job = job(SCHEMA, None, OutputMode::Append, &sql);
     let plan = match plan(&job) {
-        Ok(plan) => plan,
+        Ok(query) => only(query),
         Err(findings) => {
             let whats: Vec<_> = findings.into_iter().map(|f| f.what).collect();
             return format!("refused: {}", whats.join("; "));

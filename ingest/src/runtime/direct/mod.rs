@@ -14,7 +14,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use pelton_engine::error::Result;
-use pelton_engine::job::spec::{Across, JobSpec, KafkaClient, KafkaSource, SourceKind};
+use pelton_engine::job::spec::{Across, KafkaClient, KafkaSource, SourceKind, SourceSpec};
 
 use self::core::Direct;
 use self::keeper::Keeper;
@@ -131,12 +131,12 @@ fn core_of(split: usize, cores: usize) -> usize {
     split % cores
 }
 
-/// The partitions that a job would read, as `topic/partition`, for `explain`.
+/// The partitions that a source would read, as `topic/partition`, for `explain`.
 ///
 /// Errors: `Unavailable` where the cluster does not answer.
-pub fn partitions(job: &JobSpec) -> Result<Vec<String>> {
-    let SourceKind::Kafka(source) = &job.source.kind else { return Ok(Vec::new()) };
-    let mut cluster = control(source, &job.name)?;
+pub fn partitions(job: &str, source: &SourceSpec) -> Result<Vec<String>> {
+    let SourceKind::Kafka(source) = &source.kind else { return Ok(Vec::new()) };
+    let mut cluster = control(source, job)?;
     let topics = start::patiently(&source.bootstrap_servers, || cluster.topics(&source.topics))?;
     let of = |topic: &crate::kafka::cluster::Topic| {
         let partitions = start::wanted(source, topic);
@@ -156,7 +156,7 @@ fn control(source: &KafkaSource, group: &str) -> Result<Box<dyn Control>> {
 
 impl Builder<'_> {
     pub(super) fn kafka(self, from: Option<State>) -> Result<Ingest> {
-        let SourceKind::Kafka(source) = &self.job.source.kind else {
+        let SourceKind::Kafka(source) = &self.source.kind else {
             unreachable!("the caller matched it");
         };
         let (restored, floor) = match from {
@@ -169,7 +169,7 @@ impl Builder<'_> {
         let mut cluster = control(source, &group)?;
         let splits = start::splits(&mut *cluster, (source, &group), restored.as_deref(), frozen)?;
         let mut inner = Inner::new(None, frozen);
-        let watermark = self.job.source.watermark.as_ref();
+        let watermark = self.source.watermark.as_ref();
         let across_max = watermark.is_some_and(|watermark| watermark.across == Across::Max);
         let idle_after = watermark.map_or(IDLE_AFTER, |watermark| watermark.idle_timeout);
         let splits_of = Splits { floor, across_max, idle_after, ..Splits::new(&splits, cores) };
@@ -192,7 +192,7 @@ impl Builder<'_> {
             };
             let limits = (self.limits(), self.setup.late_by);
             let (worker, mapping) = (self.worker(&shared, core)?, self.mapping_of_schema());
-            let run = Direct::new(worker, client, mapping, &self.job.source, limits);
+            let run = Direct::new(worker, client, mapping, self.source, limits);
             let (name, cpu) = (format!("core {core}"), self.setup.cpus[core]);
             threads.push(start_thread(&shared, &name, cpu, move || run.run())?);
             mailboxes.push((mailbox, waker.clone()));

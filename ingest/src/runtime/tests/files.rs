@@ -60,7 +60,7 @@ proptest! {
             fs::write(path, csv(part, last_line_feed)).unwrap();
         }
         let mut job = file_job(folder.path(), &["a", "b", "c"]);
-        job.source.kind = SourceKind::File {
+        job.sources[0].kind = SourceKind::File {
             path: folder.path().join("*.csv"),
             max_files_per_epoch: None,
             end: Some(true),
@@ -93,7 +93,7 @@ fn rows_longer_than_pieces_and_ranges_come_whole() {
     let path = folder.path().join("long.csv");
     fs::write(&path, csv(&rows, false)).unwrap();
     let mut job = file_job(&path, &["a", "b"]);
-    job.source.max_record_bytes = 8 << 20;
+    job.sources[0].max_record_bytes = 8 << 20;
     for (cores, range_bytes, choice) in
         [(1, 4 << 20, Choice::Uring), (3, 100_000, plain()), (2, 1 << 20, Choice::Uring)]
     {
@@ -124,7 +124,7 @@ fn errors_name_their_line_whoever_reads_it_and_after_a_restart() {
     fs::write(&path, text).unwrap();
     let mut job = file_job(&path, &["n", "a"]);
     let dialect = CsvDialect { header: Header::Match, ..CsvDialect::default() };
-    job.source.format = Format::Csv(dialect);
+    job.sources[0].format = Format::Csv(dialect);
     job.epoch.max_bytes = 700;
     for cores in 1..4 {
         let setup = setup(cores, 64, Choice::Uring);
@@ -164,13 +164,13 @@ fn compressed_files_and_sequential_dialects_are_read_like_others() {
         [(1, 0, false), (2, 0, true), (3, 0, false), (2, 1, true), (3, 1, false)]
     {
         let mut job = file_job(folder.path(), &["a", "b"]);
-        job.source.kind = SourceKind::File {
+        job.sources[0].kind = SourceKind::File {
             path: folder.path().into(),
             max_files_per_epoch: None,
             end: Some(true),
         };
         let dialect = CsvDialect { escape: escapes[escape], ..CsvDialect::default() };
-        job.source.format = Format::Csv(dialect);
+        job.sources[0].format = Format::Csv(dialect);
         job.epoch.max_bytes = 20_000;
         let setup = setup(cores, 4_000, Choice::Uring);
         let pause = || Duration::from_micros(500);
@@ -226,7 +226,7 @@ fn f03_a_row_over_the_limit_that_grows_is_one_row() {
     let path = folder.path().join("1.csv");
     append(&path, "a\n");
     let mut job = growing(folder.path());
-    job.source.max_record_bytes = 16;
+    job.sources[0].max_record_bytes = 16;
     let plan = select_all(&job);
     for cores in [1, 2] {
         _ = std::fs::remove_file(&path);
@@ -254,7 +254,7 @@ fn an_epoch_takes_so_many_files() {
         append(&folder.path().join(format!("{number}.csv")), "a\nb\n");
     }
     let mut job = growing(folder.path());
-    job.source.kind = SourceKind::File {
+    job.sources[0].kind = SourceKind::File {
         path: folder.path().into(),
         max_files_per_epoch: Some(2),
         end: Some(true),
@@ -348,7 +348,7 @@ fn what_cannot_be_read_at_the_start_is_told_with_the_fix() {
     let check = |name: &str, expected: &str| {
         let mut job = file_job(&folder.path().join(name), &["a"]);
         let dialect = CsvDialect { header: Header::Match, ..CsvDialect::default() };
-        job.source.format = Format::Csv(dialect);
+        job.sources[0].format = Format::Csv(dialect);
         let setup = setup(1, 1 << 20, Choice::Uring);
         let error = match Ingest::start_with(&job, select_all(&job), &setup, None) {
             Ok(_) => panic!("{name} was read"),

@@ -61,7 +61,7 @@ fn an_unknown_suite_names_those_that_there_are() {
 
 /// SELECT window(ts, '10 ms'), count(*) FROM t GROUP BY 1, with a watermark.
 fn windows(job: &JobSpec, delay_ms: i64) -> Arc<Plan> {
-    let time = &job.source.schema[0].data_type;
+    let time = &job.sources[0].schema[0].data_type;
     let size_us = 10_000;
     let start = ExprKind::WindowStart {
         time: Box::new(Expr { kind: ExprKind::Column(0), data_type: time.clone() }),

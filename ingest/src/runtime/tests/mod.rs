@@ -52,7 +52,7 @@ pub fn job(kind: SourceKind, format: Format, schema: Vec<Column>) -> JobSpec {
         cores: None,
         timezone: "UTC".into(),
         memory_limit: None,
-        source: SourceSpec {
+        sources: vec![SourceSpec {
             name: "t".into(),
             kind,
             format,
@@ -62,7 +62,7 @@ pub fn job(kind: SourceKind, format: Format, schema: Vec<Column>) -> JobSpec {
             on_error: OnError::DeadLetter,
             max_error_ratio: None,
             max_record_bytes: 4 << 20,
-        },
+        }],
         tables: Vec::new(),
         query: QuerySpec {
             sql: String::new(),
@@ -88,7 +88,7 @@ pub fn compiled(index: usize, data_type: &DataType) -> Compiled {
 
 /// SELECT * FROM t.
 pub fn select_all(job: &JobSpec) -> Arc<Plan> {
-    let columns = &job.source.schema;
+    let columns = &job.sources[0].schema;
     let field = |c: &Column| Field::new(&c.name, c.data_type.clone(), true);
     let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
     let all = || columns.iter().enumerate().map(|(i, c)| compiled(i, &c.data_type)).collect();
@@ -102,7 +102,7 @@ pub fn select_all(job: &JobSpec) -> Arc<Plan> {
         filter_below: None,
         filter_above: None,
         derive: Vec::new(),
-        shape: Shape::Rows { columns: all(), schema: Arc::clone(&schema) },
+        shape: Shape::Rows { columns: all(), schema: Arc::clone(&schema), judged: false },
         output: Output {
             having: None,
             columns: all(),
@@ -111,11 +111,12 @@ pub fn select_all(job: &JobSpec) -> Arc<Plan> {
             order_by: Vec::new(),
             limit: None,
         },
-        above: None,
         fed_by_state: false,
         late_rows: None,
         mode: OutputMode::Append,
-        fingerprint: String::new(),
+        source: 0,
+        source_name: "t".into(),
+        scan: 0,
     })
 }
 

@@ -1,0 +1,168 @@
+//! A join of two streams, compiled: what rows are compared by, and by what they leave the state.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use datafusion_common::{Column, DataFusionError, Result};
+use datafusion_expr::Expr;
+use datafusion_expr::utils::conjunction;
+
+use super::compile::{Columns, Compiler};
+use super::expr::Compiled;
+use super::inline::side_column;
+use super::meet::{Leaving, MeetKind, Meeting};
+use super::range::{self, Bound};
+use super::side::Lookup;
+use super::types::sql_name;
+use crate::job::spec::SourceSpec;
+
+#[derive(Debug)]
+pub struct StreamJoin {
+    pub kind: MeetKind,
+    /// Left, right.
+    pub sides: [JoinSide; 2],
+    /// The rest of ON, over the left side's columns and then the right's.
+    pub residual: Option<Compiled>,
+    /// The left side's columns, then the right's.
+    pub schema: SchemaRef,
+}
+
+#[derive(Debug)]
+pub struct JoinSide {
+    /// How many of the level's arms are this side's: the left's come first.
+    pub arms: usize,
+    /// Of its columns that are read.
+    pub schema: SchemaRef,
+    /// The side's columns that these are.
+    pub read: Vec<usize>,
+    /// Over its columns; the keys of both sides have equal types.
+    pub keys: Vec<Compiled>,
+    /// Rows for which this is not true meet none. Only of a side whose rows leave without a match.
+    pub pre: Option<Compiled>,
+    pub leaves: Leaves,
+}
+
+/// When the watermark takes a row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Leaves {
+    Never,
+    /// It passes this key.
+    Key(usize),
+    /// It passes a bound on this column.
+    Time(usize, Vec<Bound>),
+}
+
+impl MeetKind {
+    pub fn is_semi(self) -> bool {
+        self == MeetKind::LeftSemi
+    }
+}
+
+impl JoinSide {
+    /// The greatest time of rows that the watermark takes.
+    pub fn passed(&self, watermark: i64) -> Option<i64> {
+        match &self.leaves {
+            Leaves::Never => None,
+            Leaves::Key(_) => Some(watermark),
+            Leaves::Time(_, bounds) => range::passed(bounds, watermark),
+        }
+    }
+}
+
+impl StreamJoin {
+    /// Whether the watermark takes rows of a side.
+    pub fn closes(&self) -> bool {
+        self.sides.iter().any(|side| side.leaves != Leaves::Never)
+    }
+
+    /// The watermark of what leaves the join: no later row has an earlier time of either side. None
+    /// where a side keeps its rows for ever.
+    pub fn output_watermark(&self, watermark: i64) -> Option<i64> {
+        if watermark == i64::MAX {
+            return Some(watermark);
+        }
+        let [left, right] = &self.sides;
+        Some(left.passed(watermark)?.min(right.passed(watermark)?))
+    }
+
+    /// The columns of what leaves, as expressions above name them.
+    pub fn columns(&self) -> Vec<Column> {
+        let of = |side: usize| {
+            self.sides[side].read.iter().map(move |&column| side_column(side, column))
+        };
+        of(0).chain(of(1)).collect()
+    }
+}
+
+/// Compiles a join. `read`: the columns of each side that are read. Also tells, by side, which of
+/// these is the event time by which its rows are late.
+pub fn compile(
+    meeting: &Meeting,
+    read: [Vec<usize>; 2],
+    sources: &[SourceSpec],
+    compiler: &Compiler,
+) -> Result<StreamJoin> {
+    let mut both = Columns::default();
+    let mut of_sides = [Columns::default(), Columns::default()];
+    let mut fields: [Vec<Field>; 2] = Default::default();
+    let mut index = 0;
+    for side in [0, 1] {
+        for (at, &column) in read[side].iter().enumerate() {
+            let of = &meeting.sides[side];
+            let (name, data_type) = (&of.names[column], &of.types[column]);
+            if !RowConverter::supports_fields(&[SortField::new(data_type.clone())]) {
+                let what = format!("a join cannot keep {name}: {}", sql_name(data_type));
+                return Err(DataFusionError::Plan(what));
+            }
+            both.push(side_column(side, column), data_type.clone(), index);
+            of_sides[side].push(side_column(side, column), data_type.clone(), at);
+            fields[side].push(Field::new(name, data_type.clone(), true));
+            index += 1;
+        }
+    }
+    let mut keys: [Vec<Compiled>; 2] = Default::default();
+    for (left, right) in &meeting.on {
+        let left = compiler.compile(left, &of_sides[0])?;
+        let right = compiler.compile(right, &of_sides[1])?;
+        comparable(left.data_type(), right.data_type())?;
+        keys[0].push(left);
+        keys[1].push(right);
+    }
+    let all = |exprs: &[Expr], columns: &Columns| {
+        let all = conjunction(exprs.to_vec());
+        all.map(|all| compiler.compile(&all, columns)).transpose()
+    };
+    let residual = all(&meeting.residual, &both)?;
+    let [left, right] = meeting.leaving(sources);
+    let schema = Arc::new(Schema::new([fields[0].as_slice(), &fields[1]].concat()));
+    let [left_keys, right_keys] = keys;
+    let side = |at: usize, keys: Vec<Compiled>, leaving: Leaving| -> Result<JoinSide> {
+        let place = |column: usize| {
+            let at = read[at].iter().position(|&known| known == column);
+            at.expect("what ON compares is read")
+        };
+        Ok(JoinSide {
+            arms: meeting.sides[at].arms.len(),
+            schema: Arc::new(Schema::new(fields[at].clone())),
+            read: read[at].clone(),
+            keys,
+            pre: all(&meeting.sides[at].pre, &of_sides[at])?,
+            leaves: match leaving {
+                Leaving::Never => Leaves::Never,
+                Leaving::Key(key) => Leaves::Key(key),
+                Leaving::Time(column, bounds) => Leaves::Time(place(column), bounds),
+            },
+        })
+    };
+    let sides = [side(0, left_keys, left)?, side(1, right_keys, right)?];
+    Ok(StreamJoin { kind: meeting.kind, sides, residual, schema })
+}
+
+fn comparable(left: &DataType, right: &DataType) -> Result<()> {
+    if left == right && Lookup::takes(left) {
+        return Ok(());
+    }
+    let (left, right) = (sql_name(left), sql_name(right));
+    Err(DataFusionError::Plan(format!("a join compares {left} with {right}: cast one of them")))
+}
