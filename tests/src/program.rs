@@ -15,6 +15,9 @@ use pelton_bench::oracle::Fates;
 /// Longest time that a run in a test may take; the slowest take a few seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Longest time that a program may need to notice the end of what it started.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The program under test.
 ///
 /// Panics when it is not there: an end-to-end test without its program must not pass.
@@ -229,22 +232,23 @@ impl Running {
     }
 
     /// SIGKILL to the program, or to what it started in its place: strace(1), killed, would let that
-    /// go on.
+    /// go on. What it started may be a trial of its own, so this is repeated until it ends.
     pub fn kill_all(&mut self) {
-        if !self.is_running() {
-            return;
-        }
-        let id = self.child.id();
-        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
-        let children = children.unwrap_or_default();
-        if children.trim().is_empty() {
-            return self.signal(libc::SIGKILL);
-        }
-        for child in children.split_whitespace() {
-            let child: i32 = child.parse().expect("the kernel writes process ids");
-            // SAFETY: kill takes two integers. A child that has ended just now keeps its id until its
-            // parent, which was running when asked, has waited for it.
-            unsafe { libc::kill(child, libc::SIGKILL) };
+        let began = Instant::now();
+        while self.is_running() {
+            let id = self.child.id();
+            let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+            let children = children.unwrap_or_default();
+            for child in children.split_whitespace() {
+                let child: i32 = child.parse().expect("the kernel writes process ids");
+                // SAFETY: kill takes two integers. A child that has ended just now keeps its id until
+                // its parent, which was running when asked, has waited for it.
+                unsafe { libc::kill(child, libc::SIGKILL) };
+            }
+            if children.trim().is_empty() || began.elapsed() > KILL_PATIENCE {
+                self.signal(libc::SIGKILL);
+            }
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 
@@ -260,12 +264,17 @@ impl Running {
     }
 
     /// Waits for the program's own end; panics when it takes longer than any test should.
-    pub fn end(mut self) -> Ended {
+    pub fn end(self) -> Ended {
+        self.end_within(PATIENCE)
+    }
+
+    /// As [`Running::end`], with a patience of the test's own.
+    pub fn end_within(mut self, patience: Duration) -> Ended {
         let began = Instant::now();
         let status = loop {
             match self.child.try_wait().expect("a child can be asked") {
                 Some(status) => break status,
-                None if began.elapsed() > PATIENCE => panic!("no end\n{}", self.printed()),
+                None if began.elapsed() > patience => panic!("no end\n{}", self.printed()),
                 None => std::thread::sleep(Duration::from_millis(2)),
             }
         };

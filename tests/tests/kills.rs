@@ -189,8 +189,12 @@ fn caught(campaign: &Campaign) -> Option<String> {
         Ok(Err(why)) => why,
         Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_default(),
     };
-    let line = why.replace('\n', " ");
-    Some(line.chars().take(400).collect())
+    // A record tells no directory of the machine that made it.
+    let temporary = std::env::temp_dir().join(".tmp").display().to_string();
+    let mut parts = why.split(&temporary);
+    let mut line = parts.next().unwrap_or_default().to_owned();
+    line.extend(parts.map(|part| part.split_once('/').map_or("", |(_, path)| path)));
+    Some(line.replace('\n', " ").chars().take(400).collect())
 }
 
 fn number(name: &str, default: u64) -> u64 {

@@ -87,12 +87,16 @@ impl Log {
         let segments = found.chain;
         let mut log = Log { disk, file: None, segments, next_number, durable, pending };
         // What the last fsync may not have covered is made durable before anybody sees it again.
+        let (mut replay, chain) = (found.replay, log.segments.len());
         log.sync().map_err(|error| cannot(&*log.disk, "write", error))?;
+        if let Some(copy) = log.segments.get(chain) {
+            replay.ends_in(copy);
+        }
         for segment in found.stale {
             // Nothing asks for it any more; one that stays is found stale again.
             let _ = log.disk.remove(&segment.name());
         }
-        Ok((log, found.replay))
+        Ok((log, replay))
     }
 
     /// Position behind the last durable record.

@@ -78,6 +78,15 @@ impl Replay {
         Ok(Found { replay, chain, stale, last_group: last.unwrap_or((end, Vec::new())) })
     }
 
+    /// The last group stands in this segment, too, and is read from there: a trim may remove the one
+    /// that it was found in.
+    pub(super) fn ends_in(&mut self, copy: &Segment) {
+        if let Some((_, end)) = self.left.first_mut() {
+            *end = copy.start;
+        }
+        self.left.insert(0, (copy.clone(), self.end));
+    }
+
     /// Position behind the last record.
     pub fn end(&self) -> u64 {
         self.end

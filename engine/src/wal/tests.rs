@@ -235,6 +235,22 @@ fn f52_a_missing_segment_is_a_hole_and_a_trimmed_one_is_not() {
     assert!(error.to_string().contains("rows are lost"), "{error}");
 }
 
+/// A checkpoint may be committed before anything is read again.
+#[test]
+fn a_trim_before_the_last_group_is_read_again_takes_nothing_of_it() {
+    let disk = three_groups();
+    let names = disk.list("").expect("the root is there");
+    let begins = Segment::of_name(&names[1]).expect("a segment").start;
+    let (mut log, mut replay) = open(&disk, begins).expect("whole");
+    log.trim(begins);
+    assert!(!disk.list("").expect("the root is there").contains(&names[1]), "its copy is there");
+    for i in 4..6 {
+        let record = replay.advance().expect("the copy can be read").expect("two rows are left");
+        assert_eq!(record.payload, row(i).as_bytes());
+    }
+    assert!(replay.advance().expect("it is whole").is_none());
+}
+
 #[test]
 fn f57_a_segment_of_a_newer_format_is_refused_by_name() {
     let mut head = segment_head(0);
