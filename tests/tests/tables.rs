@@ -55,6 +55,100 @@ fn a_table_that_cannot_be_read_stops_the_job_before_it_starts() {
     assert!(!job.path("out").exists() || output::files(&job.path("out")) == 0);
 }
 
+/// What a query makes of the dealers of Spark's page on GROUP BY, in the order that it asks for.
+fn dealers(query: &str) -> Vec<String> {
+    let text = format!(
+        r#"name = "dealers"
+
+[source.dealer]
+type = "file"
+path = "in/*.csv"
+schema = "id INT, city STRING, car_model STRING, quantity INT"
+
+[query]
+sql = "{query}"
+mode = "complete"
+trigger = "once"
+
+[sink.out]
+type = "console"
+"#
+    );
+    let job = Job::new(&text);
+    let rows = "100,Fremont,Civic,10\n100,Fremont,Accord,15\n100,Fremont,CRV,7\n\
+                200,Dublin,Civic,20\n200,Dublin,Accord,10\n200,Dublin,CRV,3\n\
+                300,San Jose,Civic,5\n300,San Jose,Accord,8\n";
+    job.write("in/a.csv", rows);
+    let ended = job.run().expect_code(0);
+    let lines = ended.stdout.lines().filter(|line| line.starts_with('|')).skip(1);
+    let cells = |line: &str| {
+        let cells = line.trim_matches('|').split('|').map(str::trim);
+        cells.collect::<Vec<_>>().join(",").replace("NULL", "")
+    };
+    lines.map(cells).collect()
+}
+
+/// Expected rows: <https://spark.apache.org/docs/latest/sql-ref-syntax-qry-select-groupby.html>.
+#[test]
+fn rows_count_once_in_every_grouping_set() {
+    let all = [
+        ",,78",
+        ",Accord,33",
+        ",CRV,10",
+        ",Civic,35",
+        "Dublin,,33",
+        "Dublin,Accord,10",
+        "Dublin,CRV,3",
+        "Dublin,Civic,20",
+        "Fremont,,32",
+        "Fremont,Accord,15",
+        "Fremont,CRV,7",
+        "Fremont,Civic,10",
+        "San Jose,,13",
+        "San Jose,Accord,8",
+        "San Jose,Civic,5",
+    ];
+    let select = "SELECT city, car_model, sum(quantity) AS sum FROM dealer";
+    let by = |group_by: &str| {
+        let query = format!("{select} GROUP BY {group_by} ORDER BY city, car_model");
+        dealers(&query)
+    };
+    assert_eq!(by("GROUPING SETS ((city, car_model), (city), (car_model), ())"), all);
+    assert_eq!(by("city, car_model WITH CUBE"), all);
+    assert_eq!(by("CUBE (1, 2)"), all);
+    let of_cities: Vec<&str> =
+        all.into_iter().filter(|row| !row.starts_with(',') || row.starts_with(",,")).collect();
+    assert_eq!(by("city, car_model WITH ROLLUP"), of_cities);
+    assert_eq!(by("ROLLUP (city, car_model)"), of_cities);
+}
+
+#[test]
+fn a_query_asks_which_grouping_set_a_row_is_of() {
+    let query = "SELECT upper(city) AS c, grouping(upper(city)) AS g, grouping_id() AS gid, \
+                 sum(quantity) AS s FROM dealer WHERE car_model <> 'CRV' \
+                 GROUP BY CUBE (upper(city), car_model) HAVING gid > 0 AND s > 20 \
+                 ORDER BY gid, c, s";
+    assert_eq!(
+        dealers(query),
+        ["DUBLIN,0,1,30", "FREMONT,0,1,25", ",1,2,33", ",1,2,35", ",1,3,68"],
+    );
+}
+
+#[test]
+fn group_by_all_and_order_by_all_take_the_items_of_select() {
+    let query = "SELECT city, quantity > 8 AS many, count(*) AS n, n * 10 AS tens FROM dealer \
+                 GROUP BY ALL ORDER BY ALL DESC";
+    let rows = dealers(query);
+    let expected = [
+        "San Jose,false,2,20",
+        "Fremont,true,2,20",
+        "Fremont,false,1,10",
+        "Dublin,true,2,20",
+        "Dublin,false,1,10",
+    ];
+    assert_eq!(rows, expected);
+}
+
 /// What one run left in its checkpoint the next one goes on from.
 #[test]
 fn kept_states_survive_a_restart() {

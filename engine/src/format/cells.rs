@@ -8,9 +8,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayAccessor, ArrayRef, AsArray, PrimitiveArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Field, Fields, Float32Type,
-    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, DurationMicrosecondType, Field,
+    Fields, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
+    TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 
@@ -201,6 +201,10 @@ fn write<D: Dialect>(array: &ArrayRef, rows: Range<usize>, cells: &mut Cells) {
                 cells.fill_runs(array, rows, local_time::<D>);
             }
         }
+        DataType::Duration(_) => {
+            let lengths = primitive::<DurationMicrosecondType>(array);
+            cells.fill(lengths, rows, |out, us| D::plain(out, |out| time::interval(out, us)));
+        }
         DataType::Null => rows.for_each(|_| cells.push(b"")),
         _ => {
             for row in rows {
@@ -276,9 +280,9 @@ pub fn normal(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
 fn normal_type(data_type: &DataType) -> DataType {
     use DataType::{
         Binary, BinaryView, Boolean, Date32, Date64, Decimal32, Decimal64, Decimal128, Dictionary,
-        FixedSizeBinary, FixedSizeList, Float16, Float32, Float64, Int8, Int16, Int32, Int64,
-        LargeBinary, LargeList, List, Map, Null, Struct, Timestamp, UInt8, UInt16, UInt32, UInt64,
-        Utf8,
+        Duration, FixedSizeBinary, FixedSizeList, Float16, Float32, Float64, Int8, Int16, Int32,
+        Int64, LargeBinary, LargeList, List, Map, Null, Struct, Timestamp, UInt8, UInt16, UInt32,
+        UInt64, Utf8,
     };
     match data_type {
         Null
@@ -301,12 +305,13 @@ fn normal_type(data_type: &DataType) -> DataType {
         Decimal32(precision, scale) | Decimal64(precision, scale) => Decimal128(*precision, *scale),
         LargeBinary | BinaryView | FixedSizeBinary(_) => Binary,
         Date64 => Timestamp(TimeUnit::Microsecond, None),
+        Duration(_) => Duration(TimeUnit::Microsecond),
         Timestamp(_, zone) => Timestamp(TimeUnit::Microsecond, zone.clone()),
         Dictionary(_, value) => normal_type(value),
         List(item) | LargeList(item) | FixedSizeList(item, _) => List(normal_field(item)),
         Struct(fields) => Struct(fields.iter().map(normal_field).collect::<Fields>()),
         Map(entries, sorted) => Map(normal_field(entries), *sorted),
-        // Large and view strings; times, durations, intervals and wide decimals by arrow's text.
+        // Large and view strings; times, intervals and wide decimals by arrow's text.
         _ => Utf8,
     }
 }

@@ -11,7 +11,7 @@ pub mod show;
 
 mod cells;
 mod number;
-mod time;
+pub mod time;
 
 /// Microseconds since 1970-01-01T00:00:00Z as `2024-05-01T12:00:00.123Z`, cut to milliseconds.
 pub fn instant_millis(us: i64) -> String {

@@ -69,6 +69,24 @@ pub fn timestamp(out: &mut Vec<u8>, us: i64, separator: u8, fraction: Fraction) 
     }
 }
 
+/// `INTERVAL '1 02:03:04.5' DAY TO SECOND`
+pub fn interval(out: &mut Vec<u8>, us: i64) {
+    out.extend_from_slice(b"INTERVAL '");
+    if us < 0 {
+        out.push(b'-');
+    }
+    let us = us.unsigned_abs();
+    let day = DAY_US.unsigned_abs();
+    out.extend_from_slice((us / day).to_string().as_bytes());
+    out.push(b' ');
+    // The time of the first day is a wall clock's.
+    let mut clock = Vec::new();
+    timestamp(&mut clock, (us % day) as i64, b' ', Fraction::Shortest);
+    let at = clock.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1);
+    out.extend_from_slice(&clock[at..]);
+    out.extend_from_slice(b"' DAY TO SECOND");
+}
+
 /// The wall clock in a zone at an instant, both in microseconds; UTC beyond jiff's years.
 pub fn wall_clock(us: i64, zone: &TimeZone) -> i64 {
     match Timestamp::from_microsecond(us) {

@@ -17,6 +17,7 @@ use datafusion_optimizer::{AnalyzerRule, Optimizer, OptimizerContext};
 use datafusion_sql::planner::{ParserOptions, SqlToRel};
 use datafusion_sql::sqlparser::ast::{DataType as SqlType, Query, Statement, TimezoneInfo};
 
+use super::coerce;
 use super::functions::Catalog;
 use super::lower::Relations;
 use super::operators::SparkOperators;
@@ -46,6 +47,7 @@ pub fn bind(
     };
     let bound = unions::widen(&mut query, &types)
         .and_then(|()| planner.sql_statement_to_plan(Statement::Query(query)))
+        .and_then(coerce::plan)
         .and_then(|plan| TypeCoercion::new().analyze(plan, &context.options))
         .and_then(subqueries_as_joins);
     bound.map_err(|error| vec![finding(&error, marks, places)])
@@ -102,6 +104,8 @@ impl Said {
         }
         if let Some(column) = between("column \"", "\" must appear in the GROUP BY") {
             let name = column.rsplit('.').next().unwrap_or(&column);
+            // A LATERAL VIEW numbers the relations that it makes one of.
+            let name = name.split_once('$').map_or(name, |(_, name)| name);
             let what = format!("{name} is neither among the keys of GROUP BY nor in an aggregate");
             return said(what, "group by it, or take first(…) of it");
         }
@@ -131,7 +135,8 @@ impl<'a> Context<'a> {
         let streams =
             sources.iter().map(|source| (source.name.as_str(), Table::of(&source.schema)));
         let tables = streams.chain(tables).collect();
-        let operators: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(SparkOperators)];
+        let between = catalog.scalar("time_between").expect("the catalog has it");
+        let operators: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(SparkOperators { between })];
         let mut options = ConfigOptions::default();
         options.sql_parser.map_string_types_to_utf8view = false;
         Context { catalog, tables, options, operators }
@@ -196,8 +201,8 @@ impl ContextProvider for Context<'_> {
         self.catalog.scalar(name)
     }
 
-    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
-        None
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.catalog.higher_order(name)
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {

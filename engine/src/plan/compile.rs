@@ -31,7 +31,8 @@ use jiff::tz::TimeZone;
 use super::expr::Compiled;
 use super::functions::cast::spark_cast;
 use super::kernel;
-use super::types::is_number;
+use super::lambda;
+use super::types::{is_number, map_of, map_parts};
 
 /// The columns that an expression can read, and where the batch holds them.
 #[derive(Clone, Debug, Default)]
@@ -116,6 +117,7 @@ impl Compiler {
         let none = Columns::default();
         let folded = expr.transform_up(|node| {
             let constant = !matches!(node, Expr::Literal(_, _) | Expr::Column(_))
+                && !lambda::needs_parameters(&node)
                 && !matches!(&node, Expr::ScalarFunction(call) if call.func.name() == "window")
                 && node.column_refs().is_empty();
             if !constant {
@@ -143,6 +145,10 @@ impl Compiler {
             if let Some(kernel) = translator.translate(&node) {
                 let call = call_of(&node, Compiled::Kernel(kernel), columns, false);
                 return Ok(Transformed::new(call, true, TreeNodeRecursion::Jump));
+            }
+            if let Expr::HigherOrderFunction(higher) = &node {
+                let returns = node.get_type(&columns.schema()?)?;
+                return Ok(Transformed::yes(lambda::compile(higher, returns, self, columns)?));
             }
             if let Expr::ScalarFunction(guard) = &node
                 && guard.func.name() == "null_on_error"
@@ -192,7 +198,10 @@ fn is_sqls(data_type: &DataType) -> bool {
     match data_type {
         DataType::List(item) => is_sqls(item.data_type()),
         DataType::Struct(fields) => fields.iter().all(|field| is_sqls(field.data_type())),
-        DataType::Timestamp(unit, _) => *unit == TimeUnit::Microsecond,
+        DataType::Map(_, _) => {
+            map_parts(data_type).is_some_and(|(key, value)| is_sqls(key) && is_sqls(value))
+        }
+        DataType::Timestamp(unit, _) | DataType::Duration(unit) => *unit == TimeUnit::Microsecond,
         DataType::Boolean | DataType::Utf8 | DataType::Binary | DataType::Date32 => true,
         number => is_number(number),
     }
@@ -223,6 +232,10 @@ fn plain(data_type: &DataType) -> DataType {
                 .collect::<Vec<_>>()
                 .into(),
         ),
+        DataType::Map(_, _) => match map_parts(data_type) {
+            Some((key, value)) => map_of(plain(key), plain(value)),
+            None => data_type.clone(),
+        },
         other => other.clone(),
     }
 }

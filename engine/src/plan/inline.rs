@@ -7,8 +7,6 @@ use datafusion_expr::{Expr, lit};
 use super::lower::Refused;
 use super::windows::field_in_place;
 
-/// Relation of the exploded element's column.
-pub const ELEMENT: &str = "$element";
 /// Relation of the groups' columns, which are named by their number: keys, then aggregates.
 pub const GROUP: &str = "$group";
 
@@ -52,8 +50,13 @@ pub fn unaliased(expr: &Expr) -> &Expr {
     }
 }
 
-pub fn element_column() -> Column {
-    Column::new(Some(ELEMENT), "element")
+/// Relation of the element that the `n`-th step, an explode, adds.
+pub fn element_relation(n: usize) -> String {
+    format!("$element{n}")
+}
+
+pub fn element_column(n: usize) -> Column {
+    Column::new(Some(element_relation(n)), "element")
 }
 
 /// Relation of the columns that the `n`-th step, a join, adds.

@@ -15,8 +15,8 @@ use datafusion_expr::utils::split_conjunction_owned;
 use datafusion_expr::{BinaryExpr, Expr, Join, JoinType, LogicalPlan, Operator};
 
 use super::lower::{
-    Arm, ELEMENT, Refused, Relations, Step, inline, joined_column, joined_relation, reads, refuse,
-    step,
+    Arm, Refused, Relations, Step, element_relation, inline, joined_column, joined_relation, reads,
+    refuse, step,
 };
 use super::meet;
 
@@ -91,7 +91,7 @@ impl Step {
     /// Whether an expression reads what this step, the `n`-th, adds to a row.
     pub fn is_read(&self, n: usize, expr: &Expr) -> bool {
         match self {
-            Step::Explode(_) => reads(expr, ELEMENT),
+            Step::Explode(_) => reads(expr, &element_relation(n)),
             Step::Join(_) => reads(expr, &joined_relation(n)),
         }
     }

@@ -1,7 +1,7 @@
 //! The logical plan as chains: filters, explode, rows or groups, output.
 //!
 //! Projections are inlined: every expression of a [`Chain`] reads the source's columns, the exploded
-//! element ([`ELEMENT`]), a static table's columns ([`joined_column`]) or, above an aggregate, the
+//! elements ([`element_column`]), a static table's columns ([`joined_column`]) or, above an aggregate, the
 //! groups' columns ([`GROUP`]). What is no chain is refused here with its reason. A chain may stand on
 //! others: on the groups of a query in FROM, or on the rows that deduplication lets pass.
 //!
@@ -10,23 +10,20 @@
 
 use arrow::datatypes::DataType;
 use datafusion_common::{DataFusionError, Result};
-use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::utils::split_conjunction_owned;
 use datafusion_expr::{
-    Aggregate, Distinct, Expr, FetchType, Limit, LogicalPlan, SkipType, Sort, Union, Unnest, lit,
+    Distinct, Expr, FetchType, Limit, LogicalPlan, SkipType, Sort, Union, Unnest,
 };
 use pelton_kernels::cpu::aggregate::AggregateFunction;
 
-use super::aggregated::aggregate_of;
-use super::functions::window;
+use super::grouping;
 pub use super::inline::{
-    ELEMENT, GROUP, element_column, group_column, inline, inline_all, joined_column,
+    GROUP, element_column, element_relation, group_column, inline, inline_all, joined_column,
     joined_relation, reads, renumber_groups, unaliased,
 };
 use super::join::{self, Joined};
 use super::meet::Meeting;
-use super::windows::{window_of_below, window_time};
-use super::words::logical;
+use super::windows::windows_in_place;
 use crate::job::spec::{DedupSpec, SourceSpec, TableSpec, WatermarkSpec};
 
 /// A query as one chain of steps, in the order in which rows meet them.
@@ -101,6 +98,8 @@ pub struct Key {
     /// The key; for a window the time.
     pub expr: Expr,
     pub window: Option<Window>,
+    /// Only a part of the window is a key: the watermark does not close it.
+    pub in_part: bool,
     pub data_type: DataType,
 }
 
@@ -189,7 +188,9 @@ pub fn step(plan: &LogicalPlan, relations: Relations) -> Result<Vec<Arm>, Refuse
         LogicalPlan::SubqueryAlias(alias) => step(&alias.input, relations),
         LogicalPlan::Projection(projection) => each(&projection.input, &|arm| {
             let schema = projection.input.schema();
-            arm.made_of = inline_all(&projection.expr, schema, &arm.made_of)?;
+            let made = inline_all(&projection.expr, schema, &arm.made_of)?;
+            let placed = made.into_iter().map(|expr| windows_in_place(expr, &mut arm.chain));
+            arm.made_of = placed.collect::<Result<_, _>>()?;
             Ok(())
         }),
         LogicalPlan::Filter(filter) => each(&filter.input, &|arm| {
@@ -203,12 +204,12 @@ pub fn step(plan: &LogicalPlan, relations: Relations) -> Result<Vec<Arm>, Refuse
         LogicalPlan::Unnest(unnest) => each(&unnest.input, &|arm| explode(unnest, arm)),
         LogicalPlan::Aggregate(aggregate) => {
             let mut arms = grouped(&aggregate.input, "an aggregate", relations)?;
-            arms.iter_mut().try_for_each(|arm| group(aggregate, arm))?;
+            arms.iter_mut().try_for_each(|arm| grouping::group(aggregate, arm))?;
             Ok(arms)
         }
         LogicalPlan::Distinct(Distinct::All(input)) => {
             let mut arms = grouped(input, "DISTINCT", relations)?;
-            arms.iter_mut().for_each(|arm| distinct(input, arm));
+            arms.iter_mut().for_each(|arm| grouping::distinct(input, arm));
             Ok(arms)
         }
         LogicalPlan::Sort(sort) => each(&sort.input, &|arm| order(sort, arm)),
@@ -348,9 +349,8 @@ fn union(node: &Union, relations: Relations) -> Result<Vec<Arm>, Refused> {
 fn explode(unnest: &Unnest, arm: &mut Arm) -> Result<(), Refused> {
     let Arm { chain, made_of: columns } = arm;
     chain.nothing_above("explode")?;
-    let exploded = chain.steps.iter().any(|step| matches!(step, Step::Explode(_)));
-    if chain.groups.is_some() || exploded {
-        return refuse("only one explode below the aggregate is in this version", "explode once");
+    if chain.groups.is_some() {
+        return refuse("explode above an aggregate is not in this version", "explode below it");
     }
     let ([(list, _)], []) =
         (unnest.list_type_columns.as_slice(), unnest.struct_type_columns.as_slice())
@@ -363,104 +363,13 @@ fn explode(unnest: &Unnest, arm: &mut Arm) -> Result<(), Refused> {
     };
     let element = unnest.schema.field(output).data_type().clone();
     let exploded = Exploded { list: columns[*list].clone(), element, filters: Vec::new() };
+    let own = element_column(chain.steps.len());
     chain.steps.push(Step::Explode(exploded));
     let made_of = unnest.dependency_indices.iter().map(|dependency| {
-        if dependency == list {
-            Expr::Column(element_column())
-        } else {
-            columns[*dependency].clone()
-        }
+        if dependency == list { Expr::Column(own.clone()) } else { columns[*dependency].clone() }
     });
     arm.made_of = made_of.collect();
     Ok(())
-}
-
-fn group(node: &Aggregate, arm: &mut Arm) -> Result<(), Refused> {
-    let columns = &arm.made_of;
-    let schema = node.input.schema();
-    let mut grouping = Grouping::default();
-    for (index, key) in node.group_expr.iter().enumerate() {
-        if matches!(key, Expr::GroupingSet(_)) {
-            return refuse("GROUPING SETS are not in this version", "group by the columns");
-        }
-        let expr = inline(key, schema, columns)?;
-        grouping.push_key(expr, node.schema.field(index).data_type());
-    }
-    for (index, aggregated) in node.aggr_expr.iter().enumerate() {
-        let field = node.schema.field(node.group_expr.len() + index);
-        let output = field.data_type().clone();
-        grouping.aggregates.push(aggregate_of(aggregated, output, schema, columns)?);
-    }
-    arm.made_of = grouping.columns();
-    arm.chain.groups = Some(grouping);
-    Ok(())
-}
-
-impl Grouping {
-    fn push_key(&mut self, expr: Expr, data_type: &DataType) {
-        let time_type = match data_type {
-            DataType::Struct(fields) => fields.first().map(|field| field.data_type().clone()),
-            _ => None,
-        };
-        let time_type = time_type.unwrap_or_else(|| data_type.clone());
-        let key = |name: &str, expr, window| Key {
-            name: name.into(),
-            expr,
-            window: Some(window),
-            data_type: time_type.clone(),
-        };
-        if let Some((time, size_us, slide_us, offset_us)) = window::parts(&expr) {
-            let window = Window::Sliding { size_us, slide_us, offset_us };
-            self.keys.push(key("window", window_time(time), window));
-        } else if let Some((time, gap)) = window::session_parts(&expr) {
-            let (time, gap) = (window_time(time), Box::new(gap.clone()));
-            let end = window::shift_by(time.clone(), gap.as_ref().clone());
-            self.keys.push(key("session_window", time, Window::Session { gap }));
-            self.keys.push(key("session_window.end", end, Window::SessionEnd));
-        } else if let Some((start, size_us)) = window_of_below(&expr) {
-            self.keys.push(key("window", start, Window::Start { size_us }));
-        } else {
-            let name = logical(&expr, &[]);
-            self.keys.push(Key { name, expr, window: None, data_type: data_type.clone() });
-        }
-    }
-
-    /// What the columns of an aggregate are made of: a window is a struct of its start and end.
-    fn columns(&self) -> Vec<Expr> {
-        let both = |start: Expr, end: Expr| {
-            let args = vec![lit("start"), start, lit("end"), end];
-            let udf = datafusion_functions::core::named_struct();
-            Expr::ScalarFunction(ScalarFunction::new_udf(udf, args))
-        };
-        let keys = self.keys.iter().enumerate().filter_map(|(index, key)| {
-            let own = Expr::Column(group_column(index));
-            Some(match key.window {
-                None => own,
-                Some(Window::Sliding { size_us, .. } | Window::Start { size_us }) => {
-                    both(own.clone(), window::shift(own, size_us))
-                }
-                Some(Window::Session { .. }) => both(own, Expr::Column(group_column(index + 1))),
-                Some(Window::SessionEnd) => return None,
-            })
-        });
-        let aggregates = (0..self.aggregates.len())
-            .map(|index| Expr::Column(group_column(self.keys.len() + index)));
-        keys.chain(aggregates).collect()
-    }
-}
-
-/// DISTINCT is a GROUP BY of every column.
-fn distinct(input: &LogicalPlan, arm: &mut Arm) {
-    let mut grouping = Grouping { distinct: true, ..Grouping::default() };
-    for (field, expr) in input.schema().fields().iter().zip(std::mem::take(&mut arm.made_of)) {
-        grouping.push_key(expr, field.data_type());
-        let key = grouping.keys.last_mut().expect("it was just added");
-        if key.window.is_none() {
-            key.name.clone_from(field.name());
-        }
-    }
-    arm.made_of = grouping.columns();
-    arm.chain.groups = Some(grouping);
 }
 
 fn order(sort: &Sort, arm: &mut Arm) -> Result<(), Refused> {

@@ -1,22 +1,29 @@
 //! Operators between two values, typed by Spark's rules before the binder applies its own.
 
-use arrow::datatypes::DataType;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::{
     DFSchema, DataFusionError, Diagnostic, Result, ScalarValue, Span, plan_datafusion_err,
 };
+use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator};
+use datafusion_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator, ScalarUDF};
 use datafusion_sql::sqlparser::ast::BinaryOperator;
 use pelton_kernels::expr::ArithmeticOp;
 
+use super::coerce;
 use super::functions::arithmetic::arithmetic;
 use super::types::{
     bounded_decimal, decimal_of, is_decimal, is_float, is_integer, is_number, is_text, is_time,
-    sql_name, timestamp, wider_number,
+    list_of, map_of, map_parts, sql_name, timestamp, wider_number,
 };
 
 #[derive(Debug)]
-pub struct SparkOperators;
+pub struct SparkOperators {
+    /// The function `time_between`, which knows the job's zone.
+    pub between: Arc<ScalarUDF>,
+}
 
 impl ExprPlanner for SparkOperators {
     fn plan_binary_op(
@@ -24,8 +31,12 @@ impl ExprPlanner for SparkOperators {
         raw: RawBinaryExpr,
         schema: &DFSchema,
     ) -> Result<PlannerResult<RawBinaryExpr>> {
+        // What the type of a CASE is has to be known before its value is computed with.
+        let side = |side: Expr| coerce::expr(side, schema).map(|coerced| coerced.data);
+        let raw = RawBinaryExpr { left: side(raw.left)?, right: side(raw.right)?, op: raw.op };
         let operation = Operation {
             op: raw.op.clone(),
+            between: Arc::clone(&self.between),
             left_type: raw.left.get_type(schema)?,
             right_type: raw.right.get_type(schema)?,
             left: raw.left,
@@ -60,6 +71,7 @@ impl ExprPlanner for SparkOperators {
 
 struct Operation {
     op: BinaryOperator,
+    between: Arc<ScalarUDF>,
     left: Expr,
     right: Expr,
     left_type: DataType,
@@ -68,6 +80,9 @@ struct Operation {
 
 impl Operation {
     fn arithmetic(self, op: ArithmeticOp) -> Result<Expr> {
+        if is_length(&self.left_type) && is_length(&self.right_type) {
+            return self.with_lengths(op);
+        }
         if is_time(&self.left_type) || is_time(&self.right_type) {
             return self.time_arithmetic(op);
         }
@@ -151,16 +166,51 @@ impl Operation {
         arithmetic(op, left, right, DataType::Decimal128(precision, scale))
     }
 
+    /// Two intervals, of which one at least is no literal.
+    fn with_lengths(self, op: ArithmeticOp) -> Result<Expr> {
+        let operator = match op {
+            ArithmeticOp::Add => Operator::Plus,
+            ArithmeticOp::Subtract => Operator::Minus,
+            _ => return Err(self.mismatch("numbers")),
+        };
+        let (left, right) =
+            (fixed(&self.left, &self.left_type), fixed(&self.right, &self.right_type));
+        match (left, right) {
+            (Some(left), Some(right)) => Ok(binary(left, operator, right)),
+            _ => Err(self.mismatch("two intervals without months")),
+        }
+    }
+
     /// Times and intervals; dates and days.
     fn time_arithmetic(self, op: ArithmeticOp) -> Result<Expr> {
-        use DataType::{Date32, Interval, Timestamp};
+        use DataType::{Date32, Duration, Interval, Timestamp};
         let operator = match op {
             ArithmeticOp::Add => Operator::Plus,
             ArithmeticOp::Subtract => Operator::Minus,
             _ => return Err(self.mismatch("numbers")),
         };
         match (&self.left_type, &self.right_type) {
+            (Timestamp(_, _), Timestamp(_, _) | Date32) | (Date32, Timestamp(_, _))
+                if op == ArithmeticOp::Subtract =>
+            {
+                let call = ScalarFunction::new_udf(self.between, vec![self.left, self.right]);
+                Ok(Expr::ScalarFunction(call))
+            }
+            (Date32, Date32) => {
+                Err(self.fault("DATE - DATE is not in this version: write datediff(a, b)".into()))
+            }
+            (Timestamp(_, _), Duration(_)) => Ok(binary(self.left, operator, self.right)),
+            (Duration(_), Timestamp(_, _)) if op == ArithmeticOp::Add => {
+                Ok(binary(self.right, operator, self.left))
+            }
+            // A part of a day makes a time of the day.
+            (Date32, Interval(_)) if has_clock(&self.right) => {
+                Ok(binary(cast(self.left, &timestamp()), operator, self.right))
+            }
             (Timestamp(_, _) | Date32, Interval(_)) => Ok(binary(self.left, operator, self.right)),
+            (Interval(_), Date32) if op == ArithmeticOp::Add && has_clock(&self.left) => {
+                Ok(binary(cast(self.right, &timestamp()), operator, self.left))
+            }
             (Interval(_), Timestamp(_, _) | Date32) if op == ArithmeticOp::Add => {
                 Ok(binary(self.right, operator, self.left))
             }
@@ -173,7 +223,15 @@ impl Operation {
     }
 
     fn compare(self, op: Operator) -> Result<Expr> {
-        let Some(to) = common_type(&self.left_type, &self.right_type) else {
+        if is_length(&self.left_type) && is_length(&self.right_type) {
+            let sides = (fixed(&self.left, &self.left_type), fixed(&self.right, &self.right_type));
+            return match sides {
+                (Some(left), Some(right)) => Ok(binary(left, op, right)),
+                _ => Err(self.mismatch("two intervals without months")),
+            };
+        }
+        let to = common_type(&self.left_type, &self.right_type);
+        let Some(to) = to.filter(|to| !holds_map(to)) else {
             return Err(self.mismatch("two values that can be compared"));
         };
         let left = cast_from(self.left, &self.left_type, &to);
@@ -239,11 +297,62 @@ pub fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
         },
         (Date32, time @ Timestamp(_, _)) | (time @ Timestamp(_, _), Date32) => Some(time.clone()),
         (Timestamp(_, _), Timestamp(_, _)) => Some(timestamp()),
+        (Struct(left), Struct(right)) if left.len() == right.len() => {
+            let field = |(left, right): (&FieldRef, &FieldRef)| {
+                let both = common_type(left.data_type(), right.data_type())?;
+                Some(Field::new(left.name(), both, true))
+            };
+            let fields = left.iter().zip(right).map(field).collect::<Option<Vec<Field>>>()?;
+            Some(Struct(fields.into()))
+        }
+        (Map(_, _), Map(_, _)) => {
+            let ((key, value), (other, beside)) = (map_parts(left)?, map_parts(right)?);
+            Some(map_of(common_type(key, other)?, common_type(value, beside)?))
+        }
         (List(left), List(right)) => {
             let item = common_type(left.data_type(), right.data_type())?;
-            Some(List(std::sync::Arc::new(arrow::datatypes::Field::new("item", item, true))))
+            Some(list_of(item))
         }
         (left, right) => wider_number(left, right),
+    }
+}
+
+/// A map has no order, and Spark compares none.
+fn holds_map(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Map(_, _) => true,
+        DataType::List(item) => holds_map(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| holds_map(field.data_type())),
+        _ => false,
+    }
+}
+
+fn is_length(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Duration(_) | DataType::Interval(_))
+}
+
+/// Whether an interval has hours, minutes or seconds.
+fn has_clock(interval: &Expr) -> bool {
+    match interval {
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => {
+            interval.nanoseconds != 0
+        }
+        _ => false,
+    }
+}
+
+/// An interval of fixed length; a literal becomes one. `None`: it has months, or is no constant.
+fn fixed(expr: &Expr, data_type: &DataType) -> Option<Expr> {
+    match expr {
+        _ if matches!(data_type, DataType::Duration(_)) => Some(expr.clone()),
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _)
+            if interval.months == 0 =>
+        {
+            let days = i64::from(interval.days).checked_mul(86_400_000_000)?;
+            let us = days.checked_add(interval.nanoseconds / 1_000)?;
+            Some(Expr::Literal(ScalarValue::DurationMicrosecond(Some(us)), None))
+        }
+        _ => None,
     }
 }
 

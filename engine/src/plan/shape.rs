@@ -84,7 +84,7 @@ impl Assembler<'_> {
         for (n, step) in steps.iter().enumerate() {
             match step {
                 Step::Explode(explode) => {
-                    columns.push(lower::element_column(), explode.element.clone(), index);
+                    columns.push(lower::element_column(n), explode.element.clone(), index);
                     index += 1;
                 }
                 Step::Join(join) if join.kind.adds_columns() => {

@@ -120,7 +120,7 @@ impl Chain {
 
 /// Whether explode is the only step and nothing reads its element but bare group keys, for which its id is enough.
 fn only_a_key(chain: &Chain) -> bool {
-    let reads = |expr: &Expr| lower::reads(expr, lower::ELEMENT);
+    let reads = |expr: &Expr| lower::reads(expr, &lower::element_relation(0));
     match (&chain.groups, chain.only_explode()) {
         (None, _) | (_, None) => false,
         (Some(groups), Some(explode)) => {

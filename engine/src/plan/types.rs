@@ -1,10 +1,36 @@
 //! Types by Spark's names and Spark's rules.
 
-use arrow::datatypes::{DataType, TimeUnit};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 
 /// TIMESTAMP: microseconds, UTC.
 pub fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+pub fn list_of(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new("item", item, true)))
+}
+
+pub fn map_of(key: DataType, value: DataType) -> DataType {
+    let fields =
+        Fields::from(vec![Field::new("key", key, false), Field::new("value", value, true)]);
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(fields), false)), false)
+}
+
+/// The types of a map's keys and values.
+pub fn map_parts(map: &DataType) -> Option<(&DataType, &DataType)> {
+    let DataType::Map(entries, _) = map else { return None };
+    match entries.data_type() {
+        DataType::Struct(fields) => Some((fields[0].data_type(), fields[1].data_type())),
+        _ => None,
+    }
+}
+
+/// INTERVAL DAY TO SECOND: microseconds.
+pub fn length() -> DataType {
+    DataType::Duration(TimeUnit::Microsecond)
 }
 
 /// The type as SQL writes it.
@@ -24,12 +50,17 @@ pub fn sql_name(data_type: &DataType) -> String {
         DataType::Date32 => "DATE".into(),
         DataType::Timestamp(_, None) => "TIMESTAMP_NTZ".into(),
         DataType::Timestamp(_, Some(_)) => "TIMESTAMP".into(),
-        DataType::Interval(_) | DataType::Duration(_) => "INTERVAL".into(),
+        DataType::Duration(_) => "INTERVAL DAY TO SECOND".into(),
+        DataType::Interval(_) => "INTERVAL".into(),
         DataType::List(item) => format!("ARRAY<{}>", sql_name(item.data_type())),
         DataType::Struct(fields) => {
             let fields =
                 fields.iter().map(|f| format!("{}: {}", f.name(), sql_name(f.data_type())));
             format!("STRUCT<{}>", fields.collect::<Vec<_>>().join(", "))
+        }
+        DataType::Map(_, _) => {
+            let (key, value) = map_parts(data_type).expect("it is a map");
+            format!("MAP<{}, {}>", sql_name(key), sql_name(value))
         }
         DataType::Dictionary(_, values) => sql_name(values),
         other => other.to_string().to_uppercase(),

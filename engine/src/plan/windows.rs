@@ -1,11 +1,12 @@
 //! Windows in a bound query: their structs taken apart, and what of a query below tells the time.
 
 use datafusion_common::ScalarValue;
-use datafusion_expr::Expr;
+use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::expr::ScalarFunction;
+use datafusion_expr::{Expr, lit};
 
 use super::functions::window;
-use super::lower::{Chain, GROUP, Key, Window, reads};
+use super::lower::{Chain, GROUP, Key, Refused, Window, reads, refuse};
 use crate::job::spec::SourceSpec;
 
 /// `get_field(named_struct('a', x, …), 'a')` is `x`; `window_time(…)` is its end less 1 µs.
@@ -15,7 +16,9 @@ pub fn field_in_place(call: &ScalarFunction) -> Option<Expr> {
         return None;
     }
     let field = |name: &str| {
-        let at = inner.args.chunks(2).find(|pair| text(&pair[0]).is_some_and(|n| n == name))?;
+        let at = inner.args.chunks(2).find(|pair| {
+            text(&pair[0]).is_some_and(|known| known.to_lowercase() == name.to_lowercase())
+        })?;
         Some(at[1].clone())
     };
     match call.func.name() {
@@ -41,6 +44,73 @@ fn struct_of_window(expr: &Expr) -> Option<(&Expr, &Expr)> {
         && text(first) == Some("start")
         && text(last) == Some("end");
     is_window.then_some((start, end))
+}
+
+/// A window as its column has it.
+pub fn both(start: Expr, end: Expr) -> Expr {
+    let args = vec![lit("start"), start, lit("end"), end];
+    let udf = datafusion_functions::core::named_struct();
+    Expr::ScalarFunction(ScalarFunction::new_udf(udf, args))
+}
+
+/// Windows that SELECT asks for without groups: each row's own, which a row without a time has not.
+pub fn windows_in_place(expr: Expr, chain: &mut Chain) -> Result<Expr, Refused> {
+    let mut refused = None;
+    let mut times = Vec::new();
+    let placed = expr.transform_up(|node| {
+        if window::session_parts(&node).is_some() && chain.groups.is_none() {
+            refused = Some("a session outside GROUP BY is not in this version");
+        }
+        if let Some((time, size_us, slide_us, offset_us)) = window::parts(&node)
+            && chain.groups.is_none()
+        {
+            if size_us != slide_us {
+                refused = Some("a sliding window outside GROUP BY is not in this version");
+            }
+            let time = window_time(time);
+            let start = window::start(time.clone(), size_us, offset_us);
+            times.push(time);
+            return Ok(Transformed::yes(both(start.clone(), window::shift(start, size_us))));
+        }
+        Ok(match &node {
+            Expr::ScalarFunction(call) => match field_in_place(call) {
+                Some(field) => Transformed::yes(field),
+                None => Transformed::no(node),
+            },
+            _ => Transformed::no(node),
+        })
+    })?;
+    if let Some(what) = refused {
+        return refuse(what, "write GROUP BY window(…)");
+    }
+    for time in times {
+        let there = Expr::IsNotNull(Box::new(time));
+        if !chain.filters.contains(&there) {
+            chain.filter(there);
+        }
+    }
+    Ok(placed.data)
+}
+
+/// The window of a row that SELECT asked for, among keys: its time, and what it is.
+pub fn window_of_row(expr: &Expr) -> Option<(Expr, Window)> {
+    let (start, end) = struct_of_window(expr)?;
+    let (time, slide_us, offset_us) = window::start_parts(start)?;
+    let (of, size_us) = window::shift_parts(end)?;
+    (of == start && size_us == slide_us)
+        .then(|| (time.clone(), Window::Sliding { size_us, slide_us, offset_us }))
+}
+
+/// `window(…).start` or `.end` among keys: the time, the window, whether it is the start.
+pub fn window_part(expr: &Expr) -> Option<(Expr, Window, bool)> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let [inner, field] = call.args.as_slice() else { return None };
+    if call.func.name() != "get_field" {
+        return None;
+    }
+    let (time, size_us, slide_us, offset_us) = window::parts(inner)?;
+    let is_start = text(field)?.eq_ignore_ascii_case("start");
+    Some((window_time(time), Window::Sliding { size_us, slide_us, offset_us }, is_start))
 }
 
 /// The start of a window of the query below, and its size.
@@ -107,6 +177,7 @@ pub fn is_time(expr: &Expr, chain: &Chain, sources: &[SourceSpec]) -> bool {
 /// Whether the watermark closes the groups of this key.
 pub fn closes(key: &Key, chain: &Chain, sources: &[SourceSpec]) -> bool {
     match key.window {
+        _ if key.in_part => false,
         Some(Window::Start { .. }) => {
             let reaches = |below: &Chain| reach(below, &key.expr, sources).is_some();
             chain.below.first().is_some_and(reaches)

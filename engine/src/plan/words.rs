@@ -182,6 +182,11 @@ pub fn logical(expr: &Logical, names: &[String]) -> String {
                 otherwise.unwrap_or_default()
             )
         }
+        Logical::HigherOrderFunction(call) => format!("{}({})", call.func.name(), list(&call.args)),
+        Logical::Lambda(lambda) => {
+            format!("({}) -> {}", lambda.params.join(", "), of(&lambda.body))
+        }
+        Logical::LambdaVariable(variable) => variable.name.clone(),
         other => other.to_string(),
     }
 }

@@ -10,7 +10,7 @@ use crate::plan::types::{
     bounded_decimal, is_decimal, is_integer, is_number, is_text, is_time, sql_name,
 };
 
-const NAMES: [(&str, AggregateFunction); 42] = [
+const NAMES: [(&str, AggregateFunction); 43] = [
     ("count", AggregateFunction::Count),
     ("sum", AggregateFunction::Sum),
     ("avg", AggregateFunction::Avg),
@@ -53,6 +53,8 @@ const NAMES: [(&str, AggregateFunction); 42] = [
     ("regr_slope", AggregateFunction::RegrSlope),
     ("regr_intercept", AggregateFunction::RegrIntercept),
     ("regr_r2", AggregateFunction::RegrR2),
+    // A sum of integers is wider in its state, and NULL where it is no BIGINT (`plan::grouping`).
+    ("try_sum", AggregateFunction::Sum),
 ];
 
 pub fn all() -> impl Iterator<Item = AggregateUDF> {

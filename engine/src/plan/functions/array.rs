@@ -17,6 +17,7 @@ use arrow::row::{RowConverter, Rows, SortField};
 
 use super::native::{Definition, Run, Takes, define};
 use crate::plan::side::normal;
+use crate::plan::types::list_of;
 
 fn same(types: &[DataType]) -> DataType {
     types[0].clone()
@@ -27,10 +28,6 @@ fn item(types: &[DataType]) -> DataType {
         DataType::List(item) => item.data_type().clone(),
         other => other.clone(),
     }
-}
-
-fn list_of(data_type: DataType) -> DataType {
-    DataType::List(Arc::new(Field::new("item", data_type, true)))
 }
 
 fn boolean(_: &[DataType]) -> DataType {
@@ -111,7 +108,7 @@ fn failed(error: arrow::error::ArrowError) -> String {
     error.to_string()
 }
 
-fn encoded(columns: &[&ArrayRef]) -> Result<Vec<Rows>, String> {
+pub(super) fn encoded(columns: &[&ArrayRef]) -> Result<Vec<Rows>, String> {
     let field = SortField::new(columns[0].data_type().clone());
     let converter = RowConverter::new(vec![field]).map_err(failed)?;
     let one = |column: &&ArrayRef| {

@@ -159,7 +159,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-fn unbase64(text: &str) -> Option<Vec<u8>> {
+pub fn unbase64(text: &str) -> Option<Vec<u8>> {
     let digits = text.bytes().filter(|b| !b.is_ascii_whitespace() && *b != b'=');
     let (mut bits, mut held, mut out) = (0u32, 0, Vec::new());
     for digit in digits {

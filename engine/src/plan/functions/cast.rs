@@ -10,9 +10,11 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array,
     Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, StringArray,
-    TimestampMicrosecondArray,
+    StructArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Date32Type, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Date32Type, DurationMicrosecondType, FieldRef, TimestampMicrosecondType,
+};
 use datafusion_common::{Result, exec_datafusion_err, not_impl_err};
 use datafusion_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -96,6 +98,16 @@ impl Cast<'_> {
             (Timestamp(_, _), Timestamp(_, _)) => self.rezone(from),
             (found, to) if can_cast(found, to) => self.kernel(from),
             (List(_), List(_)) => Ok(arrow::compute::cast(from, self.to)?),
+            (Struct(of), Struct(to)) if of.len() == to.len() => {
+                let structs = from.as_struct();
+                let field = |(column, to): (&ArrayRef, &FieldRef)| {
+                    Cast { to: to.data_type(), try_: self.try_, zone: self.zone }.run(column)
+                };
+                let columns = structs.columns().iter().zip(to).map(field);
+                let columns = columns.collect::<Result<Vec<_>>>()?;
+                let nulls = structs.nulls().cloned();
+                Ok(Arc::new(StructArray::new(to.clone(), columns, nulls)))
+            }
             (found, to) => {
                 not_impl_err!("a cast of {} to {}", sql_name(found), sql_name(to))
             }
@@ -187,6 +199,16 @@ impl Cast<'_> {
                 let times = values.as_primitive::<TimestampMicrosecondType>();
                 times.iter().map(|v| v.map(|us| timestamp_text(us, of))).collect()
             }
+            DataType::Duration(_) => {
+                let text = |us: i64| {
+                    let mut out = Vec::new();
+                    crate::format::time::interval(&mut out, us);
+                    String::from_utf8_lossy(&out).into_owned()
+                };
+                let lengths = values.as_primitive::<DurationMicrosecondType>();
+                lengths.iter().map(|us| us.map(text)).collect()
+            }
+            DataType::List(_) | DataType::Struct(_) | DataType::Map(_, _) => self.nested(values)?,
             DataType::Binary => {
                 let texts = values.as_binary::<i32>().iter();
                 texts.map(|v| v.map(|b| String::from_utf8_lossy(b).into_owned())).collect()
@@ -198,6 +220,48 @@ impl Cast<'_> {
             }
         };
         Ok(Arc::new(StringArray::from(texts)))
+    }
+
+    /// `[1, 2]`, `{1, a}`, `{a -> 1}`: NULL within is `null`.
+    fn nested(&self, values: &ArrayRef) -> Result<Vec<Option<String>>> {
+        let of = |column: &ArrayRef| -> Result<Vec<String>> {
+            let text = Cast { to: &DataType::Utf8, try_: false, zone: self.zone }.run(column)?;
+            let texts = text.as_string::<i32>().iter();
+            Ok(texts.map(|text| text.unwrap_or("null").to_string()).collect())
+        };
+        let there = |row: usize| values.is_valid(row);
+        let range = |offsets: &[i32], row: usize| offsets[row] as usize..offsets[row + 1] as usize;
+        let texts: Vec<String> = match values.data_type() {
+            DataType::Struct(_) => {
+                let columns = values.as_struct().columns().iter().map(of);
+                let columns = columns.collect::<Result<Vec<_>>>()?;
+                let row = |row: usize| {
+                    let fields: Vec<&str> = columns.iter().map(|c| c[row].as_str()).collect();
+                    format!("{{{}}}", fields.join(", "))
+                };
+                (0..values.len()).map(row).collect()
+            }
+            DataType::Map(_, _) => {
+                let maps = values.as_map();
+                let (keys, held) = (of(maps.keys())?, of(maps.values())?);
+                let row = |row: usize| {
+                    let range = range(maps.value_offsets(), row);
+                    let entries: Vec<_> =
+                        range.map(|at| format!("{} -> {}", keys[at], held[at])).collect();
+                    format!("{{{}}}", entries.join(", "))
+                };
+                (0..values.len()).map(row).collect()
+            }
+            _ => {
+                let lists = values.as_list::<i32>();
+                let items = of(lists.values())?;
+                let row = |row: usize| {
+                    format!("[{}]", items[range(lists.value_offsets(), row)].join(", "))
+                };
+                (0..values.len()).map(row).collect()
+            }
+        };
+        Ok(texts.into_iter().enumerate().map(|(row, text)| there(row).then_some(text)).collect())
     }
 
     fn days(&self, from: &ArrayRef) -> Result<ArrayRef> {
@@ -281,7 +345,7 @@ fn read_float<T: std::str::FromStr + From<f32>>(text: &str) -> Option<T> {
 }
 
 /// Any number that the precision holds once it is rounded half up to the scale.
-fn read_decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
+pub fn read_decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
     let lower = text.to_ascii_lowercase();
     let (mantissa, exponent) = lower.split_once('e').unwrap_or((&lower, "0"));
     let exponent: i32 = exponent.parse().ok()?;

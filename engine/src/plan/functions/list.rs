@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListArray, StructArray, UInt32Array};
-use arrow::buffer::OffsetBuffer;
-use arrow::compute::take;
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, Fields, Int32Type};
 
 use super::native::{Context, Definition, Takes, define};
+use crate::plan::types::map_parts;
+
+/// As many elements as Spark lets an array have.
+const ARRAY_MAX: u64 = 2_147_483_632;
 
 pub fn functions() -> impl Iterator<Item = Definition> {
-    const ELEMENT: &[Takes] = &[Takes::Array, Takes::Int];
+    const ELEMENT: &[Takes] = &[Takes::Collection, Takes::Place];
     let element = |name, run| Definition {
         name,
         takes: ELEMENT,
@@ -23,7 +27,10 @@ pub fn functions() -> impl Iterator<Item = Definition> {
     };
     [
         element("array_item", |_: &Context, a: &[ArrayRef]| at(a, From::Zero)),
-        element("get", |_: &Context, a: &[ArrayRef]| at(a, From::ZeroOrNull)),
+        Definition {
+            takes: &[Takes::Array, Takes::Int],
+            ..element("get", |_: &Context, a: &[ArrayRef]| at(a, From::ZeroOrNull))
+        },
         element("element_at", |_: &Context, a: &[ArrayRef]| at(a, From::One)),
     ]
     .into_iter()
@@ -41,6 +48,13 @@ pub fn functions() -> impl Iterator<Item = Definition> {
         run: |_, a| Ok(indexed(&a[0])),
     }])
     .chain([define(
+        "array_insert",
+        &[Takes::Array, Takes::Int, Takes::Item],
+        0,
+        |t| t[0].clone(),
+        |_, a| insert(a),
+    )])
+    .chain([define(
         "at_least_one",
         &[Takes::Array],
         0,
@@ -49,18 +63,65 @@ pub fn functions() -> impl Iterator<Item = Definition> {
     )])
     .chain([Definition {
         name: "size",
-        takes: &[Takes::Array],
+        takes: &[Takes::Collection],
         optional: 0,
         variadic: false,
         returns: |_| DataType::Int32,
         scaled: None,
         alike: false,
         run: |_, a| {
+            if let Some(maps) = a[0].as_map_opt() {
+                let sizes =
+                    (0..maps.len()).map(|row| maps.is_valid(row).then(|| maps.value_length(row)));
+                return Ok(Arc::new(sizes.collect::<Int32Array>()));
+            }
             let lists = a[0].as_list::<i32>();
             let sizes = lists.iter().map(|list| list.map(|list| list.len() as i32));
             Ok(Arc::new(sizes.collect::<Int32Array>()))
         },
     }])
+}
+
+/// An element at a place from 1 on, or before the end from -1 on; NULL fills the gap to a far one.
+fn insert(args: &[ArrayRef]) -> Result<ArrayRef, String> {
+    let (lists, places) = (args[0].as_list::<i32>(), args[1].as_primitive::<Int32Type>());
+    let offsets = lists.value_offsets();
+    let held = lists.values().len() as u32;
+    let (mut at, mut lengths): (Vec<Option<u32>>, Vec<usize>) = (Vec::new(), Vec::new());
+    for row in 0..lists.len() {
+        let before = at.len();
+        if lists.is_valid(row) && places.is_valid(row) {
+            let own: Vec<Option<u32>> =
+                (offsets[row] as u32..offsets[row + 1] as u32).map(Some).collect();
+            let place = i64::from(places.value(row));
+            let index = match place {
+                0 => return Err("the index of array_insert is 0: it counts from 1".into()),
+                1.. => place - 1,
+                _ => place + own.len() as i64 + 1,
+            };
+            let longest = index.unsigned_abs().max(own.len() as u64);
+            if longest > ARRAY_MAX {
+                return Err(format!("array_insert: an array of {longest} elements is too long"));
+            }
+            let item = Some(held + row as u32);
+            if index < 0 {
+                at.push(item);
+                at.extend(std::iter::repeat_n(None, index.unsigned_abs() as usize));
+                at.extend(own);
+            } else {
+                let index = index as usize;
+                at.extend((0..index).map(|place| own.get(place).copied().flatten()));
+                at.push(item);
+                at.extend(own.iter().skip(index));
+            }
+        }
+        lengths.push(at.len() - before);
+    }
+    let both = concat(&[lists.values(), &args[2]]).map_err(|error| error.to_string())?;
+    let values = take(&both, &UInt32Array::from(at), None).map_err(|error| error.to_string())?;
+    let field = Arc::new(Field::new("item", values.data_type().clone(), true));
+    let nulls = NullBuffer::union(lists.nulls(), places.nulls());
+    Ok(Arc::new(ListArray::new(field, OffsetBuffer::from_lengths(lengths), values, nulls)))
 }
 
 /// One NULL in place of no element: what an outer explode takes apart.
@@ -112,7 +173,7 @@ fn indexed_fields(item: &DataType) -> Fields {
 fn item(types: &[DataType]) -> DataType {
     match &types[0] {
         DataType::List(item) => item.data_type().clone(),
-        other => other.clone(),
+        other => map_parts(other).map_or_else(|| other.clone(), |(_, value)| value.clone()),
     }
 }
 
@@ -127,6 +188,9 @@ enum From {
 }
 
 fn at(args: &[ArrayRef], from: From) -> Result<ArrayRef, String> {
+    if let DataType::Map(_, _) = args[0].data_type() {
+        return super::map::value_of(&args[0], &args[1]);
+    }
     let lists = args[0].as_list::<i32>();
     let indices = args[1].as_primitive::<Int32Type>();
     let mut places: Vec<Option<u32>> = Vec::with_capacity(lists.len());

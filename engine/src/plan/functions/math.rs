@@ -32,7 +32,7 @@ fn same(types: &[DataType]) -> DataType {
 }
 
 pub fn functions() -> impl Iterator<Item = Definition> {
-    use Takes::{Any, Double, Number, Text};
+    use Takes::{Any, Decimal, Double, Number, Text};
     const ONE: &[Takes] = &[Double];
     const TWO: &[Takes] = &[Double, Double];
     let plain = [
@@ -77,6 +77,14 @@ pub fn functions() -> impl Iterator<Item = Definition> {
         Definition {
             scaled: Some(rounded_to),
             ..define("bround", &[Number, Text], 1, rounded, |c, a| round(c, a, true))
+        },
+        Definition {
+            scaled: Some(rounded_to),
+            ..define("ceil_scale", &[Decimal, Text], 0, rounded, |c, a| cut(c, a, Whole::Up))
+        },
+        Definition {
+            scaled: Some(rounded_to),
+            ..define("floor_scale", &[Decimal, Text], 0, rounded, |c, a| cut(c, a, Whole::Down))
         },
         define("pmod", &[Number, Number], 0, wider, pmod),
     ];
@@ -213,7 +221,8 @@ fn rounded_to(number: &DataType, places: i32) -> DataType {
             let (p, s) = (i32::from(*p), i32::from(*s));
             let kept = places.clamp(0, s);
             let grows = i32::from(places < s);
-            let (precision, scale) = bounded_decimal((p - s + kept + grows).max(1), kept);
+            let precision = (p - s + kept + grows).max(1).max(1 - places);
+            let (precision, scale) = bounded_decimal(precision, kept);
             DataType::Decimal128(precision, scale)
         }
         other => other.clone(),
@@ -222,18 +231,7 @@ fn rounded_to(number: &DataType, places: i32) -> DataType {
 
 /// The planner hands the scale over as a text, so that it is a constant when the type is asked for.
 fn round(context: &Context, args: &[ArrayRef], even: bool) -> Result<ArrayRef, String> {
-    let scale = match args.get(1) {
-        None => 0,
-        Some(scales) => {
-            let scales = scales.as_string::<i32>();
-            let first = scales.iter().flatten().next();
-            if scales.iter().any(|scale| scale != first) {
-                return Err("the scale of round is one constant".into());
-            }
-            let first = first.unwrap_or("0");
-            first.parse().map_err(|_| format!("the scale {first:?} is no number"))?
-        }
-    };
+    let scale = scale_of(args)?;
     match args[0].data_type() {
         DataType::Float64 | DataType::Float32 => {
             let values = cast(&args[0], &DataType::Float64).map_err(failed)?;
@@ -255,6 +253,40 @@ fn round(context: &Context, args: &[ArrayRef], even: bool) -> Result<ArrayRef, S
             if scale >= 0 { Some(v) } else { scaled(round_units(v, -scale, even)?, -scale) }
         }),
     }
+}
+
+fn scale_of(args: &[ArrayRef]) -> Result<i32, String> {
+    let Some(scales) = args.get(1) else { return Ok(0) };
+    let scales = scales.as_string::<i32>();
+    let first = scales.iter().flatten().next();
+    if scales.iter().any(|scale| scale != first) {
+        return Err("the scale of round is one constant".into());
+    }
+    let first = first.unwrap_or("0");
+    first.parse().map_err(|_| format!("the scale {first:?} is no number"))
+}
+
+/// `ceil(x, 2)` and `floor(x, -1)`: Spark makes a decimal of any number first.
+fn cut(context: &Context, args: &[ArrayRef], way: Whole) -> Result<ArrayRef, String> {
+    let scale = scale_of(args)?;
+    let (DataType::Decimal128(_, from), DataType::Decimal128(_, to)) =
+        (args[0].data_type(), context.returns)
+    else {
+        return Err("ceil and floor with a scale take a number".into());
+    };
+    let (drop, back) = (i32::from(*from) - scale, i32::from(*to) - scale);
+    over_i128(&args[0], context.returns, |value| {
+        let Some(unit) = 10_i128.checked_pow(drop.max(0) as u32) else { return scaled(0, 0) };
+        let whole = match way {
+            Whole::Down => value.div_euclid(unit),
+            Whole::Up => value.div_euclid(unit) + i128::from(value.rem_euclid(unit) != 0),
+        };
+        if drop < 0 {
+            scaled(value, i32::from(*to) - i32::from(*from))
+        } else {
+            scaled(whole, back)
+        }
+    })
 }
 
 /// Drops so many digits, half away from zero or half to even.

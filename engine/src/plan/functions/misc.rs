@@ -20,7 +20,9 @@ pub fn functions() -> impl Iterator<Item = Definition> {
         define("typeof", &[Any], 0, text, |context, a| {
             let name = match a[0].data_type() {
                 DataType::Null => "void".to_string(),
-                data_type => sql_name(data_type).to_lowercase().replace(": ", ":"),
+                data_type => {
+                    sql_name(data_type).to_lowercase().replace(": ", ":").replace(", ", ",")
+                }
             };
             Ok(Arc::new(StringArray::from(vec![name; context.rows])))
         }),

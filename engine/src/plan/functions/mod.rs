@@ -10,7 +10,14 @@ pub mod cast;
 mod array;
 mod bytes;
 mod calendar;
+mod field;
+mod grouping;
+mod hash;
+pub mod higher;
+pub mod json;
+pub mod lambda;
 mod list;
+mod map;
 mod math;
 mod misc;
 mod native;
@@ -24,7 +31,7 @@ pub mod window;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion_expr::{AggregateUDF, ScalarUDF, Volatility};
+use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, Volatility};
 use jiff::tz::TimeZone;
 
 /// Every function by the name that SQL calls it.
@@ -32,6 +39,7 @@ use jiff::tz::TimeZone;
 pub struct Catalog {
     scalars: HashMap<String, Arc<ScalarUDF>>,
     aggregates: HashMap<String, Arc<AggregateUDF>>,
+    higher: HashMap<String, Arc<HigherOrderUDF>>,
     pub zone: TimeZone,
 }
 
@@ -49,6 +57,10 @@ impl Catalog {
             if udf.signature().volatility != Volatility::Immutable {
                 continue;
             }
+            // Spelt by others here: `map_from_arrays`, a generator.
+            if matches!(udf.name(), "map" | "map_extract" | "json_tuple") {
+                continue;
+            }
             for name in udf.aliases().iter().map(String::as_str).chain([udf.name()]) {
                 scalars.insert(name.to_string(), Arc::clone(&udf));
             }
@@ -56,23 +68,33 @@ impl Catalog {
         let own = text::functions()
             .chain(math::functions())
             .chain(time::functions())
+            .chain([time::between()])
             .chain(list::functions())
             .chain(array::functions())
             .chain(pieces::functions())
             .chain(calendar::functions())
             .chain(numbers::functions())
             .chain(bytes::functions())
+            .chain(hash::functions())
+            .chain(json::functions())
+            .chain(map::functions())
             .chain(misc::functions());
         for definition in own {
             let name = definition.name.to_string();
             scalars.insert(name, Arc::new(native::udf(definition, zone.clone())));
         }
+        for udf in field::all() {
+            scalars.insert(udf.name().to_string(), Arc::new(udf));
+        }
+        scalars.insert("from_json".into(), Arc::new(json::from_json(zone.clone())));
         scalars.insert("window".into(), Arc::new(window::window()));
         scalars.insert("window_time".into(), Arc::new(window::window_time()));
         scalars.insert("session_window".into(), Arc::new(window::session_window()));
         scalars.insert("duration_us".into(), Arc::new(window::duration_us()));
-        let aggregates = aggregate::all().map(|udf| (udf.name().to_string(), Arc::new(udf)));
-        Catalog { scalars, aggregates: aggregates.collect(), zone }
+        let aggregates = aggregate::all().chain(grouping::all());
+        let aggregates = aggregates.map(|udf| (udf.name().to_string(), Arc::new(udf)));
+        let higher = lambda::all().map(|udf| (udf.name().to_string(), Arc::new(udf))).collect();
+        Catalog { scalars, aggregates: aggregates.collect(), higher, zone }
     }
 
     pub fn scalar(&self, name: &str) -> Option<Arc<ScalarUDF>> {
@@ -83,18 +105,23 @@ impl Catalog {
         self.aggregates.get(name).cloned()
     }
 
+    pub fn higher_order(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.higher.get(name).cloned()
+    }
+
     pub fn is_aggregate(&self, name: &str) -> bool {
         self.aggregates.contains_key(name)
     }
 
     pub fn is_known(&self, name: &str) -> bool {
-        self.scalars.contains_key(name) || self.aggregates.contains_key(name)
+        let value = self.scalars.contains_key(name) || self.higher.contains_key(name);
+        value || self.aggregates.contains_key(name)
     }
 
     /// All names, for suggestions.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.scalars.keys().chain(self.aggregates.keys()).cloned().collect();
+        let values = self.scalars.keys().chain(self.higher.keys());
+        let mut names: Vec<String> = values.chain(self.aggregates.keys()).cloned().collect();
         names.sort_unstable();
         names
     }

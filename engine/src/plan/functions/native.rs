@@ -13,7 +13,7 @@ use datafusion_expr::{
 use jiff::tz::TimeZone;
 
 use crate::plan::operators::common_type;
-use crate::plan::types::{sql_name, timestamp};
+use crate::plan::types::{decimal_of, map_parts, sql_name, timestamp};
 
 /// What one argument is made into before the function sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +27,17 @@ pub enum Takes {
     Time,
     /// Any integer, decimal or floating type, as it is.
     Number,
+    /// A decimal that holds every value of the number's type.
+    Decimal,
     /// Any array, as it is.
     Array,
-    /// An element of the first argument, which is an array.
+    /// A map, as it is.
+    Map,
+    /// An array or a map, as it is.
+    Collection,
+    /// The index of an element of the first argument, or the key of an entry.
+    Place,
+    /// An element of the first argument, which is an array, or a key where it is a map.
     Item,
     /// An array as it is; anything else as a text.
     TextOrArray,
@@ -133,7 +141,13 @@ impl ScalarUDFImpl for Native {
             let wanted = takes[i.min(takes.len() - 1)];
             let item = match types.first() {
                 Some(DataType::List(item)) => item.data_type(),
+                Some(map) => map_parts(map).map_or(&DataType::Null, |(key, _)| key),
                 _ => &DataType::Null,
+            };
+            let wanted = match (wanted, types.first()) {
+                (Takes::Place, Some(DataType::Map(_, _))) => Takes::Item,
+                (Takes::Place, _) => Takes::Int,
+                (wanted, _) => wanted,
             };
             taken(wanted, found, item).map_or_else(
                 || {
@@ -216,7 +230,16 @@ fn taken(wanted: Takes, found: &DataType, item: &DataType) -> Option<DataType> {
         Takes::Time if time || text || null => Some(timestamp()),
         Takes::Number if number => Some(found.clone()),
         Takes::Number if text || null => Some(Float64),
+        Takes::Decimal if crate::plan::types::is_integer(found) => {
+            let (precision, scale) = decimal_of(found);
+            Some(Decimal128(precision, scale))
+        }
+        Takes::Decimal if matches!(found, Decimal128(_, _)) => Some(found.clone()),
+        Takes::Decimal if matches!(found, Float32) => Some(Decimal128(14, 7)),
+        Takes::Decimal if number || text || null => Some(Decimal128(30, 15)),
         Takes::Array | Takes::TextOrArray if matches!(found, List(_)) => Some(found.clone()),
+        Takes::Map | Takes::Collection if matches!(found, Map(_, _)) => Some(found.clone()),
+        Takes::Collection if matches!(found, List(_)) => Some(found.clone()),
         Takes::TextOrArray if atom => Some(Utf8),
         Takes::Item if null || common_type(found, item).is_some() => Some(item.clone()),
         Takes::Binary if text || null || matches!(found, Binary) => Some(Binary),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, DurationMicrosecondArray, StringArray};
 use arrow::datatypes::{
     DataType, Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
@@ -13,7 +13,7 @@ use jiff::{Span, Timestamp, ToSpan};
 
 use super::native::{Context, Definition, Takes};
 use super::text_time;
-use crate::plan::types::timestamp;
+use crate::plan::types::{length, timestamp};
 
 const US_PER_DAY: i64 = 86_400_000_000;
 const UNIX_DAY: Date = Date::constant(1970, 1, 1);
@@ -120,6 +120,32 @@ fn own(types: &[DataType]) -> DataType {
         [.., kept @ DataType::Timestamp(_, _)] => kept.clone(),
         _ => timestamp(),
     }
+}
+
+/// `end - start`, by the clocks on the wall.
+pub fn between() -> Definition {
+    of(
+        "time_between",
+        &[Takes::Time, Takes::Time],
+        0,
+        |_| length(),
+        |context, a| {
+            let wall = |times: &ArrayRef, us: i64| {
+                let local = local(us, zone_of(context, times));
+                i64::from(local.days) * US_PER_DAY + local.us_of_day
+            };
+            let ends = a[0].as_primitive::<TimestampMicrosecondType>().iter();
+            let pairs = ends.zip(a[1].as_primitive::<TimestampMicrosecondType>());
+            let lengths = pairs.map(|(end, start)| match (end, start) {
+                (Some(end), Some(start)) => {
+                    let length = wall(&a[0], end).checked_sub(wall(&a[1], start));
+                    length.map(Some).ok_or("overflow: the times are too far apart")
+                }
+                _ => Ok(None),
+            });
+            Ok(Arc::new(lengths.collect::<Result<DurationMicrosecondArray, _>>()?))
+        },
+    )
 }
 
 pub fn functions() -> impl Iterator<Item = Definition> {

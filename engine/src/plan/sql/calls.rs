@@ -5,8 +5,9 @@
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    AccessExpr, DuplicateTreatment, Expr, Function, FunctionArguments, Ident, Query, Spanned,
-    Subscript, UnaryOperator, Value, VisitMut, VisitorMut,
+    AccessExpr, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, LambdaFunctionParameter, OneOrManyWithParens, Query, Spanned,
+    Subscript, UnaryOperator, Value, VisitMut, VisitorMut, visit_expressions,
 };
 use datafusion_sql::sqlparser::tokenizer::Span;
 
@@ -14,10 +15,10 @@ use super::aggregates;
 use super::forms;
 use super::names::function_name;
 use super::rewrite::Rewriter;
-use super::scope::{Resolved, Scope, nearest};
+use super::scope::{Resolved, Scope, nearest, same};
 use super::spell::{
-    between, call, canonical, constant_scale, expression_of, fields, ignore_nulls, named_struct,
-    negative, not, number, object_name, respell, take, volatile,
+    absent, argument, between, call, canonical, constant_scale, expression_of, fields,
+    ignore_nulls, named_struct, negative, not, number, object_name, respell, take, volatile,
 };
 
 /// Where an expression stands decides which calls are allowed in it.
@@ -39,13 +40,23 @@ pub(super) fn rewrite(
     window: Option<&Expr>,
     clause: Clause,
 ) {
-    let mut calls = Calls { rewriter, scope, window, clause, interval: 0, queries: 0 };
+    let lambdas = Vec::new();
+    let mut calls = Calls { rewriter, scope, window, clause, interval: 0, queries: 0, lambdas };
     let _ = expr.visit(&mut calls);
 }
 
 /// Whether a key of GROUP BY is a call of one of the window functions.
 pub(super) fn is_window(expr: &Expr) -> bool {
     matches!(expr, Expr::Function(call) if is_window_function(call))
+}
+
+/// Whether a key of GROUP BY is a window, or is made of one.
+pub(super) fn holds_window(expr: &Expr) -> bool {
+    let found = visit_expressions(expr, |expr| match is_window(expr) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    });
+    found.is_break()
 }
 
 /// What the key of GROUP BY is called elsewhere.
@@ -75,15 +86,21 @@ pub(super) fn explode(expr: &mut Expr) -> bool {
     }
 }
 
+fn is_lambda(argument: &FunctionArg) -> bool {
+    matches!(argument, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Lambda(_))))
+}
+
 pub(super) struct Calls<'a, 'b> {
     pub(super) rewriter: &'a mut Rewriter<'b>,
-    scope: &'a Scope,
+    pub(super) scope: &'a Scope,
     pub(super) window: Option<&'a Expr>,
     pub(super) clause: Clause,
     /// Depth of INTERVAL literals: their numbers have no type of their own.
     interval: usize,
     /// Depth of subqueries: they were rewritten as a whole, with a scope of their own.
     queries: usize,
+    /// Parameters of the lambdas around: they hide columns.
+    lambdas: Vec<Vec<String>>,
 }
 
 impl VisitorMut for Calls<'_, '_> {
@@ -117,11 +134,28 @@ impl VisitorMut for Calls<'_, '_> {
                 self.rewriter.refuse(subquery.span(), what, fix);
                 *expr = Expr::Value(Value::Null.into());
             }
-            Expr::Interval(_) => self.interval += 1,
+            Expr::Interval(_) => {
+                self.interval += 1;
+                forms::range_in_one_unit(self, expr);
+            }
+            Expr::Lambda(lambda) => {
+                if let OneOrManyWithParens::One(LambdaFunctionParameter { name, .. }) =
+                    &mut lambda.params
+                {
+                    name.quote_style = Some('`');
+                }
+                if let OneOrManyWithParens::Many(params) = &mut lambda.params {
+                    params.iter_mut().for_each(|param| param.name.quote_style = Some('`'));
+                }
+                let names = lambda.params.iter().map(|param| param.name.value.clone());
+                self.lambdas.push(names.collect());
+            }
+            Expr::Like { .. } => forms::like(self, expr),
             // The unit of `timestampadd(HOUR, …)` is no column.
             Expr::Function(call) if forms::is_of_unit(call) => forms::unit_as_text(call),
             // Its durations are read here, before their literals get types.
             Expr::Function(call) if is_window_function(call) => *expr = self.window_call(call),
+            Expr::Function(call) if function_name(call) != "count" => self.stars(call),
             // `a.b` inside an access chain is a field, not a column.
             Expr::CompoundFieldAccess { root, access_chain } => {
                 let (root, chain) = (root.as_ref().clone(), std::mem::take(access_chain));
@@ -139,6 +173,8 @@ impl VisitorMut for Calls<'_, '_> {
         }
         if let Expr::Interval(_) = expr {
             self.interval -= 1;
+        } else if let Expr::Lambda(_) = expr {
+            self.lambdas.pop();
         } else if self.interval == 0 {
             self.expression(expr);
         }
@@ -176,14 +212,15 @@ impl Calls<'_, '_> {
             Expr::Struct { values, fields } if fields.is_empty() => {
                 *expr = named_struct(std::mem::take(values).into_iter());
             }
+            Expr::Tuple(values) if values.len() > 1 => {
+                *expr = named_struct(std::mem::take(values).into_iter());
+            }
             Expr::RLike { negated, expr: text, pattern, .. } => {
                 let found = call("rlike", vec![take(text), take(pattern)], Span::empty());
                 *expr = if *negated { not(found) } else { found };
             }
             Expr::Trim { .. }
             | Expr::Substring { .. }
-            | Expr::Ceil { .. }
-            | Expr::Floor { .. }
             | Expr::Position { .. }
             | Expr::Overlay { .. }
             | Expr::Extract { .. } => forms::special_form(self, expr),
@@ -196,6 +233,11 @@ impl Calls<'_, '_> {
     fn name(&mut self, parts: &[Ident]) -> Expr {
         let spelt = || parts.iter().map(|p| p.value.as_str()).collect::<Vec<_>>().join(".");
         let span = Span::union_iter(parts.iter().map(|part| part.span));
+        let params = self.lambdas.iter().rev().flatten();
+        if let Some(param) = params.into_iter().find(|param| same(param, &parts[0].value)) {
+            let ident = Ident { value: param.clone(), quote_style: None, span: parts[0].span };
+            return fields(Expr::Identifier(ident), &parts[1..]);
+        }
         match self.scope.resolve(parts) {
             Resolved::Column(column, taken) => fields(*column, &parts[taken..]),
             Resolved::Ambiguous(column) => {
@@ -241,6 +283,24 @@ impl Calls<'_, '_> {
         root
     }
 
+    /// `struct(*)` takes every column.
+    fn stars(&self, function: &mut Function) {
+        let FunctionArguments::List(list) = &mut function.args else { return };
+        let star =
+            |arg: &FunctionArg| matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Wildcard));
+        if !list.args.iter().any(star) {
+            return;
+        }
+        let all = self.scope.relations.iter().enumerate().flat_map(|(at, relation)| {
+            let column =
+                move |name: &String| self.scope.column(at, name, &Ident::with_quote('`', name));
+            relation.columns.iter().map(move |name| argument(column(name)))
+        });
+        let all: Vec<FunctionArg> = all.collect();
+        let args = std::mem::take(&mut list.args).into_iter();
+        list.args = args.flat_map(|arg| if star(&arg) { all.clone() } else { vec![arg] }).collect();
+    }
+
     pub(super) fn function(&mut self, expr: &mut Expr) {
         let Expr::Function(function) = expr else { return };
         let name = function_name(function);
@@ -259,7 +319,8 @@ impl Calls<'_, '_> {
         }
         match name.as_str() {
             // The item of SELECT itself became `unnest` before.
-            "explode" | "posexplode" | "explode_outer" | "posexplode_outer" | "inline" => {
+            "explode" | "posexplode" | "explode_outer" | "posexplode_outer" | "inline"
+            | "inline_outer" | "stack" | "json_tuple" => {
                 let what = format!("{name} stands alone in an item of SELECT");
                 let fix = "write SELECT explode(…) AS name in a subquery of FROM";
                 self.rewriter.refuse(span, what, fix);
@@ -269,6 +330,7 @@ impl Calls<'_, '_> {
                 self.rewriter.refuse(span, what, "use it in a subquery of FROM");
             }
             "unnest" | "window" | "session_window" => {}
+            "grouping" | "grouping_id" => self.grouping(function, &name),
             // Spark looks for the window among the columns below the aggregate, where there is none.
             "window_time" if self.takes_own_window(function) => {
                 let what = "The non-aggregating expression window_time(window) is based on columns \
@@ -287,7 +349,15 @@ impl Calls<'_, '_> {
 
     fn known(&mut self, expr: &mut Expr, name: String, span: Span) {
         let Expr::Function(function) = expr else { return };
-        let name = canonical(&name).to_string();
+        let name = match (canonical(&name), &function.args) {
+            (name @ ("ceil" | "floor"), FunctionArguments::List(list)) if list.args.len() == 2 => {
+                format!("{name}_scale")
+            }
+            ("array_sort", FunctionArguments::List(list)) if list.args.iter().any(is_lambda) => {
+                "array_sort_by".to_string()
+            }
+            (name, _) => name.to_string(),
+        };
         let distinct = matches!(&function.args, FunctionArguments::List(list)
             if list.duplicate_treatment == Some(DuplicateTreatment::Distinct));
         if let Some(rewritten) = respell(&name, function) {
@@ -307,7 +377,7 @@ impl Calls<'_, '_> {
         }
         match name.as_str() {
             "first" | "last" => ignore_nulls(function),
-            "round" | "bround" => constant_scale(function),
+            "round" | "bround" | "ceil_scale" | "floor_scale" => constant_scale(function),
             _ => {}
         }
         let known = self.rewriter.catalog;
@@ -315,6 +385,9 @@ impl Calls<'_, '_> {
             self.too_early(&name, span);
         } else if known.is_known(&name) {
             function.name = object_name(&name, span);
+        } else if absent(&name) {
+            let what = format!("the function {name} is not in this version");
+            self.rewriter.refuse(span, what, "compute the value before it comes here, or after");
         } else {
             let names = known.names();
             let fix = match nearest(&name, names.iter().map(String::as_str)) {
@@ -323,6 +396,40 @@ impl Calls<'_, '_> {
             };
             self.rewriter.refuse(span, format!("unknown function {name}"), fix);
         }
+    }
+
+    /// Which keys a row's grouping set has not: without arguments all keys are asked for.
+    fn grouping(&mut self, function: &mut Function, name: &str) {
+        let span = function.name.span();
+        let Some(keys) = &self.scope.sets else {
+            let what = format!("{name}() can only be used with GroupingSets/Cube/Rollup");
+            let fix = "write GROUP BY ROLLUP(…), CUBE(…) or GROUPING SETS (…)";
+            return self.rewriter.refuse(span, what, fix);
+        };
+        let FunctionArguments::List(list) = &mut function.args else { return };
+        let asked: Vec<Expr> = list.args.iter().filter_map(expression_of).collect();
+        if let Some(other) = asked.iter().find(|asked| !keys.contains(asked)) {
+            let what = format!("Column of {name} ({other}) can't be found in grouping columns");
+            return self.rewriter.refuse(span, what, "name keys of GROUP BY");
+        }
+        let fits = match name {
+            "grouping" => asked.len() == 1,
+            _ => asked.is_empty() || asked == *keys,
+        };
+        if !fits {
+            let what = format!(
+                "{name} takes {}",
+                match name {
+                    "grouping" => "one key of GROUP BY",
+                    _ => "all keys of GROUP BY in their order, or none",
+                }
+            );
+            return self.rewriter.refuse(span, what, "write grouping_id()");
+        }
+        if asked.is_empty() {
+            list.args = keys.iter().cloned().map(argument).collect();
+        }
+        function.name = object_name(name, span);
     }
 
     fn takes_own_window(&self, function: &Function) -> bool {

@@ -1,15 +1,17 @@
-//! Spark's dialect as sqlparser has it, with three corrections.
+//! Spark's dialect as sqlparser has it, with a few corrections.
 //!
 //! `div` binds as tightly as `*` (sqlparser 0.62 lets it swallow the rest of the expression), and a
 //! backslash in a string escapes the character after it, as in Spark; an INTERVAL may name its unit in
-//! its text. Everything else is sqlparser's.
+//! its text, or be of several units; `exists(array, x -> …)` is a function, `LIKE ALL (…)` an operator;
+//! ORDER BY ALL. Everything else is sqlparser's.
 
 use std::any::TypeId;
 
-use datafusion_sql::sqlparser::ast::{BinaryOperator, Expr};
+use datafusion_sql::sqlparser::ast::{BinaryOperator, Expr, Ident, Interval, ObjectName, Value};
 use datafusion_sql::sqlparser::dialect::{Dialect, Precedence, SparkSqlDialect};
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
+use datafusion_sql::sqlparser::tokenizer::{Token, Word};
 
 #[derive(Debug)]
 pub struct Spark(pub SparkSqlDialect);
@@ -63,8 +65,45 @@ impl Dialect for Spark {
         false
     }
 
+    fn supports_order_by_all(&self) -> bool {
+        true
+    }
+
     fn ignores_wildcard_escapes(&self) -> bool {
         true
+    }
+
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let (first, second) = (parser.peek_nth_token(0), parser.peek_nth_token(1));
+        if let (Token::Number(digits, false), Token::Word(suffix)) = (&first.token, &second.token)
+            && first.span.end == second.span.start
+        {
+            let digits = of_suffix(digits, &suffix.value)?;
+            parser.next_token();
+            parser.next_token();
+            return Some(Ok(Expr::Value(Value::Number(digits, false).with_span(first.span))));
+        }
+        let Token::Word(word) = &first.token else { return None };
+        match word.keyword {
+            // With a scale that may be negative, which sqlparser does not read.
+            Keyword::EXISTS | Keyword::CEIL | Keyword::FLOOR
+                if second.token == Token::LParen && !opens_query(parser) =>
+            {
+                let name = Ident { value: word.value.clone(), quote_style: None, span: first.span };
+                parser.next_token();
+                Some(parser.parse_function(ObjectName::from(vec![name])))
+            }
+            Keyword::STRUCT if parser.peek_nth_token(2).token == Token::Mul => {
+                let name = Ident { value: word.value.clone(), quote_style: None, span: first.span };
+                parser.next_token();
+                Some(parser.parse_function(ObjectName::from(vec![name])))
+            }
+            Keyword::INTERVAL if is_amount(&second.token) => {
+                parser.next_token();
+                Some(interval(parser))
+            }
+            _ => None,
+        }
     }
 
     fn parse_infix(
@@ -82,5 +121,75 @@ impl Dialect for Spark {
             op: BinaryOperator::MyIntegerDivide,
             right: Box::new(right),
         }))
+    }
+}
+
+/// `1.5D` is a double, `10BD` a decimal: numbers that show their type by their digits alone.
+fn of_suffix(digits: &str, suffix: &str) -> Option<String> {
+    match suffix.to_ascii_uppercase().as_str() {
+        "D" => Some(format!("{digits}e0")),
+        "BD" if digits.contains('.') => Some(digits.to_string()),
+        "BD" => Some(format!("{digits}.")),
+        _ => None,
+    }
+}
+
+/// Whether a subquery stands behind `exists (`.
+fn opens_query(parser: &Parser) -> bool {
+    let Token::Word(Word { keyword, .. }) = parser.peek_nth_token(2).token else { return false };
+    matches!(keyword, Keyword::SELECT | Keyword::WITH | Keyword::FROM | Keyword::VALUES)
+}
+
+fn is_amount(token: &Token) -> bool {
+    matches!(token, Token::Number(..) | Token::SingleQuotedString(_) | Token::Minus)
+}
+
+/// `1 DAY 2 HOURS` as the text `1 DAY 2 HOURS`; one unit or a range of them as sqlparser has it.
+fn interval(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let first = parser.parse_interval()?;
+    let Expr::Interval(Interval { value, leading_field: Some(unit), last_field: None, .. }) =
+        &first
+    else {
+        return Ok(first);
+    };
+    let mut text = format!("{} {unit}", amount(value));
+    let mut several = false;
+    while is_amount(&parser.peek_token().token) && names_unit(parser) {
+        let Expr::Interval(Interval { value, leading_field: Some(unit), .. }) =
+            parser.parse_interval()?
+        else {
+            break;
+        };
+        text += &format!(" {} {unit}", amount(&value));
+        several = true;
+    }
+    if !several {
+        return Ok(first);
+    }
+    Ok(Expr::Interval(Interval {
+        value: Box::new(Expr::Value(Value::SingleQuotedString(text).with_empty_span())),
+        leading_field: None,
+        leading_precision: None,
+        last_field: None,
+        fractional_seconds_precision: None,
+    }))
+}
+
+/// Whether a unit of time stands behind the amount that comes next.
+fn names_unit(parser: &Parser) -> bool {
+    let at = 1 + usize::from(parser.peek_token().token == Token::Minus);
+    let Token::Word(word) = parser.peek_nth_token(at).token else { return false };
+    const UNITS: [&str; 9] =
+        ["year", "month", "week", "day", "hour", "minute", "second", "millisecond", "microsecond"];
+    UNITS.contains(&word.value.to_lowercase().trim_end_matches('s'))
+}
+
+fn amount(value: &Expr) -> String {
+    match value {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => text.clone(),
+            other => other.to_string(),
+        },
+        other => other.to_string(),
     }
 }

@@ -19,6 +19,38 @@ pub fn of_text(text: &str) -> Result<i64, String> {
     Ok(total)
 }
 
+/// An interval of one unit as Spark writes it: `INTERVAL '90' MINUTE`. `None`: it has several.
+pub fn name(interval: &Interval) -> Option<String> {
+    let text = match interval.value.as_ref() {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => text.trim().into(),
+            other => other.to_string(),
+        },
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => format!("-{expr}"),
+        _ => return None,
+    };
+    let (amount, unit) = match (&interval.leading_field, &interval.last_field) {
+        (Some(first), Some(last)) => {
+            let (first, last) = (unit_name(first), unit_name(last));
+            let range = format!("{first} to {last}").to_uppercase();
+            return Some(format!("INTERVAL '{text}' {range}"));
+        }
+        (Some(unit), None) => (text.as_str(), unit_name(unit)),
+        _ => {
+            let lower = text.strip_prefix("interval ").unwrap_or(&text);
+            let (amount, unit) = lower.split_once(' ')?;
+            (amount, unit.trim().to_lowercase())
+        }
+    };
+    let (amount, unit) = match (unit.trim_end_matches('s'), amount.parse::<i64>()) {
+        ("week", Ok(weeks)) => (weeks.checked_mul(7)?.to_string(), "day"),
+        ("quarter" | "millisecond" | "microsecond", _) => return None,
+        (unit, _) if unit.contains(' ') => return None,
+        (unit, _) => (amount.to_string(), unit),
+    };
+    Some(format!("INTERVAL '{amount}' {}", unit.to_uppercase()))
+}
+
 /// Length of a literal: a text, or `INTERVAL '10' SECOND`.
 pub fn of_literal(expr: &Expr) -> Result<i64, String> {
     match expr {
@@ -46,12 +78,71 @@ fn of_interval(interval: &Interval, whole: &Expr) -> Result<i64, String> {
         None => of_text(&number),
         Some(field) if interval.last_field.is_none() => of_unit(&number, &unit_name(field))
             .map_err(|e| e.unwrap_or(format!("{whole} is no duration"))),
-        Some(_) => Err(format!("{whole}: write the duration in one unit")),
+        Some(_) => match of_range(interval) {
+            Some(Length::Us(us)) => Ok(us),
+            Some(Length::Months(months)) => {
+                Err(of_unit(&months.to_string(), "months").err().flatten().unwrap_or_default())
+            }
+            None => Err(format!("{whole} is no duration")),
+        },
     }
 }
 
+/// What an interval of several units is: months have no fixed length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    Months(i64),
+    Us(i64),
+}
+
+/// `INTERVAL '1 2:03:04.5' DAY TO SECOND`, `INTERVAL '1-2' YEAR TO MONTH`.
+pub fn of_range(interval: &Interval) -> Option<Length> {
+    let (first, last) = (interval.leading_field.as_ref()?, interval.last_field.as_ref()?);
+    let (negative, text) = match interval.value.as_ref() {
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => (true, expr.as_ref()),
+        value => (false, value),
+    };
+    let Expr::Value(text) = text else { return None };
+    let (Value::SingleQuotedString(text) | Value::DoubleQuotedString(text)) = &text.value else {
+        return None;
+    };
+    let text = text.trim();
+    let (negative, text) = match text.strip_prefix('-') {
+        Some(rest) => (!negative, rest),
+        None => (negative, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let sign = if negative { -1 } else { 1 };
+    if (unit_name(first), unit_name(last)) == ("year".into(), "month".into()) {
+        let (years, months) = text.split_once('-')?;
+        let months: i64 = months.parse().ok().filter(|months| (0..12).contains(months))?;
+        let years = years.parse::<i64>().ok()?.checked_mul(12)?;
+        return Some(Length::Months(sign * years.checked_add(months)?));
+    }
+    const UNITS: [&str; 4] = ["day", "hour", "minute", "second"];
+    let at = |field: &DateTimeField| UNITS.iter().position(|unit| *unit == unit_name(field));
+    let (from, to) = (at(first)?, at(last)?);
+    let parts: Vec<&str> = text.split([' ', ':']).filter(|part| !part.is_empty()).collect();
+    if from >= to || parts.len() != to - from + 1 {
+        return None;
+    }
+    let mut us: i64 = 0;
+    for (part, unit) in parts.iter().zip(from..) {
+        let within = match unit {
+            _ if unit == from => i64::MAX,
+            1 => 24,
+            _ => 60,
+        };
+        let whole: i64 = part.split('.').next()?.parse().ok()?;
+        if part.starts_with(['-', '+']) || whole >= within {
+            return None;
+        }
+        us = us.checked_add(of_unit(part, UNITS[unit]).ok()?)?;
+    }
+    Some(Length::Us(sign * us))
+}
+
 fn unit_name(field: &DateTimeField) -> String {
-    field.to_string().to_lowercase()
+    field.to_string().to_lowercase().trim_end_matches('s').to_string()
 }
 
 /// `Err(None)`: not a number and a unit.
@@ -119,5 +210,28 @@ mod tests {
         check("ten seconds", Err("'ten seconds' is no duration"));
         check("99999999999999 weeks", Err("is no duration"));
         check("", Err("'' is no duration"));
+    }
+
+    #[test]
+    fn ranges_of_units_are_read_as_spark_reads_them() {
+        use crate::plan::sql::dialect::Spark;
+        use datafusion_sql::sqlparser::dialect::SparkSqlDialect;
+        use datafusion_sql::sqlparser::parser::Parser;
+        let read = |sql: &str| {
+            let dialect = Spark(SparkSqlDialect {});
+            let mut parser = Parser::new(&dialect).try_with_sql(sql).unwrap();
+            match parser.parse_expr() {
+                Ok(Expr::Interval(interval)) => of_range(&interval),
+                other => panic!("{sql}: {other:?}"),
+            }
+        };
+        let us = |us| Some(Length::Us(us));
+        assert_eq!(read("INTERVAL '1 2:03:04' DAY TO SECOND"), us(93_784_000_000));
+        assert_eq!(read("INTERVAL '-1 2:03:04.5' DAY TO SECOND"), us(-93_784_500_000));
+        assert_eq!(read("INTERVAL '100:30' HOUR TO MINUTE"), us(361_800_000_000));
+        assert_eq!(read("INTERVAL '1-2' YEAR TO MONTH"), Some(Length::Months(14)));
+        assert_eq!(read("INTERVAL '1 24:00:00' DAY TO SECOND"), None);
+        assert_eq!(read("INTERVAL '1-12' YEAR TO MONTH"), None);
+        assert_eq!(read("INTERVAL '1:2' DAY TO SECOND"), None);
     }
 }

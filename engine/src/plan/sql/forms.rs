@@ -1,14 +1,14 @@
-//! Special forms: TRIM, SUBSTRING, CEIL, POSITION, EXTRACT, and functions of a unit of time.
+//! Special forms: TRIM, SUBSTRING, POSITION, EXTRACT, and functions of a unit of time.
 
 use datafusion_sql::sqlparser::ast::{
-    CeilFloorKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned,
     TrimWhereField, Value,
 };
-use datafusion_sql::sqlparser::tokenizer::Span;
 
 use super::calls::Calls;
+use super::duration::{self, Length};
 use super::names::function_name;
-use super::spell::{call, int, take};
+use super::spell::{binary, call, expression_of, int, take};
 
 /// Calls that have a grammar of their own become plain ones.
 pub(super) fn special_form(calls: &mut Calls<'_, '_>, expr: &mut Expr) {
@@ -31,14 +31,6 @@ pub(super) fn special_form(calls: &mut Calls<'_, '_>, expr: &mut Expr) {
             args.extend(substring_for.take().map(|length| *length));
             *expr = call("substring", args, span);
         }
-        Expr::Ceil { expr: inner, field } => match field {
-            CeilFloorKind::DateTimeField(_) => *expr = call("ceil", vec![take(inner)], span),
-            CeilFloorKind::Scale(_) => scale(calls, span),
-        },
-        Expr::Floor { expr: inner, field } => match field {
-            CeilFloorKind::DateTimeField(_) => *expr = call("floor", vec![take(inner)], span),
-            CeilFloorKind::Scale(_) => scale(calls, span),
-        },
         Expr::Position { expr: sought, r#in: text } => {
             *expr = call("instr", vec![take(text), take(sought)], span);
         }
@@ -53,11 +45,6 @@ pub(super) fn special_form(calls: &mut Calls<'_, '_>, expr: &mut Expr) {
         }
         _ => {}
     }
-}
-
-fn scale(calls: &mut Calls<'_, '_>, span: Span) {
-    let what = "ceil and floor with a scale are not in this version";
-    calls.rewriter.refuse(span, what, "use round(x, scale)");
 }
 
 /// The function that gives a part of a time, by a name that EXTRACT and date_part know.
@@ -78,6 +65,93 @@ pub(super) fn part(field: &str) -> &'static str {
         "second" | "s" | "sec" | "seconds" | "secs" => "second_fraction",
         _ => "no such part of a time",
     }
+}
+
+/// `LIKE ANY (…)` and `LIKE ALL (…)` as several LIKE; another escape than the backslash as that one.
+pub(super) fn like(calls: &mut Calls<'_, '_>, expr: &mut Expr) {
+    let span = expr.span();
+    let Expr::Like { negated, any, expr: text, pattern, escape_char } = &mut *expr else { return };
+    let patterns = match pattern.as_ref() {
+        Expr::Tuple(patterns) if *any => Some((patterns.clone(), BinaryOperator::Or)),
+        Expr::Nested(one) if *any => Some((vec![one.as_ref().clone()], BinaryOperator::Or)),
+        Expr::Function(call) if matches!(function_name(call).as_str(), "all" | "some") => {
+            let op = match function_name(call).as_str() {
+                "all" => BinaryOperator::And,
+                _ => BinaryOperator::Or,
+            };
+            match &call.args {
+                FunctionArguments::List(list) => {
+                    Some((list.args.iter().filter_map(expression_of).collect(), op))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    if let Some((patterns, op)) = patterns {
+        let (negated, text) = (*negated, text.as_ref().clone());
+        let one = |pattern: Expr| Expr::Like {
+            negated,
+            any: false,
+            expr: Box::new(text.clone()),
+            pattern: Box::new(pattern),
+            escape_char: None,
+        };
+        let all = patterns.into_iter().map(one);
+        let all = all.reduce(|left, right| binary(left, op.clone(), right));
+        *expr = all.map_or(Expr::Value(Value::Null.into()), |all| Expr::Nested(Box::new(all)));
+        return;
+    }
+    let Some(escape) = escape_char.take() else { return };
+    let escape = match &escape.value {
+        Value::SingleQuotedString(text) if text.chars().count() == 1 => text.chars().next(),
+        _ => None,
+    };
+    let (Some(escape), Expr::Value(value)) = (escape, pattern.as_mut()) else {
+        let what = "LIKE … ESCAPE takes a constant pattern and one character";
+        return calls.rewriter.refuse(span, what, "write LIKE 'a#%' ESCAPE '#'");
+    };
+    if let Value::SingleQuotedString(text) = &mut value.value {
+        *text = with_backslashes(text, escape);
+    }
+}
+
+/// The pattern with backslashes in place of its own escapes.
+fn with_backslashes(pattern: &str, escape: char) -> String {
+    let mut out = String::new();
+    let mut chars = pattern.chars();
+    while let Some(char) = chars.next() {
+        if char == escape {
+            out.push('\\');
+            out.extend(chars.next());
+        } else if char == '\\' {
+            out.push_str("\\\\");
+        } else {
+            out.push(char);
+        }
+    }
+    out
+}
+
+/// `INTERVAL '1 2:03:04' DAY TO SECOND` as a text of one unit.
+pub(super) fn range_in_one_unit(calls: &mut Calls<'_, '_>, expr: &mut Expr) {
+    let Expr::Interval(interval) = &mut *expr else { return };
+    if interval.last_field.is_none() {
+        return;
+    }
+    let text = match duration::of_range(interval) {
+        Some(Length::Us(us)) => format!("{us} microseconds"),
+        Some(Length::Months(months)) => format!("{months} months"),
+        None => {
+            let span = expr.span();
+            let what = format!("{expr} is no interval");
+            let fix = "write INTERVAL '1 02:03:04' DAY TO SECOND";
+            return calls.rewriter.refuse(span, what, fix);
+        }
+    };
+    *interval.value = Expr::Value(Value::SingleQuotedString(text).with_empty_span());
+    (interval.leading_field, interval.last_field) = (None, None);
+    interval.fractional_seconds_precision = None;
 }
 
 /// Whether the first argument of a call is a unit of time.

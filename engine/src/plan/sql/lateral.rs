@@ -1,58 +1,140 @@
-//! LATERAL VIEW as a subquery: `FROM t LATERAL VIEW explode(x) v AS w` is
-//! `FROM (SELECT *, explode(x) AS w FROM t) AS t`. With OUTER the list has one NULL at least.
+//! Generators as subqueries: `FROM t LATERAL VIEW explode(x) v AS w` is
+//! `FROM (SELECT *, explode(x) AS w FROM t)`, in which the columns of `t` and of `v` have names that tell
+//! them apart (`scope::hidden`). With OUTER the list has one NULL at least.
+//!
+//! Each generator is a list, and columns made of its element: `stack`, `inline`, `json_tuple` and an
+//! explode of a map are explodes of structs. One in SELECT that gives several columns is a view, too.
 
 use datafusion_sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, LateralView, Query,
-    Select, SelectItem, SetExpr, Spanned, Statement, TableAlias, TableFactor, TableWithJoins,
+    Expr, Function, FunctionArguments, Ident, LateralView, Query, Select, SelectItem, SetExpr,
+    Spanned, Statement, TableAlias, TableFactor, TableWithJoins, Value,
 };
 use datafusion_sql::sqlparser::dialect::SparkSqlDialect;
 use datafusion_sql::sqlparser::parser::Parser;
 use datafusion_sql::sqlparser::tokenizer::Span;
 
+use super::calls::{self, Clause};
 use super::dialect::Spark;
 use super::names::function_name;
 use super::rewrite::Rewriter;
-use super::scope::quoted;
+use super::scope::{self, Relation, Scope};
+use super::spell::{call, expression_of};
+use super::star;
 
-const EXPLODE: &str = "SELECT *, explode(NULL) AS `word` FROM t";
-const POSEXPLODE: &str = "SELECT * EXCEPT (`$at`), get_field(`$at`, 'pos') AS `pos`, \
-                          get_field(`$at`, 'col') AS `col` FROM (SELECT *, \
-                          explode(indexed(NULL)) AS `$at` FROM t)";
+/// What the names of a generator's columns in SELECT begin with, which `*` passes over.
+pub const HIDDEN: &str = "$generated";
 
-/// Puts the view into FROM; its relation keeps the table's name.
-pub fn into_from(rewriter: &mut Rewriter, from: &mut [TableWithJoins], view: LateralView) {
+/// A list, and what its element gives.
+struct Generator {
+    list: Expr,
+    columns: Vec<Made>,
+    outer: bool,
+}
+
+/// A column: its name where the query gives none, and how it comes out of the element.
+struct Made {
+    name: String,
+    from: From,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    Element,
+    Field(usize),
+    /// The element stands in the second field, behind its place.
+    FieldOfSecond(usize),
+}
+
+/// Puts the view around FROM: a relation of its own beside those that are there.
+pub fn into_from(
+    rewriter: &mut Rewriter,
+    select: &mut Select,
+    scope: &mut Scope,
+    view: LateralView,
+) {
     let span = view.lateral_view.span();
-    let (Some(table), Expr::Function(call)) = (from.first_mut(), &view.lateral_view) else {
+    let Expr::Function(function) = &view.lateral_view else { return refused(rewriter, span) };
+    let aliases = view.lateral_col_alias.as_slice();
+    let Some(mut generator) = generator(function, aliases.len()) else {
         return refused(rewriter, span);
     };
-    let name = function_name(call);
-    let Some(list) = argument(call) else { return refused(rewriter, span) };
-    let (name, outer) = match name.strip_suffix("_outer") {
-        Some(inner) => (inner.to_string(), true),
-        None => (name, view.outer),
-    };
-    let aliases = view.lateral_col_alias.as_slice();
-    if !table.joins.is_empty() {
-        let fix = "join in a subquery of FROM, or explode in one";
-        return rewriter.refuse(span, "LATERAL VIEW beside a join is not in this version", fix);
+    generator.outer |= view.outer;
+    if !aliases.is_empty() && aliases.len() != generator.columns.len() {
+        let what = format!(
+            "{} gives {} columns, and {} have names here",
+            function_name(function),
+            generator.columns.len(),
+            aliases.len()
+        );
+        return rewriter.refuse(span, what, "name each of them");
     }
-    let inner = std::mem::replace(&mut table.relation, placeholder());
-    let alias = name_of(&inner);
-    let query = match (name.as_str(), aliases) {
-        ("explode", [] | [_]) => explode(list, inner, aliases.first(), outer),
-        ("posexplode", []) => posexplode(list, inner, None, outer),
-        ("posexplode", [place, element]) => posexplode(list, inner, Some((place, element)), outer),
-        _ => {
-            table.relation = inner;
-            return refused(rewriter, span);
+    let mut list = match generator.outer {
+        true => call("at_least_one", vec![generator.list], Span::empty()),
+        false => generator.list,
+    };
+    calls::rewrite(rewriter, &mut list, scope, None, Clause::Select);
+    let at = Ident::with_quote('`', "$at");
+    let (mut inner, mut outer) = (Vec::new(), Vec::new());
+    for (index, relation) in scope.relations.iter().enumerate() {
+        for name in &relation.columns {
+            let expr = scope.column(index, name, &Ident::with_quote('`', name));
+            let alias = Ident::with_quote('`', scope::hidden(index, name));
+            outer.push(SelectItem::ExprWithAlias {
+                expr: Expr::Identifier(alias.clone()),
+                alias: alias.clone(),
+            });
+            inner.push(SelectItem::ExprWithAlias { expr, alias });
         }
+    }
+    let element = call("unnest", vec![list], Span::empty());
+    inner.push(SelectItem::ExprWithAlias { expr: element, alias: at.clone() });
+    let mut columns = Vec::new();
+    for (place, made) in generator.columns.into_iter().enumerate() {
+        let name = aliases.get(place).map_or(made.name, |alias| alias.value.clone());
+        let expr = made.from.of(Expr::Identifier(at.clone()));
+        let alias = Ident::with_quote('`', scope::hidden(scope.relations.len(), &name));
+        outer.push(SelectItem::ExprWithAlias { expr, alias });
+        columns.push(name);
+    }
+    let from = std::mem::take(&mut select.from);
+    let inner = derived(query_of(inner, from), "$inner");
+    let outer = query_of(outer, vec![TableWithJoins { relation: inner, joins: Vec::new() }]);
+    let relation = derived(outer, scope::VIEW);
+    select.from = vec![TableWithJoins { relation, joins: Vec::new() }];
+    let name = view.lateral_view_name.0.last().and_then(|part| part.as_ident());
+    scope.relations.push(Relation { name: name.map(|name| name.value.clone()), columns });
+    scope.in_view = true;
+}
+
+impl From {
+    fn of(self, element: Expr) -> Expr {
+        let field = |root: Expr, index: usize| {
+            let index = Value::SingleQuotedString(index.to_string()).with_empty_span();
+            call("field_at", vec![root, Expr::Value(index)], Span::empty())
+        };
+        match self {
+            From::Element => element,
+            From::Field(index) => field(element, index),
+            From::FieldOfSecond(index) => field(field(element, 1), index),
+        }
+    }
+}
+
+fn derived(subquery: Box<Query>, name: &str) -> TableFactor {
+    let name = Ident::with_quote('`', name);
+    let alias = Some(TableAlias { explicit: true, name, columns: Vec::new(), at: None });
+    TableFactor::Derived { lateral: false, subquery, alias, sample: None }
+}
+
+fn query_of(items: Vec<SelectItem>, from: Vec<TableWithJoins>) -> Box<Query> {
+    let parsed = Parser::parse_sql(&Spark(SparkSqlDialect {}), "SELECT 1 FROM t");
+    let Ok(Some(Statement::Query(mut query))) = parsed.map(|mut statements| statements.pop())
+    else {
+        unreachable!("it is a query")
     };
-    table.relation = TableFactor::Derived {
-        lateral: false,
-        subquery: query,
-        alias: alias.map(|name| TableAlias { explicit: true, name, columns: Vec::new(), at: None }),
-        sample: None,
-    };
+    let SetExpr::Select(select) = query.body.as_mut() else { unreachable!("it is a SELECT") };
+    (select.projection, select.from) = (items, from);
+    query
 }
 
 fn refused(rewriter: &mut Rewriter, span: Span) {
@@ -63,138 +145,174 @@ fn refused(rewriter: &mut Rewriter, span: Span) {
     );
 }
 
-fn explode(list: Expr, from: TableFactor, alias: Option<&Ident>, outer: bool) -> Box<Query> {
-    let mut query = template(EXPLODE);
-    let select = select_of(&mut query);
-    select.from[0].relation = from;
-    let [_, SelectItem::ExprWithAlias { expr, alias: name }] = select.projection.as_mut_slice()
-    else {
-        unreachable!("the template has two items")
-    };
-    *argument_of(expr) = if outer { at_least_one(list) } else { list };
-    *name =
-        alias.map_or_else(|| Ident::with_quote('`', "col"), |alias| quoted(&alias.value, alias));
-    query
-}
-
-/// The list, or one NULL where it is NULL or empty.
-fn at_least_one(list: Expr) -> Expr {
-    super::spell::call("at_least_one", vec![list], Span::empty())
-}
-
-/// Turns `posexplode(…)` in SELECT into a view and the two columns that it gives.
-pub fn from_items(select: &mut Select) {
+/// Turns a generator in SELECT that gives several columns into a view and these columns.
+pub fn from_items(rewriter: &mut Rewriter, select: &mut Select) {
+    let generators = select.projection.iter().filter(|item| {
+        let (SelectItem::UnnamedExpr(Expr::Function(function))
+        | SelectItem::ExprWithAlias { expr: Expr::Function(function), .. }
+        | SelectItem::ExprWithAliases { expr: Expr::Function(function), .. }) = item
+        else {
+            return false;
+        };
+        is_generator(&function_name(function))
+    });
+    let spans: Vec<Span> = generators.map(|item| item.span()).collect();
+    if let [_, second, ..] = spans.as_slice() {
+        let what =
+            format!("only one generator allowed per SELECT clause but found {}", spans.len());
+        return rewriter.refuse(*second, what, "explode the other one in a LATERAL VIEW");
+    }
     let mut items = Vec::with_capacity(select.projection.len());
     for item in std::mem::take(&mut select.projection) {
         let (expr, aliases) = match &item {
             SelectItem::UnnamedExpr(expr) => (expr, Vec::new()),
+            SelectItem::ExprWithAlias { expr, alias } => (expr, vec![alias.clone()]),
             SelectItem::ExprWithAliases { expr, aliases } => (expr, aliases.clone()),
             _ => {
                 items.push(item);
                 continue;
             }
         };
-        let places = match expr {
-            Expr::Function(call) => function_name(call).starts_with("posexplode"),
-            _ => false,
+        let generator = match expr {
+            Expr::Function(function) => generator(function, aliases.len()),
+            _ => None,
         };
-        if !places || !matches!(aliases.len(), 0 | 2) {
-            items.push(item);
-            continue;
+        let made = match generator {
+            Some(Generator { columns, .. }) if columns[0].from != From::Element => columns,
+            _ => {
+                items.push(item);
+                continue;
+            }
+        };
+        let named = aliases.len() == made.len();
+        if !aliases.is_empty() && !named {
+            let what =
+                format!("{} columns come out here, and {} have names", made.len(), aliases.len());
+            rewriter.refuse(expr.span(), what, "name each of them: AS (a, b)");
         }
-        let columns = match aliases.is_empty() {
-            true => ["pos", "col"].map(|name| Ident::with_quote('`', name)).to_vec(),
-            false => aliases,
+        let columns = match named {
+            true => aliases,
+            false => made.into_iter().map(|made| Ident::with_quote('`', made.name)).collect(),
         };
-        for column in &columns {
+        // The relation may have columns of these names.
+        let hidden = |at: usize| Ident::with_quote('`', format!("{HIDDEN}{at}"));
+        let lateral_col_alias: Vec<Ident> = (0..columns.len()).map(hidden).collect();
+        for (column, alias) in lateral_col_alias.iter().zip(columns) {
             let expr = Expr::Identifier(column.clone());
-            items.push(SelectItem::ExprWithAlias { expr, alias: column.clone() });
+            items.push(SelectItem::ExprWithAlias { expr, alias });
         }
         select.lateral_views.push(LateralView {
             lateral_view: expr.clone(),
-            lateral_view_name: super::spell::object_name("posexplode", Span::empty()),
-            lateral_col_alias: columns,
+            lateral_view_name: super::spell::object_name("generator", Span::empty()),
+            lateral_col_alias,
             outer: false,
         });
     }
     select.projection = items;
 }
 
-fn posexplode(
-    list: Expr,
-    from: TableFactor,
-    aliases: Option<(&Ident, &Ident)>,
-    outer: bool,
-) -> Box<Query> {
-    let mut query = template(POSEXPLODE);
-    let select = select_of(&mut query);
-    if let (Some((place, element)), [_, first, second]) =
-        (aliases, select.projection.as_mut_slice())
-    {
-        for (item, to) in [(first, place), (second, element)] {
-            if let SelectItem::ExprWithAlias { alias, .. } = item {
-                *alias = quoted(&to.value, to);
-            }
-        }
+fn is_generator(name: &str) -> bool {
+    let name = name.strip_suffix("_outer").unwrap_or(name);
+    matches!(name, "explode" | "posexplode" | "inline" | "stack" | "json_tuple")
+}
+
+/// What a call generates; `None`: it generates nothing, or how many columns is not known.
+fn generator(function: &Function, named: usize) -> Option<Generator> {
+    let called = function_name(function);
+    let name = called.strip_suffix("_outer").unwrap_or(&called);
+    if !is_generator(name) {
+        return None;
     }
-    let TableFactor::Derived { subquery, .. } = &mut select.from[0].relation else {
-        unreachable!("the template reads a subquery")
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let args = list.args.iter().map(expression_of).collect::<Option<Vec<Expr>>>()?;
+    let made = |name: &str, from: From| Made { name: name.into(), from };
+    let numbered = |prefix: &str, count: usize| {
+        (0..count).map(|at| made(&format!("{prefix}{at}"), From::Field(at))).collect()
     };
-    let inner = select_of(subquery);
-    inner.from[0].relation = from;
-    if let [_, SelectItem::ExprWithAlias { expr, .. }] = inner.projection.as_mut_slice() {
-        *argument_of(argument_of(expr)) = list;
-        if outer {
-            let indexed = argument_of(expr);
-            *indexed = at_least_one(indexed.clone());
+    let simple = |name: &str, args: Vec<Expr>| call(name, args, Span::empty());
+    let (list, columns) = match (name, args.as_slice()) {
+        ("explode", [map]) if is_map(map) || named == 2 => {
+            let columns = vec![made("key", From::Field(0)), made("value", From::Field(1))];
+            (simple("map_entries", args.clone()), columns)
         }
-    }
-    query
+        ("explode", [list]) => (list.clone(), vec![made("col", From::Element)]),
+        ("posexplode", [map]) if is_map(map) || named == 3 => {
+            let columns = vec![
+                made("pos", From::Field(0)),
+                made("key", From::FieldOfSecond(0)),
+                made("value", From::FieldOfSecond(1)),
+            ];
+            (simple("indexed", vec![simple("map_entries", args.clone())]), columns)
+        }
+        ("posexplode", [list]) => {
+            let columns = vec![made("pos", From::Field(0)), made("col", From::Field(1))];
+            (simple("indexed", vec![list.clone()]), columns)
+        }
+        ("inline", [list]) => {
+            let names = field_names(list).unwrap_or_default();
+            let columns = match (names.len(), named) {
+                (0, 0) => return None,
+                (0, named) => numbered("col", named),
+                _ => names.iter().enumerate().map(|(at, n)| made(n, From::Field(at))).collect(),
+            };
+            (list.clone(), columns)
+        }
+        ("stack", [Expr::Value(rows), values @ ..]) => {
+            let Value::Number(rows, _) = &rows.value else { return None };
+            let rows =
+                rows.parse::<usize>().ok().filter(|rows| (1..=values.len()).contains(rows))?;
+            let width = values.len().div_ceil(rows);
+            let null = || Expr::Value(Value::Null.into());
+            let value = |at: usize| values.get(at).cloned().unwrap_or_else(null);
+            let column =
+                |at| simple("array", (0..rows).map(|row| value(row * width + at)).collect());
+            let zipped = simple("arrays_zip", (0..width).map(column).collect());
+            (zipped, numbered("col", width))
+        }
+        ("json_tuple", [text, names @ ..]) if !names.is_empty() => {
+            let field = |name: &Expr| {
+                simple("array", vec![simple("json_field", vec![text.clone(), name.clone()])])
+            };
+            let zipped = simple("arrays_zip", names.iter().map(field).collect());
+            (zipped, numbered("c", names.len()))
+        }
+        _ => return None,
+    };
+    Some(Generator { list, columns, outer: called.ends_with("_outer") })
 }
 
-fn template(sql: &str) -> Box<Query> {
-    let parsed = Parser::parse_sql(&Spark(SparkSqlDialect {}), sql);
-    match parsed.map(|mut statements| statements.pop()) {
-        Ok(Some(Statement::Query(query))) => query,
-        other => unreachable!("the template is a query: {other:?}"),
+/// Whether a value is a map by the look of it.
+fn is_map(expr: &Expr) -> bool {
+    const MAPS: [&str; 9] = [
+        "map",
+        "map_from_arrays",
+        "map_from_entries",
+        "str_to_map",
+        "map_concat",
+        "map_filter",
+        "transform_keys",
+        "transform_values",
+        "map_zip_with",
+    ];
+    match expr {
+        Expr::Nested(inner) => is_map(inner),
+        Expr::Function(function) => MAPS.contains(&function_name(function).as_str()),
+        _ => false,
     }
 }
 
-fn select_of(query: &mut Query) -> &mut Select {
-    match query.body.as_mut() {
-        SetExpr::Select(select) => select,
-        other => unreachable!("the template is a SELECT: {other}"),
-    }
-}
-
-fn argument_of(expr: &mut Expr) -> &mut Expr {
-    if let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = expr
-        && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))) = list.args.first_mut()
-    {
-        return argument;
-    }
-    unreachable!("the template calls a function of one argument")
-}
-
-fn argument(call: &Function) -> Option<Expr> {
-    match &call.args {
-        FunctionArguments::List(list) => match list.args.as_slice() {
-            [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] => Some(argument.clone()),
+/// The names of the structs' fields in `array(struct(…), …)`, where they can be seen.
+fn field_names(list: &Expr) -> Option<Vec<String>> {
+    let Expr::Function(function) = list else { return None };
+    let FunctionArguments::List(list) = &function.args else { return None };
+    match (function_name(function).as_str(), list.args.as_slice()) {
+        ("array", [first, ..]) => star::struct_fields(&expression_of(first)?),
+        ("from_json", [_, schema]) => match expression_of(schema)? {
+            Expr::Value(value) => {
+                crate::plan::functions::json::fields_of(&value.value.into_string()?)
+            }
             _ => None,
         },
         _ => None,
     }
-}
-
-fn name_of(relation: &TableFactor) -> Option<Ident> {
-    match relation {
-        TableFactor::Table { alias: Some(alias), .. }
-        | TableFactor::Derived { alias: Some(alias), .. } => Some(alias.name.clone()),
-        TableFactor::Table { name, .. } => name.0.last()?.as_ident().cloned(),
-        _ => None,
-    }
-}
-
-fn placeholder() -> TableFactor {
-    select_of(&mut template(EXPLODE)).from.remove(0).relation
 }

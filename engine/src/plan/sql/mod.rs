@@ -7,12 +7,14 @@ mod dialect;
 pub mod duration;
 mod forms;
 mod from;
+mod grouping;
 mod lateral;
 mod names;
 pub mod place;
 mod rewrite;
 mod scope;
 mod spell;
+mod star;
 pub mod unions;
 mod windows;
 

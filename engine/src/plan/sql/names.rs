@@ -1,9 +1,14 @@
 //! The name that Spark gives a column whose query gives it none: `count(1)`, `sum((v * 2))`.
 
+use std::ops::ControlFlow;
+
 use datafusion_sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CeilFloorKind, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, UnaryOperator, Value,
+    AccessExpr, BinaryOperator, CastKind, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, Subscript, UnaryOperator, Value, visit_expressions_mut,
 };
+
+use super::duration;
+use crate::plan::functions::cast::double_text;
 
 /// Name of a column of SELECT: a bare column or field keeps its own, also through a cast.
 pub fn of_column(expr: &Expr) -> String {
@@ -14,12 +19,11 @@ pub fn of_column(expr: &Expr) -> String {
             parts.last().map(|part| part.value.clone()).unwrap_or_default()
         }
         Expr::CompoundFieldAccess { root, access_chain } => match access_chain.last() {
-            Some(AccessExpr::Dot(Expr::Identifier(field))) => field.value.clone(),
-            Some(AccessExpr::Dot(field)) => field.to_string(),
-            _ => within(&Expr::CompoundFieldAccess {
-                root: root.clone(),
-                access_chain: access_chain.clone(),
-            }),
+            Some(AccessExpr::Dot(Expr::Identifier(field))) if is_named(root) || is_window(root) => {
+                field.value.clone()
+            }
+            Some(AccessExpr::Dot(_)) => within(expr),
+            _ => within(expr),
         },
         Expr::Function(call) => match function_name(call).as_str() {
             "explode" | "explode_outer" | "unnest" => "col".into(),
@@ -29,6 +33,10 @@ pub fn of_column(expr: &Expr) -> String {
         },
         _ => within(expr),
     }
+}
+
+fn is_window(expr: &Expr) -> bool {
+    matches!(expr, Expr::Function(call) if function_name(call).contains("window"))
 }
 
 /// Lower-case name of a function as it is called.
@@ -59,7 +67,7 @@ fn within(expr: &Expr) -> String {
         Expr::UnaryOp { op, expr } => unary(op, expr),
         Expr::Cast { kind, expr, data_type, .. } => {
             let kind = match kind {
-                datafusion_sql::sqlparser::ast::CastKind::Cast => "CAST",
+                CastKind::Cast | CastKind::DoubleColon => "CAST",
                 _ => "TRY_CAST",
             };
             format!("{kind}({} AS {data_type})", within(expr))
@@ -82,7 +90,10 @@ fn within(expr: &Expr) -> String {
         Expr::CompoundFieldAccess { root, access_chain } => {
             access_chain.iter().fold(within(root), |out, access| match access {
                 AccessExpr::Dot(field) => format!("{out}.{}", within(field)),
-                AccessExpr::Subscript(index) => format!("{out}[{index}]"),
+                AccessExpr::Subscript(Subscript::Index { index }) => {
+                    format!("{out}[{}]", within(index))
+                }
+                AccessExpr::Subscript(slice) => format!("{out}[{slice}]"),
             })
         }
         Expr::Substring { expr, substring_from, substring_for, .. } => {
@@ -113,11 +124,15 @@ fn within(expr: &Expr) -> String {
             let (what, from) = (within(overlay_what), within(overlay_from));
             format!("overlay({}, {what}, {from}, {length})", within(expr))
         }
-        Expr::Ceil { expr, field: CeilFloorKind::DateTimeField(_) } => {
-            format!("CEIL({})", within(expr))
-        }
-        Expr::Floor { expr, field: CeilFloorKind::DateTimeField(_) } => {
-            format!("FLOOR({})", within(expr))
+        Expr::Struct { values, .. } => format!("struct({})", list_of(values)),
+        Expr::Named { expr, name } => format!("{} AS {}", within(expr), name.value),
+        Expr::Interval(interval) => duration::name(interval).unwrap_or_else(|| expr.to_string()),
+        Expr::Lambda(lambda) => {
+            let params: Vec<&str> =
+                lambda.params.iter().map(|param| param.name.value.as_str()).collect();
+            let body = within(&with_variables(lambda.body.as_ref().clone(), &params));
+            let params = vec!["namedlambdavariable()"; params.len()].join(", ");
+            format!("lambdafunction({body}, {params})")
         }
         Expr::Extract { field, expr, .. } => format!("extract({field} FROM {})", within(expr)),
         other => predicate(other),
@@ -128,14 +143,25 @@ fn predicate(expr: &Expr) -> String {
     match expr {
         Expr::IsNull(inner) => format!("({} IS NULL)", within(inner)),
         Expr::IsNotNull(inner) => format!("({} IS NOT NULL)", within(inner)),
-        Expr::IsTrue(inner) => format!("({} IS TRUE)", within(inner)),
-        Expr::IsFalse(inner) => format!("({} IS FALSE)", within(inner)),
+        Expr::IsTrue(inner) => format!("({} <=> true)", within(inner)),
+        Expr::IsFalse(inner) => format!("({} <=> false)", within(inner)),
+        Expr::IsNotTrue(inner) => format!("(NOT ({} <=> true))", within(inner)),
+        Expr::IsNotFalse(inner) => format!("(NOT ({} <=> false))", within(inner)),
+        Expr::IsUnknown(inner) => format!("({} IS NULL)", within(inner)),
+        Expr::IsNotUnknown(inner) => format!("({} IS NOT NULL)", within(inner)),
+        Expr::IsDistinctFrom(a, b) => format!("(NOT ({} <=> {}))", within(a), within(b)),
+        Expr::IsNotDistinctFrom(a, b) => format!("({} <=> {})", within(a), within(b)),
         Expr::Between { expr, negated, low, high } => {
             let between = format!("between({}, {}, {})", within(expr), within(low), within(high));
             negate(*negated, between)
         }
         Expr::InList { expr, list, negated } => {
             negate(*negated, format!("({} IN ({}))", within(expr), list_of(list)))
+        }
+        Expr::Like { negated, expr, any, pattern, .. } if *any || is_all(pattern) => {
+            let not = if *negated { "not" } else { "" };
+            let which = if *any { "any" } else { "all" };
+            format!("{not}like{which}({})", within(expr))
         }
         Expr::Like { negated, expr, pattern, .. } => {
             negate(*negated, format!("{} LIKE {}", within(expr), within(pattern)))
@@ -154,12 +180,40 @@ fn negate(negated: bool, text: String) -> String {
     if negated { format!("(NOT {text})") } else { text }
 }
 
+/// The patterns of `LIKE ALL (…)`, which the parser takes for a call.
+fn is_all(pattern: &Expr) -> bool {
+    matches!(pattern, Expr::Function(call) if function_name(call) == "all")
+}
+
+/// Parameters of a lambda by the name that all of them have.
+fn with_variables(body: Expr, params: &[&str]) -> Expr {
+    let mut body = body;
+    let _: ControlFlow<()> = visit_expressions_mut(&mut body, |expr| {
+        let is_param = |ident: &Ident| params.iter().any(|p| p.eq_ignore_ascii_case(&ident.value));
+        let variable = || Expr::Identifier(Ident::new("namedlambdavariable()"));
+        match expr {
+            Expr::Identifier(ident) if is_param(ident) => *expr = variable(),
+            Expr::CompoundIdentifier(parts) if is_param(&parts[0]) => {
+                let fields =
+                    parts[1..].iter().map(|p| AccessExpr::Dot(Expr::Identifier(p.clone())));
+                let access_chain = fields.collect();
+                *expr = Expr::CompoundFieldAccess { root: Box::new(variable()), access_chain };
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    body
+}
+
 fn binary(left: &Expr, op: &BinaryOperator, right: &Expr) -> String {
+    let shifts = matches!(right, Expr::Interval(_));
     let (left, right) = (within(left), within(right));
     match op {
         BinaryOperator::NotEq => format!("(NOT ({left} = {right}))"),
         BinaryOperator::StringConcat => format!("concat({left}, {right})"),
         BinaryOperator::MyIntegerDivide => format!("({left} div {right})"),
+        BinaryOperator::Plus | BinaryOperator::Minus if shifts => format!("{left} {op} {right}"),
         BinaryOperator::Spaceship => format!("({left} <=> {right})"),
         op => format!("({left} {op} {right})"),
     }
@@ -180,6 +234,7 @@ fn function(call: &Function) -> String {
         "tumble" => "window".to_string(),
         "array_agg" => "collect_list".into(),
         "regexp" | "regexp_like" | "rlike" => function_name(call).to_uppercase(),
+        name @ ("ceil" | "floor") if arguments(call) == 2 => name.into(),
         name if IN_CAPITALS.contains(&name) => name.to_uppercase(),
         name => name.to_string(),
     };
@@ -196,6 +251,13 @@ fn function(call: &Function) -> String {
         });
         let mut args = args.collect::<Vec<_>>();
         let written = args.len();
+        match name.as_str() {
+            "aggregate" | "reduce" if written == 3 => args.push(IDENTITY.into()),
+            "LOG" if written == 1 => return format!("LOG(E(), {})", args[0]),
+            // The schema is no argument of what Spark runs.
+            "from_json" | "from_csv" => args.truncate(1),
+            _ => {}
+        }
         let known = DEFAULTS.iter().find(|(known, given, _)| *known == name && *given == written);
         args.extend(known.iter().flat_map(|(_, _, defaults)| *defaults).map(|d| d.to_string()));
         if name == "if" {
@@ -208,6 +270,16 @@ fn function(call: &Function) -> String {
         None => format!("{name}({inner})"),
     }
 }
+
+fn arguments(call: &Function) -> usize {
+    match &call.args {
+        FunctionArguments::List(list) => list.args.len(),
+        _ => 0,
+    }
+}
+
+/// What `aggregate` does with its result where it is not told.
+const IDENTITY: &str = "lambdafunction(namedlambdavariable(), namedlambdavariable())";
 
 /// Functions that Spark's names write in capitals, but not their aliases.
 const IN_CAPITALS: [&str; 33] = [
@@ -248,6 +320,9 @@ fn list_of(list: &[Expr]) -> String {
 
 fn literal(value: &Value) -> String {
     match value {
+        Value::Number(digits, _) if digits.contains(['e', 'E']) => {
+            digits.parse().map_or_else(|_| digits.clone(), double_text)
+        }
         Value::Number(digits, _) => digits.clone(),
         Value::Null => "NULL".into(),
         Value::Boolean(value) => value.to_string(),

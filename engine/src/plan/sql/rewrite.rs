@@ -6,18 +6,20 @@
 use std::ops::{ControlFlow, Range};
 
 use datafusion_sql::sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, Ident, LimitClause, OrderBy, OrderByKind, Query, Select,
-    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, Spanned, Value,
-    WildcardAdditionalOptions, visit_relations,
+    Distinct, Expr, GroupByExpr, Ident, LimitClause, OrderBy, OrderByExpr, OrderByKind, Query,
+    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, Spanned, Value,
+    visit_relations,
 };
 use datafusion_sql::sqlparser::tokenizer::Span;
 
 use super::Marks;
 use super::calls::{self, Clause};
+use super::grouping;
 use super::lateral;
 use super::names;
 use super::place::Places;
 use super::scope::{Relation, Scope, quoted, same};
+use super::star;
 use crate::job::finding::Finding;
 use crate::job::spec::Column;
 use crate::plan::functions::Catalog;
@@ -30,6 +32,8 @@ pub(super) struct Rewriter<'a> {
     sources: usize,
     /// The names around the subquery in work.
     around: Vec<Scope>,
+    /// Columns that are structs by the look of them, and their fields.
+    pub(super) structs: Vec<(String, Vec<String>)>,
     pub catalog: &'a Catalog,
     pub places: &'a Places<'a>,
     pub findings: Vec<Finding>,
@@ -49,8 +53,8 @@ pub fn rewrite(
     let streams = relations.sources.iter().map(|source| relation(&source.name, &source.schema));
     let statics = relations.tables.iter().map(|table| relation(&table.name, &table.schema));
     let (tables, sources) = (streams.chain(statics).collect(), relations.sources.len());
-    let (around, findings) = (Vec::new(), Vec::new());
-    let mut rewriter = Rewriter { tables, sources, around, catalog, places, findings };
+    let (around, structs, findings) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rewriter = Rewriter { tables, sources, around, structs, catalog, places, findings };
     let marks = rewriter.marks(query);
     rewriter.query(query);
     if rewriter.findings.is_empty() { Ok(marks) } else { Err(rewriter.findings) }
@@ -191,30 +195,27 @@ impl Rewriter<'_> {
         self.refuse_clauses(select);
         let around = self.around.last().cloned().map(Box::new);
         let mut scope = Scope { around, ..Scope::default() };
-        lateral::from_items(select);
-        for view in std::mem::take(&mut select.lateral_views) {
-            lateral::into_from(self, &mut select.from, view);
-        }
+        lateral::from_items(self, select);
         for table in &mut select.from {
             self.from(table, &mut scope);
         }
+        for view in std::mem::take(&mut select.lateral_views) {
+            lateral::into_from(self, select, &mut scope, view);
+        }
+        grouping::all(&mut select.group_by, &select.projection, self.catalog);
+        grouping::sets(self, &mut select.group_by, &select.projection, &scope);
         windows_by_name(&mut select.group_by, &select.projection);
-        let window = self.group_window(&mut select.group_by, &scope);
+        let window = self.group_window(&mut select.group_by, &mut scope);
+        self.group_sets(&mut select.group_by, &mut scope, window.as_ref());
         let columns = self.items(&mut select.projection, &scope, window.as_ref());
         if let Some(condition) = &mut select.selection {
             calls::rewrite(self, condition, &scope, None, Clause::Where);
         }
         scope.aliases = columns.clone();
         let window = window.as_ref();
-        if let GroupByExpr::Expressions(keys, modifiers) = &mut select.group_by {
-            if !modifiers.is_empty() {
-                let span = keys.first().map_or(Span::empty(), |key| key.span());
-                self.refuse(
-                    span,
-                    "ROLLUP and CUBE are not in this version",
-                    "group by the columns",
-                );
-            }
+        if let GroupByExpr::Expressions(keys, _) = &mut select.group_by
+            && scope.sets.is_none()
+        {
             for key in keys.iter_mut().filter(|key| !is_ordinal(key)) {
                 if !calls::is_window(key) {
                     calls::rewrite(self, key, &scope, window, Clause::GroupBy);
@@ -230,7 +231,16 @@ impl Rewriter<'_> {
     }
 
     fn order(&mut self, order_by: Option<&mut OrderBy>, scope: &Scope, window: Option<&Expr>) {
-        let Some(OrderBy { kind: OrderByKind::Expressions(exprs), .. }) = order_by else { return };
+        let Some(OrderBy { kind, .. }) = order_by else { return };
+        if let OrderByKind::All(options) = kind {
+            let key = |place: usize| OrderByExpr {
+                expr: grouping::ordinal(place),
+                options: options.clone(),
+                with_fill: None,
+            };
+            *kind = OrderByKind::Expressions((1..=scope.aliases.len()).map(key).collect());
+        }
+        let OrderByKind::Expressions(exprs) = kind else { return };
         for order in exprs.iter_mut() {
             if !is_ordinal(&order.expr) {
                 calls::rewrite(self, &mut order.expr, scope, window, Clause::Output);
@@ -266,12 +276,21 @@ impl Rewriter<'_> {
     }
 
     /// The window call of GROUP BY, rewritten: what the bare name `window` stands for elsewhere.
-    fn group_window(&mut self, group_by: &mut GroupByExpr, scope: &Scope) -> Option<Expr> {
+    fn group_window(&mut self, group_by: &mut GroupByExpr, scope: &mut Scope) -> Option<Expr> {
         let GroupByExpr::Expressions(keys, _) = group_by else { return None };
+        scope.windows = keys.iter().any(calls::holds_window);
+        let sets = keys.iter().any(|key| matches!(key, Expr::GroupingSets(_)));
         let mut found: Option<Expr> = None;
-        for key in keys.iter_mut().filter(|key| calls::is_window(key)) {
+        let each = keys.iter_mut().flat_map(|key| match key {
+            Expr::GroupingSets(sets) => sets.iter_mut().flatten().collect(),
+            key => vec![key],
+        });
+        for key in each.filter(|key| calls::is_window(key)) {
             let span = key.span();
-            if found.is_some() {
+            let before = key.clone();
+            calls::rewrite(self, key, scope, None, Clause::GroupBy);
+            if found.as_ref().is_some_and(|found| !sets || found != key) {
+                *key = before;
                 self.refuse(
                     span,
                     "Multiple time/session window expressions would result in a cartesian product \
@@ -280,10 +299,25 @@ impl Rewriter<'_> {
                 );
                 continue;
             }
-            calls::rewrite(self, key, scope, None, Clause::GroupBy);
             found = Some(key.clone());
         }
         found
+    }
+
+    /// The keys of several grouping sets, rewritten: SELECT asks for them with `grouping(…)`.
+    fn group_sets(&mut self, group_by: &mut GroupByExpr, scope: &mut Scope, window: Option<&Expr>) {
+        let GroupByExpr::Expressions(keys, _) = group_by else { return };
+        let [Expr::GroupingSets(sets)] = keys.as_mut_slice() else { return };
+        let mut all: Vec<Expr> = Vec::new();
+        for key in sets.iter_mut().flatten() {
+            if !calls::is_window(key) {
+                calls::rewrite(self, key, scope, window, Clause::GroupBy);
+            }
+            if !all.contains(key) {
+                all.push(key.clone());
+            }
+        }
+        scope.sets = Some(all);
     }
 
     /// Gives every item its name and replaces `*` by the columns it stands for.
@@ -294,6 +328,7 @@ impl Rewriter<'_> {
         window: Option<&Expr>,
     ) -> Vec<String> {
         let mut columns = Vec::new();
+        let mut scope = scope.clone();
         for item in std::mem::take(items) {
             let (mut expr, alias) = match item {
                 SelectItem::UnnamedExpr(expr) => {
@@ -302,7 +337,7 @@ impl Rewriter<'_> {
                 }
                 SelectItem::ExprWithAlias { expr, alias } => (expr, alias),
                 SelectItem::Wildcard(options) => {
-                    self.star(None, &options, scope, &mut columns, items);
+                    self.star(None, &options, &scope, window, (&mut columns, items));
                     continue;
                 }
                 SelectItem::QualifiedWildcard(
@@ -310,7 +345,7 @@ impl Rewriter<'_> {
                     options,
                 ) => {
                     let relation = name.0.last().and_then(|part| part.as_ident()).cloned();
-                    self.star(relation.as_ref(), &options, scope, &mut columns, items);
+                    self.star(relation.as_ref(), &options, &scope, window, (&mut columns, items));
                     continue;
                 }
                 other => {
@@ -320,10 +355,16 @@ impl Rewriter<'_> {
                 }
             };
             let expr_span = expr.span();
+            if let Some(fields) = star::struct_fields(&expr) {
+                self.structs.push((alias.value.clone(), fields));
+            }
             let clause = if calls::explode(&mut expr) { Clause::Explode } else { Clause::Select };
-            calls::rewrite(self, &mut expr, scope, window, clause);
+            calls::rewrite(self, &mut expr, &scope, window, clause);
             let alias = quoted(&alias.value, &alias);
-            if columns.iter().any(|name| same(name, &alias.value)) && !scope.unknown {
+            if clause == Clause::Select {
+                scope.lateral.push((alias.value.clone(), expr.clone()));
+            }
+            if columns.iter().any(|name: &String| same(name, &alias.value)) && !scope.unknown {
                 let what = format!("two columns are named {}", alias.value);
                 self.refuse(expr_span, what, "give one of them another name with AS");
             }
@@ -331,63 +372,6 @@ impl Rewriter<'_> {
             items.push(SelectItem::ExprWithAlias { expr, alias });
         }
         columns
-    }
-
-    fn star(
-        &mut self,
-        relation: Option<&Ident>,
-        options: &WildcardAdditionalOptions,
-        scope: &Scope,
-        columns: &mut Vec<String>,
-        items: &mut Vec<SelectItem>,
-    ) {
-        let span = options.wildcard_token.0.span;
-        if options.opt_replace.is_some() || options.opt_rename.is_some() {
-            self.refuse(span, "this form of * is not in this version", "name the columns");
-        }
-        let except: Vec<&Ident> = options
-            .opt_except
-            .iter()
-            .flat_map(|except| {
-                std::iter::once(&except.first_element).chain(&except.additional_elements)
-            })
-            .collect();
-        let named = |r: &&Relation| match relation {
-            Some(ident) => r.name.as_ref().is_some_and(|name| same(name, &ident.value)),
-            None => true,
-        };
-        let relations: Vec<&Relation> = scope.relations.iter().filter(named).collect();
-        if let (Some(ident), true) = (relation, relations.is_empty() && !scope.unknown) {
-            let known: Vec<&str> =
-                scope.relations.iter().filter_map(|r| r.name.as_deref()).collect();
-            let fix = format!("the relations here are {}", known.join(", "));
-            self.refuse(ident.span, format!("unknown relation {}", ident.value), fix);
-        }
-        let mut merged: Vec<&str> = Vec::new();
-        for relation in relations {
-            for name in &relation.columns {
-                if except.iter().any(|ident| same(&ident.value, name)) {
-                    continue;
-                }
-                // A column of USING is one column.
-                if scope.using.iter().any(|(column, _)| same(column, name)) {
-                    if merged.iter().any(|merged| same(merged, name)) {
-                        continue;
-                    }
-                    merged.push(name);
-                }
-                let ident = Ident { value: name.clone(), quote_style: Some('`'), span };
-                let expr = match &relation.name {
-                    Some(relation) => {
-                        let relation = Ident::with_quote('`', relation.clone());
-                        Expr::CompoundIdentifier(vec![relation, ident.clone()])
-                    }
-                    None => Expr::Identifier(ident.clone()),
-                };
-                columns.push(name.clone());
-                items.push(SelectItem::ExprWithAlias { expr, alias: ident });
-            }
-        }
     }
 }
 
@@ -408,7 +392,7 @@ fn windows_by_name(group_by: &mut GroupByExpr, items: &[SelectItem]) {
             _ => None,
         };
         if let Some(SelectItem::ExprWithAlias { expr, .. } | SelectItem::UnnamedExpr(expr)) = item
-            && calls::is_window(expr)
+            && calls::holds_window(expr)
         {
             *key = expr.clone();
         }

@@ -9,8 +9,16 @@ pub struct Scope {
     /// Names that SELECT gives: GROUP BY and HAVING read them after the columns, ORDER BY before.
     pub aliases: Vec<String>,
     pub aliases_first: bool,
+    /// What the items of SELECT before this one are, by their names: read after the columns.
+    pub lateral: Vec<(String, Expr)>,
+    /// GROUP BY has a window, or a part of one.
+    pub windows: bool,
+    /// The keys of GROUP BY where it has several sets of them, in their order.
+    pub sets: Option<Vec<Expr>>,
     /// Columns that USING made one of, and the relation that gives their values.
     pub using: Vec<(String, usize)>,
+    /// The relations are columns of one subquery, [`VIEW`], under the names that [`hidden`] gives.
+    pub in_view: bool,
     /// What a subquery inside an expression can read beside its own FROM.
     pub around: Option<Box<Scope>>,
     /// FROM was refused: what its columns are is not known, and no name here is at fault.
@@ -42,7 +50,26 @@ pub enum Resolved {
     Unknown,
 }
 
+/// What the subquery is called that a LATERAL VIEW makes of FROM.
+pub const VIEW: &str = "$view";
+
+/// A column's name in [`VIEW`]: relations may have columns of one name.
+pub fn hidden(relation: usize, column: &str) -> String {
+    format!("{relation}${column}")
+}
+
 impl Scope {
+    /// A relation's column as the binder is to read it, standing where `from` stands.
+    pub fn column(&self, relation: usize, name: &str, from: &Ident) -> Expr {
+        match self.in_view {
+            false => self.relations[relation].column(name, from),
+            true => Expr::CompoundIdentifier(vec![
+                quoted(VIEW, from),
+                quoted(&hidden(relation, name), from),
+            ]),
+        }
+    }
+
     /// What the parts of a name stand for; case does not matter.
     pub fn resolve(&self, parts: &[Ident]) -> Resolved {
         if self.aliases_first
@@ -59,21 +86,25 @@ impl Scope {
             && let Some(relation) = self.relations.get(*at)
             && let Some(column) = relation.columns.iter().find(|c| same(c, &parts[0].value))
         {
-            return Resolved::Column(Box::new(relation.column(column, &parts[0])), 1);
+            return Resolved::Column(Box::new(self.column(*at, column, &parts[0])), 1);
         }
         let mut found = None;
-        for relation in &self.relations {
+        for (at, relation) in self.relations.iter().enumerate() {
             for column in relation.columns.iter().filter(|name| same(name, &parts[0].value)) {
                 if found.is_some() {
                     return Resolved::Ambiguous(column.clone());
                 }
                 found = Some(match self.relations.len() {
                     1 if self.around.is_none() => Expr::Identifier(quoted(column, &parts[0])),
-                    _ => relation.column(column, &parts[0]),
+                    _ => self.column(at, column, &parts[0]),
                 });
             }
         }
-        match found.or_else(|| self.alias(&parts[0])) {
+        let lateral = || {
+            let found = self.lateral.iter().find(|(name, _)| same(name, &parts[0].value));
+            found.map(|(_, expr)| Expr::Nested(Box::new(expr.clone())))
+        };
+        match found.or_else(|| self.alias(&parts[0])).or_else(lateral) {
             Some(found) => Resolved::Column(Box::new(found), 1),
             None => match &self.around {
                 Some(around) => around.resolve(parts),
@@ -85,16 +116,16 @@ impl Scope {
     /// Every name that could have been meant, in the order of the relations.
     pub fn names(&self) -> Vec<&str> {
         let columns = self.relations.iter().flat_map(|relation| &relation.columns);
-        let own = columns.chain(&self.aliases).map(String::as_str);
+        let lateral = self.lateral.iter().map(|(name, _)| name);
+        let own = columns.chain(&self.aliases).chain(lateral).map(String::as_str);
         own.chain(self.around.iter().flat_map(|around| around.names())).collect()
     }
 
     fn qualified(&self, relation: &Ident, column: &Ident) -> Option<Expr> {
         let named = |r: &&Relation| r.name.as_ref().is_some_and(|name| same(name, &relation.value));
-        let found = self.relations.iter().find(named)?;
-        let name = found.columns.iter().find(|name| same(name, &column.value))?;
-        let relation_name = found.name.as_deref().unwrap_or_default();
-        Some(Expr::CompoundIdentifier(vec![quoted(relation_name, relation), quoted(name, column)]))
+        let at = self.relations.iter().position(|r| named(&r))?;
+        let name = self.relations[at].columns.iter().find(|name| same(name, &column.value))?;
+        Some(self.column(at, name, column))
     }
 
     fn alias(&self, part: &Ident) -> Option<Expr> {

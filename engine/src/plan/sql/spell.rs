@@ -20,10 +20,52 @@ pub(super) fn volatile(name: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether Spark has the function, and we have not.
+pub(super) fn absent(name: &str) -> bool {
+    const ABSENT: [&str; 34] = [
+        "aes_decrypt",
+        "aes_encrypt",
+        "bitmap_construct_agg",
+        "bitmap_or_agg",
+        "collate",
+        "collation",
+        "convert_timezone",
+        "count_min_sketch",
+        "from_csv",
+        "from_xml",
+        "histogram_numeric",
+        "hll_sketch_agg",
+        "hll_sketch_estimate",
+        "hll_union",
+        "hll_union_agg",
+        "java_method",
+        "make_ym_interval",
+        "parse_json",
+        "reflect",
+        "schema_of_csv",
+        "schema_of_xml",
+        "sentences",
+        "to_binary",
+        "to_char",
+        "to_csv",
+        "to_number",
+        "to_varchar",
+        "to_xml",
+        "try_to_binary",
+        "try_to_number",
+        "validate_utf8",
+        "variant_get",
+        "xpath",
+        "xpath_string",
+    ];
+    ABSENT.contains(&name)
+}
+
 /// One spelling for functions that have several.
 pub(super) fn canonical(name: &str) -> &str {
     match name {
-        "mean" => "avg",
+        // An average of Spark's types leaves no range that its sum does not leave.
+        "mean" | "try_avg" => "avg",
         "first_value" | "any_value" => "first",
         "last_value" => "last",
         "every" => "bool_and",
@@ -57,6 +99,8 @@ pub(super) fn canonical(name: &str) -> &str {
         "to_unix_timestamp" => "unix_timestamp",
         "to_timestamp_ltz" => "to_timestamp",
         "sha" => "sha1",
+        "reduce" => "aggregate",
+        "make_timestamp_ltz" => "make_timestamp",
         other => other,
     }
 }
@@ -100,6 +144,10 @@ pub(super) fn respell(name: &str, function: &mut Function) -> Option<Expr> {
                 conditions: conditions.collect(),
                 else_result: last.map(Box::new),
             })
+        }
+        ("to_timestamp_ntz", 1) => {
+            let to = DataType::TimestampNtz(None);
+            Some(cast(args.next()?, to))
         }
         ("to_date", 2) => Some(plain("read_date", args)),
         ("to_timestamp", 2) => Some(plain("read_timestamp", args)),
@@ -164,6 +212,24 @@ pub(super) fn respell(name: &str, function: &mut Function) -> Option<Expr> {
         }
         ("e", 0) => Some(number("2.718281828459045E0", false, Span::empty())),
         ("pi", 0) => Some(number("3.141592653589793E0", false, Span::empty())),
+        ("map", _) if args.len().is_multiple_of(2) => {
+            let all: Vec<Expr> = args.collect();
+            let every = |from: usize| all.iter().skip(from).step_by(2).cloned();
+            let keys = plain("array", every(0));
+            Some(plain("map_from_arrays", [keys, plain("array", every(1))].into_iter()))
+        }
+        ("from_json", 2) => {
+            let text = args.next()?;
+            let schema = args.next()?;
+            let told = match &schema {
+                Expr::Function(call) if super::names::function_name(call) == "schema_of_json" => {
+                    schema_literal(call)?
+                }
+                _ => schema,
+            };
+            Some(call(name, vec![text, told], Span::empty()))
+        }
+        ("schema_of_json", 1) => schema_literal(function),
         ("struct", 1..) => Some(named_struct(args)),
         // The function's own order: what is trimmed off comes first.
         ("trim" | "ltrim" | "rtrim", 2) => {
@@ -180,6 +246,14 @@ pub(super) fn respell(name: &str, function: &mut Function) -> Option<Expr> {
         ("positive", 1) => args.next(),
         _ => None,
     }
+}
+
+/// The schema of a JSON text that is a constant.
+fn schema_literal(function: &Function) -> Option<Expr> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let text = literal_text(&expression_of(list.args.first()?)?)?;
+    let schema = crate::plan::functions::json::schema_of(&text)?;
+    Some(Expr::Value(Value::SingleQuotedString(schema).with_empty_span()))
 }
 
 /// A struct whose fields have their columns' names, or `col1`, `col2` by their place.
@@ -232,6 +306,7 @@ pub(super) fn cast_target(name: &str) -> Option<DataType> {
         "string" => DataType::String(None),
         "boolean" => DataType::Boolean,
         "date" => DataType::Date,
+        "binary" => DataType::Binary(None),
         "timestamp" => {
             DataType::Timestamp(None, datafusion_sql::sqlparser::ast::TimezoneInfo::None)
         }
@@ -322,7 +397,7 @@ pub(super) fn negative(inner: &Expr) -> Option<Expr> {
 
 pub(super) fn fields(root: Expr, names: &[Ident]) -> Expr {
     names.iter().fold(root, |root, name| {
-        let field = Value::SingleQuotedString(name.value.to_lowercase()).with_span(name.span);
+        let field = Value::SingleQuotedString(name.value.clone()).with_span(name.span);
         call("get_field", vec![root, Expr::Value(field)], name.span)
     })
 }

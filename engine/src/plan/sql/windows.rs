@@ -16,8 +16,9 @@ impl Calls<'_, '_> {
         let name = function_name(function);
         let span = function.name.span();
         let null = || Expr::Value(Value::Null.into());
-        if !matches!(self.clause, Clause::GroupBy) && self.window.is_none() {
-            let what = "a window needs GROUP BY";
+        let placed = matches!(self.clause, Clause::GroupBy | Clause::Select);
+        if !placed && self.window.is_none() && !self.scope.windows {
+            let what = "a window needs GROUP BY or SELECT";
             self.rewriter.refuse(span, what, "write GROUP BY window(time, '10 seconds')");
             return null();
         }

@@ -64,6 +64,29 @@ fn answer(expr: &str) -> String {
 }
 
 #[test]
+fn columns_have_sparks_names() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/spark-names.txt");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut wrong = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (item, expected) = line.split_once(" => ").unwrap_or_else(|| panic!("{line}"));
+        let mode = if item.contains("(*)") || item.contains("sum(") {
+            OutputMode::Complete
+        } else {
+            OutputMode::Append
+        };
+        let found = match plan(&job(SCHEMA, None, mode, &format!("SELECT {item} FROM input"))) {
+            Ok(plan) => plan.output.schema.field(0).name().clone(),
+            Err(findings) => format!("refused: {}", findings[0].what),
+        };
+        if found != expected {
+            wrong.push(format!("{item}\n  expected {expected}\n  found    {found}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
 fn expressions_have_sparks_types_and_values() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/spark-values.txt");
     let text = std::fs::read_to_string(path).unwrap();
