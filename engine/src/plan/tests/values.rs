@@ -76,7 +76,7 @@ fn columns_have_sparks_names() {
             OutputMode::Append
         };
         let found = match plan(&job(SCHEMA, None, mode, &format!("SELECT {item} FROM input"))) {
-            Ok(plan) => plan.output.schema.field(0).name().clone(),
+            Ok(plan) => plan.output().schema.field(0).name().clone(),
             Err(findings) => format!("refused: {}", findings[0].what),
         };
         if found != expected {
