@@ -124,7 +124,7 @@ fn verify(storage: &dyn Storage, directory: &Path) -> Result<()> {
     let log = directory.join(LOG_DIRECTORY);
     if !logged.is_empty() || log.is_dir() {
         // Records are kept for the two newest; who was killed before the first epoch has a log alone.
-        let from = logged.iter().rev().take(2).last().copied().unwrap_or(0);
+        let from = logged.iter().rev().take(2).next_back().copied().unwrap_or(0);
         match wal::check(Arc::new(LocalStorage::at(&log)), from) {
             Ok(Checked { segments, records, .. }) => println!(
                 "{records} whole records to go on from in {segments} segments of {}",

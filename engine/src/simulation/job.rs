@@ -221,7 +221,8 @@ fn leave(plan: &mut Plan, columns: &[(&str, DataType)]) {
 
 /// From SQL. Planning costs more than a history, and a plan never changes: each is made once.
 fn planned(kind: Kind, delay_us: i64) -> Arc<Query> {
-    static PLANS: LazyLock<Mutex<HashMap<(Kind, i64), Arc<Query>>>> = LazyLock::new(Mutex::default);
+    type Plans = HashMap<(Kind, i64), Arc<Query>>;
+    static PLANS: LazyLock<Mutex<Plans>> = LazyLock::new(Mutex::default);
     let mut plans = PLANS.lock().expect("no holder panics");
     let plan = plans.entry((kind, delay_us)).or_insert_with(|| {
         let schema = "ts TIMESTAMP, device STRING, status INT, value DOUBLE";

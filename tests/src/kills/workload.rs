@@ -203,11 +203,14 @@ pub fn text(query: Query, rows: u64, seed: u64) -> (Text, Answer) {
     (text, maker.finish())
 }
 
+/// A row that a session may be made of: its time, then what is summed up of it.
+type Session = (i64, (i64, i64, i64));
+
 struct Maker {
     random: Random,
     groups: BTreeMap<(i64, String), Group>,
-    /// By key, the rows that a session may be made of.
-    sessions: BTreeMap<String, Vec<(i64, (i64, i64, i64))>>,
+    /// By key.
+    sessions: BTreeMap<String, Vec<Session>>,
     clock: Option<i64>,
     answer: Answer,
 }

@@ -235,7 +235,7 @@ impl Rewriter<'_> {
         if let OrderByKind::All(options) = kind {
             let key = |place: usize| OrderByExpr {
                 expr: grouping::ordinal(place),
-                options: options.clone(),
+                options: *options,
                 with_fill: None,
             };
             *kind = OrderByKind::Expressions((1..=scope.aliases.len()).map(key).collect());

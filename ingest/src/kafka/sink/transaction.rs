@@ -37,6 +37,8 @@ pub struct Transactions {
     producer: Option<Producer>,
     /// The cluster has no transactions v2.
     needs_librdkafka: bool,
+    /// The topic of markers is there: nobody waits for a broker that is away to say so.
+    has_topic: bool,
     /// A topic takes no larger batches.
     batch_bytes_max: usize,
     /// What each sink of the job has staged.
@@ -61,6 +63,7 @@ impl Transactions {
             spec: spec.clone(),
             producer: None,
             needs_librdkafka: spec.client == KafkaClient::Librdkafka,
+            has_topic: false,
             batch_bytes_max: usize::MAX,
             staged: Vec::new(),
             last: None,
@@ -108,13 +111,15 @@ impl Transactions {
     }
 
     /// A producer that has fenced all others, and the marker; why there is none.
-    #[expect(clippy::type_complexity, reason = "two kinds of failure, as commit needs them")]
     fn make(&mut self) -> Result<std::result::Result<(Producer, Option<Committed>), String>> {
         // A secret that is missing is the job's fault, not the cluster's.
         secret::revealed(&self.spec.properties)?;
-        if let Err(why) = self.marks().make_topic() {
+        if !self.has_topic
+            && let Err(why) = self.marks().make_topic()
+        {
             return Ok(Err(why));
         }
+        self.has_topic = true;
         let native = match self.needs_librdkafka {
             true => Err(NotMade::Unsupported),
             false => NativeProducer::make(
@@ -135,7 +140,10 @@ impl Transactions {
                 }
             }
         };
-        Ok(self.marks().read().map(|last| (producer, last)))
+        let read = self.marks().read();
+        // It may have gone; then it is made anew.
+        self.has_topic = read.is_ok();
+        Ok(read.map(|last| (producer, last)))
     }
 
     /// Sends what is staged and the marker as one transaction.

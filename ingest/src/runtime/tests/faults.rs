@@ -108,7 +108,8 @@ fn f31_a_core_that_stalls_is_told_of_and_waited_for() {
         })
     };
     let mut ingest = Ingest::start_with(&job, select_all(&job), &setup, None).unwrap();
-    std::thread::sleep(Duration::from_millis(20));
+    // Both cores have met their stall by then, and are in it for some while.
+    std::thread::sleep(Duration::from_millis(200));
     let mut taken = Taken::default();
     taken.add(ingest.barrier(None).unwrap());
     assert!(ingest.signal().status().stalls > 0, "the stall was told");

@@ -42,6 +42,7 @@ fn f44_the_floats_of_a_device_are_compared_one_by_one() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what measures takes a clock from its caller")]
 fn rates_of_a_device_and_of_a_core_are_measured() {
     let began = Instant::now();
     let rates = measure(&device(Tier::Native), [2_000, 4_000, 20_000], &|| began.elapsed())

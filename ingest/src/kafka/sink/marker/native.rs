@@ -26,7 +26,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Whether the topic is known; else it may be missing, and somebody with more patience should look.
 pub fn is_there(spec: &Spec) -> bool {
-    let topics = Cluster::new(&spec.bootstrap_servers).topics(&[spec.commits_topic.clone()]);
+    let topics =
+        Cluster::new(&spec.bootstrap_servers).topics(std::slice::from_ref(&spec.commits_topic));
     topics.is_ok_and(|topics| topics.iter().all(|topic| !topic.partitions.is_empty()))
 }
 
