@@ -347,19 +347,18 @@ interval = "100ms"
         let held = running.memory("RssAnon:").unwrap_or_default();
         assert!(held < LIMIT, "{} MiB are held {when}", held >> 20);
     };
-    broker.kill();
+    // Frozen, not killed: a single broker that is killed between an answer to EndTxn and its markers
+    // leaves some of them out when it starts (its own leaders are not known yet), and no client mends that.
+    broker.signal("-STOP");
     let away = times("PELTON_OUTAGE_SECONDS", 4);
     for _ in 0..away * 10 {
         std::thread::sleep(Duration::from_millis(100));
         assert!(running.is_running(), "a broker that is away is waited for");
         bounded(&mut running, "while the broker is away");
     }
-    broker.restart();
-    let back = std::time::Instant::now();
+    broker.signal("-CONT");
     // The job tells it; a reader of the topic would take longer than the job.
-    let again = "Kafka takes transactions again";
-    running.wait_until("the next commit", |running| running.stderr().contains(again));
-    eprintln!("the next commit came {:?} after the broker", back.elapsed());
+    running.wait_until("the next epoch", |running| running.stderr().contains("\"batchId\":1"));
     proxy.delay(Duration::from_millis(150));
     for _ in 0..40 {
         std::thread::sleep(Duration::from_millis(100));
