@@ -197,7 +197,7 @@ impl Reporter {
             sources: self.sources(finished),
             sink: SinkFacts {
                 description: sink.clone(),
-                num_output_rows: finished.rows.num_rows() as u64,
+                num_output_rows: finished.rows_before + finished.rows.num_rows() as u64,
             },
             gpu: self.gpu(finished),
             rows_by_device: RowsByDevice { cpu: rows - finished.gpu_rows, gpu: finished.gpu_rows },

@@ -308,7 +308,10 @@ impl<'a> Run<'a> {
     }
 
     fn send(&mut self, input: EpochInput, mut times: Times, to: &mut Committer) -> Result<()> {
-        let finished = Box::new(self.epochs.finish(input, &Threads)?);
+        let epoch = self.epochs.next();
+        let mut hand_over = |rows| to.part(epoch, rows, Vec::new());
+        let finished = self.epochs.finish_in_parts(input, &Threads, &mut hand_over)?;
+        let finished = Box::new(finished);
         times.mark("addBatch");
         self.absorbed = false;
         let bytes = std::mem::take(&mut self.epoch_bytes);

@@ -12,6 +12,7 @@ mod event_time_tests;
 mod join;
 #[cfg(test)]
 mod join_tests;
+mod leaving;
 mod level;
 #[cfg(test)]
 #[path = "epoch_tests.rs"]
@@ -34,10 +35,14 @@ use crate::seeded::{self, Bug};
 use crate::sink::{Committed, Staged};
 use crate::state::spill::Room;
 use clocks::Clocks;
+use leaving::Leaving;
 use level::{Level, Passed};
 
 /// Fewer rows than this say nothing about a stream's share of bad rows.
 const ERROR_RATIO_ROWS_MIN: u64 = 1_000;
+
+/// Rows that leave are handed over when they are this much and more come.
+const PART_BYTES: usize = 16 << 20;
 
 /// Work on one shard.
 pub type Task<'a> = Box<dyn FnOnce() + Send + 'a>;
@@ -74,7 +79,9 @@ pub struct ScanInput {
 /// An epoch whose rows are ready to leave.
 pub struct Finished {
     pub epoch: u64,
+    /// Without those that were handed over before.
     pub rows: RecordBatch,
+    pub rows_before: u64,
     /// Rows that came too late, where a sink takes them.
     pub late: Option<RecordBatch>,
     pub counters: Counters,
@@ -356,18 +363,46 @@ impl Epochs {
     ///
     /// Errors: as [`Epochs::absorb`]; `Failed` where too many rows are bad.
     pub fn finish(&mut self, input: EpochInput, workers: &dyn Workers) -> Result<Finished> {
+        let mut before = Vec::new();
+        let mut finished = self.finish_in_parts(input, workers, &mut |rows| {
+            before.push(rows);
+            Ok(())
+        })?;
+        if !before.is_empty() {
+            before.push(finished.rows);
+            finished.rows = self.together(before)?;
+            finished.rows_before = 0;
+        }
+        Ok(finished)
+    }
+
+    /// As [`Epochs::finish`]; rows that memory should not hold are handed over in their order.
+    ///
+    /// Errors: as [`Epochs::finish`], and those of `hand_over`.
+    pub fn finish_in_parts(
+        &mut self,
+        input: EpochInput,
+        workers: &dyn Workers,
+        hand_over: &mut dyn FnMut(RecordBatch) -> Result<()>,
+    ) -> Result<Finished> {
         let ended = input.has_ended();
         let mut rows = vec![self.absorb(input, workers)?];
+        let mut rows_before = 0;
         self.check_error_ratios()?;
         let mut state = StateFacts::default();
         for at in 0..self.levels.len() {
             let watermark = self.query.watermark_at(at, self.watermark);
             let keeps_delta = self.keeps_delta;
-            let emitted = self.levels[at].emit(watermark, ended, keeps_delta, workers)?;
+            let mut emitted = self.levels[at].emit(watermark, ended, keeps_delta, workers)?;
             state.add(&emitted.facts);
             self.running.delta[at].extend(emitted.delta);
-            if self.levels[at].emits() {
-                let left = self.climb(at, emitted.rows, workers)?;
+            while let Some(leaving) = emitted.leaving.advance()? {
+                if matches!(emitted.leaving, Leaving::Merged(_)) && bytes_of(&rows) > PART_BYTES {
+                    let part = self.together(std::mem::take(&mut rows))?;
+                    rows_before += part.num_rows() as u64;
+                    hand_over(part)?;
+                }
+                let left = self.climb(at, leaving, workers)?;
                 rows.push(self.leave(left)?);
             }
         }
@@ -381,6 +416,7 @@ impl Epochs {
         Ok(Finished {
             epoch,
             rows: self.together(rows)?,
+            rows_before,
             late,
             counters: running.counters,
             gpu_rows: running.gpu_rows,
@@ -453,6 +489,10 @@ impl Epochs {
     fn evicts(&self, watermark: Option<i64>) -> Option<i64> {
         self.levels.iter().find_map(|level| level.evicting(watermark))
     }
+}
+
+fn bytes_of(rows: &[RecordBatch]) -> usize {
+    rows.iter().map(RecordBatch::get_array_memory_size).sum()
 }
 
 #[cfg(test)]

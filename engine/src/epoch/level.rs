@@ -6,14 +6,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{concat, concat_batches, take};
-use arrow::datatypes::{Field, Schema};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::concat_batches;
+#[cfg(test)]
+use arrow::datatypes::Schema;
 
 use super::join::Meeting;
+#[cfg(test)]
+use super::leaving;
+use super::leaving::{Leaving, Pieces};
 use super::{StateFacts, Task, Workers};
 use crate::batch::{Counters, DeadLetter, InputBatch, Place};
-use crate::columns::plain_column;
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::format::json;
@@ -21,16 +24,18 @@ use crate::job::spec::{OnError, OutputMode};
 use crate::pipeline::{CoreEpoch, EventClock, Pipeline};
 use crate::plan::{Groups, Plan, Shape, query};
 use crate::seeded::{self, Bug};
-use crate::state::shard::{Need, Part, Shard, bytes_of};
-use crate::state::spill::Room;
-use crate::state::{Closing, StateStore, order, partition, still_open};
+use crate::state::shard::{Need, Part, Shard};
+use crate::state::spill::{Room, Spill};
+use crate::state::{Closing, StateStore, partition, still_open};
 
 pub(super) struct Level {
     /// Of the first arm: its state and its output are the level's.
     pub plan: Arc<Plan>,
     shards: Vec<Shard>,
-    /// Bytes that may leave in an epoch, where memory is limited.
-    most: Option<u64>,
+    /// For rows that leave and are more than memory may hold.
+    room: Option<Room>,
+    /// Epochs that let rows leave.
+    emissions: u64,
     /// By arm; none where the cores have them.
     pipelines: Vec<Option<Pipeline>>,
     /// Where two streams meet: it has the level's state.
@@ -50,7 +55,7 @@ pub(super) struct Passed {
 
 /// What an epoch's end makes of a level's state.
 pub(super) struct Emitted {
-    pub rows: RecordBatch,
+    pub leaving: Leaving,
     pub facts: StateFacts,
     /// What a checkpoint needs, where that is known only now.
     pub delta: Vec<RecordBatch>,
@@ -98,7 +103,8 @@ impl Level {
         Level {
             plan,
             shards: stores,
-            most: room.map(|room| room.bytes.saturating_mul(2)),
+            room: room.cloned(),
+            emissions: 0,
             pipelines: level.arms.iter().map(pipeline).collect(),
             meeting: level.join.as_ref().map(Meeting::of),
             closes: level.evicting(Some(0)).is_some(),
@@ -108,11 +114,6 @@ impl Level {
     /// The watermark as far as anything leaves the state by it.
     pub fn evicting(&self, watermark: Option<i64>) -> Option<i64> {
         watermark.filter(|_| self.closes)
-    }
-
-    /// Rows leave the state at the end of an epoch.
-    pub fn emits(&self) -> bool {
-        self.meeting.is_some() || matches!(self.plan.shape, Shape::Groups(_))
     }
 
     /// Takes back the partials of a state file between the watermarks by which the state evicted.
@@ -145,7 +146,7 @@ impl Level {
         };
         let columns =
             self.shards.iter().map(|shard| shard.in_memory().rows(&shard.in_memory().all()));
-        in_order(groups, &columns.collect::<Result<Vec<_>>>()?)
+        leaving::in_order(groups, &columns.collect::<Result<Vec<_>>>()?)
     }
 
     /// Forgets all state.
@@ -279,7 +280,7 @@ impl Level {
         if let Some(meeting) = &mut self.meeting {
             let (rows, facts) = meeting.finish(watermark, ended)?;
             let delta = meeting.store.take_delta(keeps_delta)?;
-            return Ok(Emitted { rows, facts, delta });
+            return Ok(Emitted { leaving: Leaving::Whole(Some(rows)), facts, delta });
         }
         let plan = Arc::clone(&self.plan);
         if let Shape::Groups(groups) = &plan.shape
@@ -291,37 +292,44 @@ impl Level {
         let emits = matches!(plan.shape, Shape::Groups(_));
         let step =
             Step { mode: plan.mode, watermark, evicts: plan.evicting(watermark), ended, emits };
-        let none = vec![(); self.shards.len()];
-        let most = self.most;
-        let emitted = on_shards(&mut self.shards, none, workers, |shard, ()| {
-            let mut left = most;
-            let mut parts = shard.each(step.need(), |store, part| {
-                let mut emitted = step.run(store)?;
-                if part == Part::Cold && emits {
+        self.emissions += 1;
+        let pieces =
+            (0..self.shards.len()).map(|at| Pieces::new(Arc::clone(&plan), self.spill(at)));
+        let pieces: Vec<Pieces> = pieces.collect();
+        let emitted = on_shards(&mut self.shards, pieces, workers, |shard, mut pieces| {
+            let mut facts = StateFacts::default();
+            shard.each(step.need(), |store, part| {
+                let (columns, of_part) = step.run(store)?;
+                facts.add(&of_part);
+                match (emits, part) {
+                    (false, _) => Ok(()),
+                    (true, Part::Hot) => pieces.push(columns),
                     // One of many: what leaves is held until all have been through.
-                    emitted.columns = plan.output.having(emitted.columns)?;
+                    (true, Part::Cold) => pieces.push(plan.output.having(columns)?),
                 }
-                emitted.check(&mut left)?;
-                Ok(emitted)
             })?;
-            let last = parts.last_mut().expect("a shard has a part in memory");
-            last.facts.rows = shard.len() as u64;
-            last.facts.bytes = shard.bytes_held() as u64;
-            Ok(parts)
+            facts.rows = shard.len() as u64;
+            facts.bytes = shard.bytes_held() as u64;
+            Ok((pieces, facts))
         })?;
         let mut state = StateFacts::default();
-        let mut columns = Vec::with_capacity(emitted.len());
-        for OfShard { columns: of_shard, facts } in emitted.into_iter().flatten() {
+        let mut pieces = Vec::with_capacity(emitted.len());
+        for (of_shard, facts) in emitted {
             state.add(&facts);
-            columns.push(of_shard);
+            pieces.push(of_shard);
         }
-        let rows = match &plan.shape {
-            Shape::Groups(groups) => plan.output.run(in_order(groups, &columns)?)?,
-            Shape::Rows { .. } | Shape::First(_) => {
-                RecordBatch::new_empty(Arc::clone(&plan.output.schema))
-            }
-        };
-        Ok(Emitted { rows, facts: state, delta: Vec::new() })
+        Ok(Emitted { leaving: Leaving::of(&plan, pieces)?, facts: state, delta: Vec::new() })
+    }
+
+    /// A shard's room for rows that leave in this epoch.
+    fn spill(&self, shard: usize) -> Option<Spill> {
+        let room = self.room.as_ref()?;
+        let name = format!("leaving-{}-{shard}", self.emissions);
+        let mut spill = room.share(self.shards.len(), &name);
+        // Rows that are sorted are held twice; those of which all are needed at once are not written.
+        spill.most = spill.bytes.saturating_mul(2);
+        spill.bytes /= 4;
+        Some(spill)
     }
 }
 
@@ -379,28 +387,6 @@ struct Step {
     emits: bool,
 }
 
-struct OfShard {
-    columns: Vec<ArrayRef>,
-    facts: StateFacts,
-}
-
-impl OfShard {
-    /// Counts what leaves against what may. `left`: bytes that may still be held.
-    fn check(&self, left: &mut Option<u64>) -> Result<()> {
-        let Some(left) = left else { return Ok(()) };
-        match left.checked_sub(bytes_of(&self.columns)) {
-            Some(less) => *left = less,
-            None => {
-                return Err(Error::failed(
-                    "the groups that leave in this epoch are more than memory_limit allows: give the \
-                     query a HAVING, a watermark or smaller windows, or raise memory_limit",
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Step {
     /// Which groups must be whole for it.
     fn need(self) -> Need {
@@ -414,7 +400,8 @@ impl Step {
         Need { all, touched, closing: self.evicts }
     }
 
-    fn run(self, shard: &mut StateStore) -> Result<OfShard> {
+    /// The columns of the groups that leave, and what became of the others.
+    fn run(self, shard: &mut StateStore) -> Result<(Vec<ArrayRef>, StateFacts)> {
         let leaving = match self.mode {
             _ if !self.emits => Vec::new(),
             OutputMode::Append if self.ended => shard.all(),
@@ -432,52 +419,6 @@ impl Step {
             }
             _ => shard.settle(self.evicts)?,
         };
-        Ok(OfShard {
-            columns,
-            facts: StateFacts { updated, removed: removed as u64, ..StateFacts::default() },
-        })
+        Ok((columns, StateFacts { updated, removed: removed as u64, ..StateFacts::default() }))
     }
-}
-
-/// The shards' rows as one batch in the fixed order.
-fn in_order(groups: &Groups, shards: &[Vec<ArrayRef>]) -> Result<RecordBatch> {
-    let failed = |error| Error::failed(format!("the epoch's rows: {error}"));
-    let columns = shards.first().map_or(0, Vec::len);
-    let mut joined = Vec::with_capacity(columns);
-    for column in 0..columns {
-        let mut parts: Vec<ArrayRef> =
-            shards.iter().map(|shard| Arc::clone(&shard[column])).collect();
-        if parts.iter().any(|part| part.data_type() != parts[0].data_type()) {
-            // Those that were spilled are plain.
-            let plain = parts.iter().map(plain_column).collect::<Result<_, _>>();
-            parts = plain.map_err(failed)?;
-        }
-        joined.push(match &parts[..] {
-            [one] => Arc::clone(one),
-            parts => {
-                let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-                concat(&parts).map_err(failed)?
-            }
-        });
-    }
-    let rows = shards.iter().map(|shard| shard.first().map_or(0, |column| column.len())).sum();
-    let window = groups.first_key();
-    let sorted = UInt32Array::from(order::sorted(&joined[..groups.keys.len()], window, rows));
-    let take_sorted = |column: &ArrayRef| {
-        plain_column(&take(column, &sorted, None).expect("row numbers of this column"))
-    };
-    let columns = joined.iter().map(take_sorted).collect::<Result<Vec<ArrayRef>, _>>();
-    let columns = columns.map_err(failed)?;
-    let names = groups
-        .keys
-        .iter()
-        .map(|key| key.name.clone())
-        .chain(groups.aggregates.iter().map(|aggregate| aggregate.spec.name.clone()));
-    let fields: Vec<Field> = names
-        .zip(&columns)
-        .map(|(name, column)| Field::new(name, column.data_type().clone(), true))
-        .collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
-        .map_err(failed)
 }

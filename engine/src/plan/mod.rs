@@ -235,6 +235,13 @@ impl Plan {
         watermark.filter(|_| has_state && leaves && self.watermark.is_some())
     }
 
+    pub fn groups(&self) -> Option<&Groups> {
+        match &self.shape {
+            Shape::Groups(groups) => Some(groups),
+            Shape::Rows { .. } | Shape::First(_) => None,
+        }
+    }
+
     /// What this level's state holds.
     pub fn state(&self) -> Option<StateSpec> {
         match &self.shape {

@@ -61,6 +61,11 @@ impl Output {
         Ok(filter(&rows, mask.as_boolean())?.columns().to_vec())
     }
 
+    /// Whether all rows are needed before the first may leave. `counts`: LIMIT is of the whole stream.
+    pub fn is_of_all(&self, counts: bool) -> bool {
+        !self.order_by.is_empty() || self.limit.is_some() && !counts
+    }
+
     fn evaluate_all(&self, exprs: &[Compiled], rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
         exprs.iter().map(|expr| evaluate(expr, rows)).collect()
     }
