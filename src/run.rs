@@ -152,8 +152,13 @@ impl<'a> Run<'a> {
         let ratios: Vec<_> = read.map(|source| source.max_error_ratio).collect();
         let policy = (job.sources[0].on_error, &ratios[..]);
         let rooms = Rooms::of(job);
-        let (epochs, restored) =
-            Epochs::open_in(Arc::clone(&query), shards, journal, policy, Some(&rooms.state))?;
+        let (epochs, restored) = Epochs::open_in(
+            Arc::clone(&query),
+            shards,
+            journal,
+            policy,
+            (Some(&rooms.state), &Threads),
+        )?;
         if let Some(restored) = &restored {
             for reason in &restored.passed_over {
                 eprintln!("pelton: {reason}; trying the checkpoint before it");

@@ -48,8 +48,17 @@ const PART_BYTES: usize = 16 << 20;
 pub type Task<'a> = Box<dyn FnOnce() + Send + 'a>;
 
 /// Runs tasks to their end, side by side where it can.
-pub trait Workers {
+pub trait Workers: Sync {
     fn run(&self, tasks: Vec<Task<'_>>);
+}
+
+/// One task after the other, on the caller's thread.
+struct OneByOne;
+
+impl Workers for OneByOne {
+    fn run(&self, tasks: Vec<Task<'_>>) {
+        tasks.into_iter().for_each(|task| task());
+    }
 }
 
 /// What the sources hand over at a barrier.
@@ -180,7 +189,7 @@ impl Epochs {
         journal: Option<Journal>,
         errors: (OnError, &[Option<f64>]),
     ) -> Result<(Epochs, Option<Restored>)> {
-        Epochs::open_in(query, shards, journal, errors, None)
+        Epochs::open_in(query, shards, journal, errors, (None, &OneByOne))
     }
 
     /// As [`Epochs::open`], with room for state that is more than memory may hold.
@@ -189,7 +198,7 @@ impl Epochs {
         shards: usize,
         journal: Option<Journal>,
         (on_error, max_error_ratios): (OnError, &[Option<f64>]),
-        room: Option<&Room>,
+        (room, workers): (Option<&Room>, &dyn Workers),
     ) -> Result<(Epochs, Option<Restored>)> {
         room.into_iter().try_for_each(Room::clear)?;
         let clocks = Clocks::of(&query);
@@ -207,7 +216,7 @@ impl Epochs {
             running: Running::default(),
             rows_out: 0,
         };
-        let restored = epochs.restore()?;
+        let restored = epochs.restore(workers)?;
         Ok((epochs, restored))
     }
 

@@ -12,6 +12,8 @@
 
 use std::hint::select_unpredictable;
 
+/// Keys looked up together.
+pub(crate) const BLOCK: usize = 64;
 /// At half load the longest of 10^8 chains is about 95 slots (the tail falls by e^-0.193 a slot).
 const CHAIN_MAX: usize = 128;
 const SLOTS_MIN: usize = 64;

@@ -21,8 +21,8 @@ use crate::storage::Storage;
 
 /// Deltas above a base before a new one is made.
 pub const DELTAS_MAX: usize = 64;
-/// Partitions of a state that memory does not hold share files of this size: fewer to sync, and none
-/// that takes much to read.
+/// A base has files of this size: a recovery reads the next while it merges one, and partitions of a
+/// state that memory does not hold share them.
 const FILE_BYTES: usize = 16 << 20;
 
 /// Files to be made into one base; runs on any thread.
@@ -119,13 +119,18 @@ impl Compaction {
             }
             let (mut held, mut bytes) = (Vec::new(), 0);
             state.into_partials(|partial| {
-                bytes += partial.get_array_memory_size();
-                held.push(partial);
-                if bytes < FILE_BYTES {
-                    return Ok(());
+                let (rows, size) = (partial.num_rows(), partial.get_array_memory_size());
+                let step = (rows * FILE_BYTES / size.max(1)).max(1);
+                for first in (0..rows.max(1)).step_by(step) {
+                    let piece = partial.slice(first, step.min(rows - first));
+                    bytes += size.min(FILE_BYTES);
+                    held.push(piece);
+                    if bytes >= FILE_BYTES {
+                        bytes = 0;
+                        write(&std::mem::take(&mut held))?;
+                    }
                 }
-                bytes = 0;
-                write(&std::mem::take(&mut held))
+                Ok(())
             })?;
             if !held.is_empty() {
                 write(&held)?;

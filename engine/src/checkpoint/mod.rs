@@ -29,6 +29,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use crate::batch::Counters;
+use crate::epoch::{Task, Workers};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::plan::Query;
@@ -237,17 +238,30 @@ impl Journal {
         self.candidates[..kept].last().map(|kept| &kept.manifest.source)
     }
 
-    /// The files of the newest checkpoint in order, and their partials.
+    /// The files of the newest checkpoint in order, and their partials; the next one is read while one
+    /// is taken.
     ///
     /// Errors: `StateIo` where a file is missing, or its length or hash differs; those of `take`.
     pub fn restore(
         &self,
-        mut take: impl FnMut(&StateFile, &[RecordBatch]) -> Result<()>,
+        workers: &dyn Workers,
+        mut take: impl FnMut(&StateFile, &[RecordBatch]) -> Result<()> + Send,
     ) -> Result<()> {
         let files = self.last().map_or(&[][..], |last| &last.files);
         let forgotten = usize::from(seeded::is(Bug::LastDeltaForgotten));
-        for file in &files[..files.len().saturating_sub(forgotten)] {
-            take(file, &read_state(&*self.storage, file)?)?;
+        let files = &files[..files.len().saturating_sub(forgotten)];
+        let read = |file: &StateFile| read_state(&*self.storage, file);
+        let mut ahead = files.first().map(read).transpose()?;
+        for (at, file) in files.iter().enumerate() {
+            let partials = ahead.take().expect("it was read while the one before was taken");
+            let (mut taken, mut next) = (Ok(()), None);
+            let mut tasks: Vec<Task<'_>> = vec![Box::new(|| taken = take(file, &partials))];
+            if let Some(file) = files.get(at + 1) {
+                tasks.push(Box::new(|| next = Some(read(file))));
+            }
+            workers.run(tasks);
+            taken?;
+            ahead = next.transpose()?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::level::Level;
-use super::{Epochs, Finished, Restored};
+use super::{Epochs, Finished, Restored, Workers};
 use crate::checkpoint::manifest::Manifest;
 use crate::checkpoint::{Facts, Journal, Prepared};
 use crate::error::{Error, Result};
@@ -13,8 +13,8 @@ use crate::sink::{Committed, Staged};
 
 impl Epochs {
     /// Goes back to an older checkpoint where the newest is damaged.
-    pub(super) fn restore(&mut self) -> Result<Option<Restored>> {
-        while let Err(error) = self.read_state() {
+    pub(super) fn restore(&mut self, workers: &dyn Workers) -> Result<Option<Restored>> {
+        while let Err(error) = self.read_state(workers) {
             self.levels.iter_mut().for_each(Level::clear);
             let Some(journal) = self.journal.as_mut().filter(|_| is_damage(&error)) else {
                 return Err(error);
@@ -42,16 +42,16 @@ impl Epochs {
         }))
     }
 
-    fn read_state(&mut self) -> Result<()> {
+    fn read_state(&mut self, workers: &dyn Workers) -> Result<()> {
         let Some(journal) = &self.journal else { return Ok(()) };
         let Some(last) = journal.last() else { return Ok(()) };
         let (levels, query) = (&mut self.levels, &self.query);
         let forgets = seeded::is(Bug::EvictionForgotten);
         let at = |level, watermark| query.watermark_at(level, watermark).filter(|_| !forgets);
-        journal.restore(|file, partials| match levels.get_mut(file.level) {
+        journal.restore(workers, |file, partials| match levels.get_mut(file.level) {
             Some(of) => {
                 let evicted = (at(file.level, file.before_us), at(file.level, file.watermark_us));
-                of.restore(partials, journal.columns(file.level), evicted)
+                of.restore(partials, journal.columns(file.level), evicted, workers)
             }
             None => Err(Error::failed("a state file is of a part that this query has not")),
         })?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use super::super::{EpochInput, Epochs, Task, Workers, joined};
+use super::super::{EpochInput, Epochs, OneByOne, joined};
 use crate::error::Result;
 use crate::job::spec::{OnError, OutputMode};
 use crate::pipeline::tests::{Row, plan, push};
@@ -14,14 +14,6 @@ use crate::state::spill::Room;
 use crate::storage::{MemoryStorage, Storage};
 
 const ENOSPC: i32 = 28;
-
-struct OneByOne;
-
-impl Workers for OneByOne {
-    fn run(&self, tasks: Vec<Task<'_>>) {
-        tasks.into_iter().for_each(|task| task());
-    }
-}
 
 /// Some 2,000 groups that come in no order, and again in each epoch.
 fn rows(epoch: i64) -> Vec<Row> {
@@ -38,7 +30,7 @@ fn rows(epoch: i64) -> Vec<Row> {
 /// What leaves in each of some epochs, the last of which is the input's end.
 fn run(plan: &Arc<Plan>, shards: usize, room: Option<&Room>) -> Result<Vec<RecordBatch>> {
     let errors = (OnError::Skip, None);
-    let (mut epochs, _) = Epochs::open_in(Arc::clone(plan), shards, None, errors, room)?;
+    let (mut epochs, _) = Epochs::open_in(Arc::clone(plan), shards, None, errors, (room, &OneByOne))?;
     let mut pipeline = Pipeline::new(Arc::clone(plan), OnError::Skip);
     let mut all = Vec::new();
     for epoch in 0..4 {

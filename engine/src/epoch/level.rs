@@ -122,19 +122,17 @@ impl Level {
         partials: &[RecordBatch],
         columns: &[String],
         (before, after): (Option<i64>, Option<i64>),
+        workers: &dyn Workers,
     ) -> Result<()> {
         self.settle(before)?;
         if let Some(Meeting { store, .. }) = &mut self.meeting {
             partials.iter().try_for_each(|partial| store.merge_file(partial))?;
             return self.settle(after);
         }
-        let shards = self.shards.len();
-        for partial in partials {
-            let parts = partition::split(partial, self.plan.hashed_keys(), shards);
-            for (shard, part) in self.shards.iter_mut().zip(parts) {
-                shard.merge_file(&part, columns)?;
-            }
-        }
+        let inputs = self.split(partials);
+        on_shards(&mut self.shards, inputs, workers, |shard, input| {
+            input.iter().try_for_each(|partial| shard.merge_file(partial, columns))
+        })?;
         self.settle(after)
     }
 
@@ -255,13 +253,19 @@ impl Level {
         }
     }
 
-    fn merge(&mut self, partials: &[RecordBatch], workers: &dyn Workers) -> Result<()> {
+    /// The rows of partials for each shard.
+    fn split(&self, partials: &[RecordBatch]) -> Vec<Vec<RecordBatch>> {
         let shards = self.shards.len();
         let mut inputs: Vec<Vec<RecordBatch>> = vec![Vec::new(); shards];
         for partial in partials {
             let parts = partition::split(partial, self.plan.hashed_keys(), shards);
             inputs.iter_mut().zip(parts).for_each(|(input, part)| input.push(part));
         }
+        inputs
+    }
+
+    fn merge(&mut self, partials: &[RecordBatch], workers: &dyn Workers) -> Result<()> {
+        let inputs = self.split(partials);
         on_shards(&mut self.shards, inputs, workers, |shard, input| {
             input.iter().try_for_each(|partial| shard.merge(partial))
         })?;

@@ -4,10 +4,7 @@
 //! states, which lie by number, stay dense.
 
 use super::pages::{Pages, Sparse};
-use crate::index::{Chain, Index, tag_of_u64};
-
-/// Keys looked up together.
-const BLOCK: usize = 64;
+use crate::index::{BLOCK, Chain, Index, tag_of_u64};
 
 pub struct GroupMap {
     /// Used until the keys turn out to be too sparse for them, then the index until the next clearing.

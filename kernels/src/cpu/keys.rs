@@ -222,18 +222,18 @@ impl Column {
                 match Class::of(array.data_type()) {
                     Some(Class::Float) => {
                         let values = widen_floats(array, rows, &mut scratch.floats);
-                        out.extend(values.iter().map(|&value| words.number(float_to_key(value))));
+                        words.number_all(values, float_to_key, out);
                     }
                     _ => {
                         let values = widen_ints(array, rows, &mut scratch.ints);
-                        out.extend(values.iter().map(|&value| words.number(value as u64)));
+                        words.number_all(values, |value| value as u64, out);
                     }
                 }
                 clear_nulls(array, rows, out);
             }
             (Values::Wide(words), KeyInput::Values(array)) => {
                 let values = widen_decimals(array, rows, &mut scratch.decimals);
-                out.extend(values.iter().map(|&value| words.number(value as u128)));
+                words.number_all(values, |value| value as u128, out);
                 clear_nulls(array, rows, out);
             }
             (_, KeyInput::Ids(_)) => panic!("only text columns come as ids"),
