@@ -5,7 +5,9 @@
 //! for what a lock does not reach: a lock file removed by hand, a network file system, an object
 //! store. Between its look at the fences and its publication a zombie can still win one epoch's
 //! name; then the later run fails at that epoch, because a manifest's name is given once, and goes
-//! on from the zombie's manifest when it is started again. The chain of manifests never forks.
+//! on from the zombie's manifest when it is started again. The chain of manifests never forks. A name
+//! that was given, collected and so won a second time is no commit: the zombie looks at the fences
+//! once more before any output follows, and who collected that name had taken its number before.
 
 use std::io;
 

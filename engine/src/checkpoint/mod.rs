@@ -432,6 +432,8 @@ impl Journal {
             },
             _ => write_failed(storage, error),
         })?;
+        // Of a later run this one's epoch may have been long ago, its name collected and free again.
+        fence::check(storage, self.fence)?;
         let kept = Kept { hash: manifest::identity(bytes), manifest };
         let committed = kept.committed();
         if self.compacted.take().is_some() {

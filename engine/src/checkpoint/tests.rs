@@ -1,14 +1,14 @@
 //! Checkpoints over a disk on which anything may have changed, and over one that two runs share.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::epoch::{EpochInput, Epochs, Restored, ScanInput, Task, Workers};
 use crate::job::spec::{OnError, OutputMode};
 use crate::pipeline::tests::{Row, push, query};
 use crate::pipeline::{EventClock, Pipeline};
-use crate::storage::MemoryStorage;
+use crate::storage::{MemoryStorage, StagedFile};
 
 struct OneByOne;
 
@@ -200,6 +200,84 @@ fn f21_a_zombie_publishes_nothing_once_another_run_has_taken_over() {
     first.epochs.journal().expect("it has one").collect_garbage();
     assert_eq!(disk.list("").expect("the root is there"), before, "nor does it clean up");
     assert_eq!(second.epoch().expect("it owns the directory").epoch, 1);
+}
+
+/// A disk on which something else happens just before a manifest is published.
+struct Stalled {
+    disk: MemoryStorage,
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Storage for Stalled {
+    fn publish(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        if name.starts_with("manifest-")
+            && let Some(meanwhile) = self.meanwhile.lock().expect("no holder panics").take()
+        {
+            meanwhile();
+        }
+        self.disk.publish(name, bytes)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn StagedFile>> {
+        self.disk.create(name)
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.disk.read(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.disk.list(dir)
+    }
+
+    fn create_dir_all(&self, dir: &str) -> io::Result<()> {
+        self.disk.create_dir_all(dir)
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+
+    fn location(&self) -> String {
+        self.disk.location()
+    }
+}
+
+/// The zombie had looked at the fences; its epoch's name was given to another, collected, and is free
+/// again when it wakes up. It must not take that for its commit: outputs would follow.
+#[test]
+fn f21_a_zombie_that_wins_a_name_which_was_collected_has_not_committed() {
+    let (plan, disk) = (update(), MemoryStorage::new());
+    let later = {
+        let (plan, disk) = (Arc::clone(&plan), disk.clone());
+        move || {
+            let mut second = open(&disk, &plan, "2", Marker::Manifest).expect("nobody published");
+            (0..4).for_each(|_| _ = second.epoch().expect("it owns the directory"));
+            assert_eq!(names(&disk, "manifest-").len(), 2, "epoch 0 was collected");
+        }
+    };
+    let stalled = Stalled { disk: disk.clone(), meanwhile: Mutex::new(Some(Box::new(later))) };
+    let journal =
+        Journal::open(Arc::new(stalled), "job", &plan, "1".into()).expect("an empty disk");
+    let errors = (OnError::DeadLetter, None);
+    let (epochs, restored) =
+        Epochs::open(Arc::clone(&plan), 1, Some(journal), errors).expect("an empty disk");
+    let pipeline = Pipeline::new(Arc::clone(&plan), OnError::Skip);
+    let mut first = Run { epochs, pipeline, restored };
+    let error = first.epoch().expect_err("it was fenced while it slept");
+    assert_eq!(error.exit_code(), 69, "{error}");
+    let mut third = open(&disk, &plan, "3", Marker::Manifest).expect("whole");
+    assert_eq!(third.restored_epoch(), Some(3));
+    third.epoch().expect("it owns the directory");
+    assert_eq!(names(&disk, "manifest-").len(), 2, "the zombie's went with the garbage");
 }
 
 /// The zombie looked at the fences just before the other run came.

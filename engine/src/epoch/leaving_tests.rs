@@ -30,7 +30,8 @@ fn rows(epoch: i64) -> Vec<Row> {
 /// What leaves in each of some epochs, the last of which is the input's end.
 fn run(plan: &Arc<Plan>, shards: usize, room: Option<&Room>) -> Result<Vec<RecordBatch>> {
     let errors = (OnError::Skip, None);
-    let (mut epochs, _) = Epochs::open_in(Arc::clone(plan), shards, None, errors, (room, &OneByOne))?;
+    let (mut epochs, _) =
+        Epochs::open_in(Arc::clone(plan), shards, None, errors, (room, &OneByOne))?;
     let mut pipeline = Pipeline::new(Arc::clone(plan), OnError::Skip);
     let mut all = Vec::new();
     for epoch in 0..4 {
