@@ -21,6 +21,17 @@ pub fn keep_what_is_freed() {
     }
 }
 
+/// Gives the pages of what was freed back to the system.
+///
+/// Cost: some milliseconds, and faults where the memory is asked for again.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes a number of bytes to keep at the heap's end and the allocator's own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Bytes that were freed and are kept by the C library's allocator.
 #[cfg(target_env = "gnu")]
 pub fn spare_bytes() -> usize {

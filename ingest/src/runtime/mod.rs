@@ -52,6 +52,8 @@ pub(crate) mod tests;
 
 /// A work unit of a file: large against a row and a piece, small against an epoch.
 const RANGE_BYTES: u64 = 4 << 20;
+/// The least that is worth a guess.
+const RANGE_BYTES_MIN: u64 = 256 << 10;
 /// A core that neither works nor waits for so long is said to be stalled (F31).
 const STALLED_AFTER: Duration = Duration::from_secs(5);
 
@@ -115,14 +117,15 @@ pub(crate) struct Setup {
 
 impl Setup {
     fn new(
+        job: &JobSpec,
         cpus: Vec<usize>,
         machine: &Machine,
         late_by: Option<i64>,
         candidate: Candidate,
     ) -> Setup {
         Setup {
+            range_bytes: range_bytes(job.memory_limit, cpus.len()),
             cpus: cpus.into_iter().map(Some).collect(),
-            range_bytes: RANGE_BYTES,
             rings: ring::open,
             choice: Choice::from(&machine.io_uring),
             stalled_after: STALLED_AFTER,
@@ -130,6 +133,13 @@ impl Setup {
             candidate,
         }
     }
+}
+
+/// A core aggregates a range before anybody sees what it holds, and its groups may take ten times the
+/// text: under a small limit ranges are smaller.
+fn range_bytes(memory_limit: Option<u64>, cores: usize) -> u64 {
+    let share = memory_limit.unwrap_or(u64::MAX) / 64 / cores.max(1) as u64;
+    share.clamp(RANGE_BYTES_MIN, RANGE_BYTES)
 }
 
 impl Ingest {
@@ -150,7 +160,7 @@ impl Ingest {
             rendered: format!("{}: cores: {error}", job.file.display()),
         })?;
         let cpus = cpus_of(&[&job.sources[plan.source]], &cores).remove(0);
-        Ingest::start_with(job, plan, &Setup::new(cpus, machine, late_by, candidate), from)
+        Ingest::start_with(job, plan, &Setup::new(job, cpus, machine, late_by, candidate), from)
     }
 
     pub(crate) fn start_with(

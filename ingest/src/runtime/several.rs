@@ -56,7 +56,7 @@ impl Sources {
         let mut each = Vec::with_capacity(read.len());
         let placed = cpus_of(&read, &cores).into_iter().zip(places);
         for (scan, (cpus, place)) in query.scans.iter().zip(placed) {
-            let setup = Setup::new(cpus, machine, late_by, candidate.clone());
+            let setup = Setup::new(job, cpus, machine, late_by, candidate.clone());
             each.push(Ingest::start_with(job, Arc::clone(&scan.plan), &setup, place.as_ref())?);
         }
         let bell = Arc::new(Bell::default());
