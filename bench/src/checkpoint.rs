@@ -69,7 +69,8 @@ fn cost(options: &Options, scratch: &Scratch) -> Result<Value, Error> {
         eprintln!("with and without checkpoints, round {round} of {}", options.rounds);
         for (kept, runs) in [(KEPT, &mut on), ("", &mut off)] {
             let dir = scratch.empty("groups")?;
-            let job = Groups::job(&file, true, SUMS, "") + "mode = \"append\"\n" + FILES + kept;
+            let job = Groups::job(&file, true, SUMS, "");
+            let job = format!("{job}mode = \"append\"\ntrigger = \"1s\"\n{FILES}{kept}");
             let ended = child::pelton(&options.program, &job, &dir, data.rows)?;
             data.check(&dir.join("out"), groups)?;
             runs.push((ended.seconds, ended.cpu_seconds));
