@@ -2,8 +2,8 @@
 //!
 //! Invariant: an epoch is a stretch of offsets, one state change, one output, one checkpoint, and
 //! its output is a function of the rows in its stretch and of the state before it. What it commits
-//! to is said by [`Finished`] alone, so it may be committed while the next one is made. No thread is started here; the shards' merges are
-//! handed to the caller's [`Workers`].
+//! to is said by [`Finished`] alone, so it may be committed while the next one is made. No thread is
+//! started here; the shards' merges are handed to the caller's [`Workers`].
 
 mod clocks;
 mod durable;
@@ -17,6 +17,7 @@ mod level;
 #[cfg(test)]
 #[path = "epoch_tests.rs"]
 mod tests;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,29 +38,14 @@ use crate::state::spill::Room;
 use clocks::Clocks;
 use leaving::Leaving;
 use level::{Level, Passed};
+pub(crate) use workers::OneByOne;
+pub use workers::{Task, Workers};
 
 /// Fewer rows than this say nothing about a stream's share of bad rows.
 const ERROR_RATIO_ROWS_MIN: u64 = 1_000;
 
 /// Rows that leave are handed over when they are this much and more come.
 const PART_BYTES: usize = 16 << 20;
-
-/// Work on one shard.
-pub type Task<'a> = Box<dyn FnOnce() + Send + 'a>;
-
-/// Runs tasks to their end, side by side where it can.
-pub trait Workers: Sync {
-    fn run(&self, tasks: Vec<Task<'_>>);
-}
-
-/// One task after the other, on the caller's thread.
-struct OneByOne;
-
-impl Workers for OneByOne {
-    fn run(&self, tasks: Vec<Task<'_>>) {
-        tasks.into_iter().for_each(|task| task());
-    }
-}
 
 /// What the sources hand over at a barrier.
 pub struct EpochInput {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use crate::checkpoint::{Journal, manifest};
-use crate::epoch::{EpochInput, Epochs, ScanInput, Task, Workers};
+use crate::epoch::{EpochInput, Epochs, OneByOne, ScanInput};
 use crate::error::Result;
 use crate::job::spec::{FileFormat, OnError, OutputMode};
 use crate::pipeline::tests::{Row, push, query};
@@ -17,14 +17,6 @@ use crate::storage::memory::Crash;
 use crate::storage::{MemoryStorage, Storage};
 
 const EIO: i32 = 5;
-
-struct OneByOne;
-
-impl Workers for OneByOne {
-    fn run(&self, tasks: Vec<Task<'_>>) {
-        tasks.into_iter().for_each(|task| task());
-    }
-}
 
 /// The disks of checkpoints and of output.
 #[derive(Clone, Default)]

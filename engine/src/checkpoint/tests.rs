@@ -4,19 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::epoch::{EpochInput, Epochs, Restored, ScanInput, Task, Workers};
+use crate::epoch::{EpochInput, Epochs, OneByOne, Restored, ScanInput};
 use crate::job::spec::{OnError, OutputMode};
 use crate::pipeline::tests::{Row, push, query};
 use crate::pipeline::{EventClock, Pipeline};
 use crate::storage::{MemoryStorage, StagedFile};
-
-struct OneByOne;
-
-impl Workers for OneByOne {
-    fn run(&self, tasks: Vec<Task<'_>>) {
-        tasks.into_iter().for_each(|task| task());
-    }
-}
 
 /// A run over a disk: rows go in, a window of ten milliseconds at a time.
 struct Run {
@@ -255,26 +247,26 @@ impl Storage for Stalled {
 /// again when it wakes up. It must not take that for its commit: outputs would follow.
 #[test]
 fn f21_a_zombie_that_wins_a_name_which_was_collected_has_not_committed() {
-    let (plan, disk) = (update(), MemoryStorage::new());
+    let (query, disk) = (update(), MemoryStorage::new());
     let later = {
-        let (plan, disk) = (Arc::clone(&plan), disk.clone());
+        let (query, disk) = (Arc::clone(&query), disk.clone());
         move || {
-            let mut second = open(&disk, &plan, "2", Marker::Manifest).expect("nobody published");
+            let mut second = open(&disk, &query, "2", Marker::Manifest).expect("nobody published");
             (0..4).for_each(|_| _ = second.epoch().expect("it owns the directory"));
             assert_eq!(names(&disk, "manifest-").len(), 2, "epoch 0 was collected");
         }
     };
     let stalled = Stalled { disk: disk.clone(), meanwhile: Mutex::new(Some(Box::new(later))) };
     let journal =
-        Journal::open(Arc::new(stalled), "job", &plan, "1".into()).expect("an empty disk");
-    let errors = (OnError::DeadLetter, None);
+        Journal::open(Arc::new(stalled), "job", &query, "1".into()).expect("an empty disk");
+    let errors = (OnError::DeadLetter, &[][..]);
     let (epochs, restored) =
-        Epochs::open(Arc::clone(&plan), 1, Some(journal), errors).expect("an empty disk");
-    let pipeline = Pipeline::new(Arc::clone(&plan), OnError::Skip);
+        Epochs::open(Arc::clone(&query), 1, Some(journal), errors).expect("an empty disk");
+    let pipeline = Pipeline::new(Arc::clone(&query.scans[0].plan), OnError::Skip);
     let mut first = Run { epochs, pipeline, restored };
     let error = first.epoch().expect_err("it was fenced while it slept");
     assert_eq!(error.exit_code(), 69, "{error}");
-    let mut third = open(&disk, &plan, "3", Marker::Manifest).expect("whole");
+    let mut third = open(&disk, &query, "3", Marker::Manifest).expect("whole");
     assert_eq!(third.restored_epoch(), Some(3));
     third.epoch().expect("it owns the directory");
     assert_eq!(names(&disk, "manifest-").len(), 2, "the zombie's went with the garbage");

@@ -29,15 +29,6 @@ struct Row {
     v: i64,
 }
 
-/// One at a time: the order of shards shows nowhere.
-struct OneByOne;
-
-impl Workers for OneByOne {
-    fn run(&self, tasks: Vec<Task<'_>>) {
-        tasks.into_iter().for_each(|task| task());
-    }
-}
-
 /// What is asked, and what a reader believes at sight to be the answer.
 #[derive(Clone, Copy, Debug)]
 enum Question {

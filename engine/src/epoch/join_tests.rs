@@ -32,14 +32,6 @@ struct Row {
 /// A row of the left side (0) or of the right one.
 type Arrival = (usize, Row);
 
-struct OneByOne;
-
-impl Workers for OneByOne {
-    fn run(&self, tasks: Vec<Task<'_>>) {
-        tasks.into_iter().for_each(|task| task());
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Question {
     Inner,

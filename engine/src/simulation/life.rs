@@ -15,7 +15,7 @@ use super::inlet::Inlet;
 use super::job::{Job, Line, Place, lines_of};
 use super::reader::{number_of, together};
 use crate::checkpoint::{Compacted, Compaction, Journal, Terms};
-use crate::epoch::{EpochInput, Epochs, ScanInput, Task, Workers};
+use crate::epoch::{EpochInput, Epochs, OneByOne, ScanInput};
 use crate::error::{Error, Result};
 use crate::job::spec::{FileFormat, OnError, SinkOf, Trigger};
 use crate::outputs::{Output, Outputs, Patience, patiently};
@@ -96,14 +96,6 @@ pub struct Life {
     pub ended: bool,
     /// The state that it found, where it found a checkpoint.
     pub found: Option<(Stand, Vec<Line>)>,
-}
-
-struct OneByOne;
-
-impl Workers for OneByOne {
-    fn run(&self, tasks: Vec<Task<'_>>) {
-        tasks.into_iter().for_each(|task| task());
-    }
 }
 
 impl Life {
