@@ -39,6 +39,10 @@ pub struct Manifest {
     pub sinks: BTreeMap<String, Staged>,
     /// Rows that left in all epochs so far.
     pub rows_out: u64,
+    /// Groups and keys in the state: a start makes room for them at once. 0 where an older version
+    /// wrote it.
+    #[serde(default)]
+    pub state_rows: u64,
     /// The base, if any, then the deltas in the order of their epochs.
     pub files: Vec<StateFile>,
     /// Number and name of the run that wrote it (see [`super::fence`]).
@@ -213,6 +217,7 @@ mod tests {
             counters: Counters { rows_in: 3, applied: 3, ..Counters::default() },
             sinks: BTreeMap::new(),
             rows_out: 0,
+            state_rows: 0,
             files: vec![],
             fence: 3,
             attempt: "a".into(),

@@ -360,6 +360,7 @@ impl Journal {
             counters: facts.counters,
             sinks: facts.sinks,
             rows_out: facts.rows_out,
+            state_rows: facts.state_rows,
             files,
             fence: self.fence,
             attempt: self.attempt.clone(),
@@ -474,4 +475,5 @@ pub struct Facts {
     pub counters: Counters,
     pub sinks: BTreeMap<String, Staged>,
     pub rows_out: u64,
+    pub state_rows: u64,
 }

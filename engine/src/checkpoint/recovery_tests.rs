@@ -17,6 +17,7 @@ fn kept(epoch: u64, decided_by: Option<&str>) -> Kept {
         counters: Counters::default(),
         sinks: Default::default(),
         rows_out: 0,
+        state_rows: 0,
         files: vec![],
         fence: 1,
         attempt: "a".into(),

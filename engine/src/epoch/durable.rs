@@ -48,6 +48,11 @@ impl Epochs {
         let (levels, query) = (&mut self.levels, &self.query);
         let forgets = seeded::is(Bug::EvictionForgotten);
         let at = |level, watermark| query.watermark_at(level, watermark).filter(|_| !forgets);
+        for (number, level) in levels.iter_mut().enumerate() {
+            let rows = last.files.iter().filter(|file| file.level == number).map(|file| file.rows);
+            // Files hold a group once for each epoch that touched it.
+            level.reserve(rows.sum::<u64>().min(last.state_rows));
+        }
         journal.restore(workers, |file, partials| match levels.get_mut(file.level) {
             Some(of) => {
                 let evicted = (at(file.level, file.before_us), at(file.level, file.watermark_us));
@@ -111,6 +116,7 @@ impl Finished {
             counters: self.counters,
             sinks,
             rows_out: self.rows_out,
+            state_rows: self.state.rows,
         }
     }
 }

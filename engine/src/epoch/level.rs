@@ -116,6 +116,13 @@ impl Level {
         watermark.filter(|_| self.closes)
     }
 
+    /// Makes room for so many groups that are about to come back.
+    pub fn reserve(&mut self, groups: u64) {
+        let shards = self.shards.len() as u64;
+        // Shards differ by a little.
+        self.shards.iter_mut().for_each(|shard| shard.reserve(groups / shards * 33 / 32));
+    }
+
     /// Takes back the partials of a state file between the watermarks by which the state evicted.
     pub fn restore(
         &mut self,

@@ -112,6 +112,12 @@ impl StateStore {
         }
     }
 
+    /// Makes room for so many groups in all, so that taking them in moves none.
+    pub fn reserve(&mut self, groups: usize) {
+        self.table.reserve(groups);
+        self.space.reserve(groups);
+    }
+
     /// As [`StateStore::merge`], from a state file, whose text keys are plain. Keys are the first
     /// columns; a state is found by its name among `names`, those of this store's columns in files.
     /// A file of format 1 has them in their order.

@@ -21,6 +21,8 @@ use crate::error::{Error, Result, is_full};
 const GROUPS_MIN: usize = 4 * PARTITIONS;
 /// A partition with this many runs becomes one when it is read anyway.
 const RUNS_MAX: usize = 8;
+/// More than a group of numbers costs: memory is made ready for no more groups than its share holds.
+const GROUP_BYTES: u64 = 256;
 
 pub struct Shard {
     hot: StateStore,
@@ -78,6 +80,12 @@ impl Shard {
     pub fn merge(&mut self, partial: &RecordBatch) -> Result<()> {
         self.hot.merge(partial)?;
         self.relieve()
+    }
+
+    /// Makes room for so many groups, as far as they may stay in memory.
+    pub fn reserve(&mut self, groups: u64) {
+        let most = self.spill.as_ref().map_or(u64::MAX, |spill| spill.bytes / GROUP_BYTES);
+        self.hot.reserve(groups.min(most) as usize);
     }
 
     /// As of [`StateStore::merge_file`].

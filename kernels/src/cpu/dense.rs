@@ -46,6 +46,12 @@ impl<W: Word> Dense<W> {
         self.words[number as usize]
     }
 
+    /// Makes room for `values` in all.
+    pub fn reserve(&mut self, values: usize) {
+        self.index.reserve(values);
+        self.words.reserve((values + 1).saturating_sub(self.words.len()));
+    }
+
     pub fn clear(&mut self) {
         let len = self.words.len();
         self.index.clear();

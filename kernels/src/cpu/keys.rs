@@ -159,6 +159,16 @@ impl KeySpace {
         arrays
     }
 
+    /// Makes room for so many keys in all, as far as their number says how many values there are: for
+    /// one column that is not text.
+    pub fn reserve(&mut self, keys: usize) {
+        match &mut self.columns[..] {
+            [Column { values: Values::Narrow(words), .. }] => words.reserve(keys),
+            [Column { values: Values::Wide(words), .. }] => words.reserve(keys),
+            _ => {}
+        }
+    }
+
     /// Number of ids given in all columns, those of groups that are gone included.
     pub fn ids_held(&self) -> usize {
         let own = |column: &Column| match &column.values {

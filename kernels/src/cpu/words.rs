@@ -17,10 +17,16 @@ impl Words {
         self.words.capacity() * size_of::<u64>()
     }
 
-    /// Makes room for groups below `groups`.
+    /// Makes room for so many groups in all.
+    pub fn reserve(&mut self, groups: usize) {
+        let words = groups * self.template.len();
+        self.words.reserve(words.saturating_sub(self.words.len()));
+    }
+
+    /// Gives every group below `groups` its states.
     pub fn grow(&mut self, groups: usize) {
         let stride = self.template.len();
-        self.words.reserve((groups * stride).saturating_sub(self.words.len()));
+        self.reserve(groups);
         while self.words.len() < groups * stride {
             self.words.extend_from_slice(&self.template);
         }

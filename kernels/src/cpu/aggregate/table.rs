@@ -100,6 +100,12 @@ impl GroupTable {
             + self.scratch.values.bytes_held()
     }
 
+    /// Makes room for so many groups in all.
+    pub fn reserve(&mut self, groups: usize) {
+        self.groups.reserve(groups);
+        self.words.reserve(groups);
+    }
+
     /// The group of a key, made if missing: `GROUP BY ()` has one before its first row.
     pub fn ensure(&mut self, key: u64) -> u32 {
         let group = self.groups.find_or_insert(key);
