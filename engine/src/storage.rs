@@ -10,6 +10,7 @@
 //! seek and no lock; only [`LogStorage`], for the write-ahead log, syncs a file more than once. Rebello et al., "Can Applications Recover from fsync Failures?",
 //! USENIX ATC 2020, is why nothing is retried on the same file.
 
+mod hashed;
 pub mod local;
 pub mod memory;
 pub mod object;
@@ -18,6 +19,7 @@ use std::io::{self, Write};
 
 use twox_hash::XxHash3_64;
 
+pub use hashed::Hashed;
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
 pub use object::ObjectStorage;
@@ -82,12 +84,21 @@ pub trait LogFile: Write + Send {
 /// Writes a file under a name that nobody knows yet, so that it needs no other while it is written:
 /// whole and for good on return.
 pub fn write_new(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {
-    if let Err(error) = write_file(storage, name, bytes) {
+    write_new_with(storage, name, |file| file.write_all(bytes))
+}
+
+/// As [`write_new`], what `write` writes, piece by piece.
+pub fn write_new_with<T>(
+    storage: &dyn Storage,
+    name: &str,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<T>,
+) -> io::Result<T> {
+    let written = write_file(storage, name, write).inspect_err(|_| {
         // It may not be there, and the next attempt removes it; the first error is the one to tell.
         let _ = storage.remove(name);
-        return Err(error);
-    }
-    storage.sync_dir(directory(name))
+    })?;
+    storage.sync_dir(directory(name))?;
+    Ok(written)
 }
 
 /// [`Storage::publish`] by a file of its own and `link`, which gives that file a second name unless
@@ -147,7 +158,11 @@ fn write_staged(
     }
 }
 
-fn write_file(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {
+fn write_file<T>(
+    storage: &dyn Storage,
+    name: &str,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<T>,
+) -> io::Result<T> {
     let mut file = match storage.create(name) {
         // A crash left it half written.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -156,8 +171,9 @@ fn write_file(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()>
         }
         other => other?,
     };
-    file.write_all(bytes)?;
-    file.sync()
+    let written = write(&mut file)?;
+    file.sync()?;
+    Ok(written)
 }
 
 /// The directory part of a name, `""` for a file in the root.

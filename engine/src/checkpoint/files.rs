@@ -1,14 +1,17 @@
 //! State files: written under names of their attempt, read back only whole.
 
-use std::io;
+use std::io::{self, BufWriter, Write};
 
 use arrow::array::RecordBatch;
 
 use super::ipc::{self, Compression};
-use super::manifest::{StateFile, StateKind, hash_text};
+use super::manifest::{StateFile, StateKind, hash_text, hash_word};
 use crate::error::{Error, Result};
 use crate::seeded::{self, Bug};
-use crate::storage::{Storage, write_new};
+use crate::storage::{Hashed, Storage, write_new_with};
+
+/// A system call for each piece of this size.
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// What a state file is, beside its rows.
 pub(super) struct Heading<'a> {
@@ -73,10 +76,16 @@ pub(super) fn write_state(
 ) -> Result<StateFile> {
     let Heading { kind, level, part, epoch, before_us, watermark_us, attempt, .. } = *heading;
     let failed = |source| super::write_failed(storage, source);
-    let bytes = ipc::write(heading, partials).map_err(failed)?;
     let place = if (level, part) == (0, 0) { String::new() } else { format!("-{level}-{part}") };
     let name = format!("{}-{epoch:012}-{attempt}{place}.arrow", kind.word());
-    write_new(storage, &name, &bytes).map_err(failed)?;
+    let written = write_new_with(storage, &name, |file| {
+        let file = BufWriter::with_capacity(BUFFER_BYTES, file);
+        let (mut file, length, hash) =
+            ipc::write(heading, partials, Hashed::new(file))?.into_parts();
+        file.flush()?;
+        Ok((length, hash_word(hash)))
+    });
+    let (length, xxh3) = written.map_err(failed)?;
     Ok(StateFile {
         kind,
         level,
@@ -84,8 +93,8 @@ pub(super) fn write_state(
         before_us,
         watermark_us,
         rows: partials.iter().map(|partial| partial.num_rows() as u64).sum(),
-        length: bytes.len() as u64,
-        xxh3: hash_text(&bytes),
+        length,
+        xxh3,
         name,
     })
 }

@@ -5,11 +5,12 @@
 //! what the file is and in which format; columns of states have names that a reader understands.
 
 use std::collections::HashMap;
-use std::io::{self, Cursor};
+use std::io::{self, Cursor, Write};
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::ipc::CompressionType;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::{FileWriter, IpcWriteOptions};
@@ -37,22 +38,42 @@ impl Compression {
     }
 }
 
-pub(super) fn write(heading: &Heading, partials: &[RecordBatch]) -> io::Result<Vec<u8>> {
+/// Rows of a batch in a file: what is made of them on the way fits the cache and is used again for the
+/// next ones.
+const CHUNK_ROWS: usize = 32 << 10;
+
+/// Writes partials and gives the file back.
+pub(super) fn write<W: Write>(
+    heading: &Heading,
+    partials: &[RecordBatch],
+    file: W,
+) -> io::Result<W> {
     let options = IpcWriteOptions::default()
         .try_with_compression(heading.compression.codec())
-        .map_err(io::Error::other)?;
-    let plain = partials.iter().map(plain).collect::<Result<Vec<_>, _>>();
-    let plain: Vec<RecordBatch> = plain.map_err(io::Error::other)?;
-    let schema = schema(heading, plain.first());
-    let mut writer =
-        FileWriter::try_new_with_options(Vec::new(), &schema, options).map_err(io::Error::other)?;
-    for partial in plain {
-        let rows = RecordBatchOptions::new().with_row_count(Some(partial.num_rows()));
-        let columns = partial.columns().to_vec();
-        let named = RecordBatch::try_new_with_options(schema.clone(), columns, &rows);
-        named.and_then(|named| writer.write(&named)).map_err(io::Error::other)?;
+        .map_err(cause)?;
+    let first = partials.first().map(|partial| plain(&partial.slice(0, 0))).transpose();
+    let schema = schema(heading, first.map_err(cause)?.as_ref());
+    let mut writer = FileWriter::try_new_with_options(file, &schema, options).map_err(cause)?;
+    for partial in partials {
+        for from in (0..partial.num_rows()).step_by(CHUNK_ROWS) {
+            let chunk = partial.slice(from, CHUNK_ROWS.min(partial.num_rows() - from));
+            let rows = RecordBatchOptions::new().with_row_count(Some(chunk.num_rows()));
+            let named = plain(&chunk).and_then(|chunk| {
+                let columns = chunk.columns().to_vec();
+                RecordBatch::try_new_with_options(schema.clone(), columns, &rows)
+            });
+            named.and_then(|named| writer.write(&named)).map_err(cause)?;
+        }
     }
-    writer.into_inner().map_err(io::Error::other)
+    writer.into_inner().map_err(cause)
+}
+
+/// The disk's own error, where that is what stopped the writer: a full disk is waited for.
+fn cause(error: ArrowError) -> io::Error {
+    match error {
+        ArrowError::IoError(_, source) => source,
+        other => io::Error::other(other),
+    }
 }
 
 /// The columns of the first partial under the names of the heading.
@@ -74,7 +95,7 @@ fn schema(heading: &Heading, first: Option<&RecordBatch>) -> SchemaRef {
 }
 
 pub(super) fn read(bytes: Vec<u8>) -> io::Result<Vec<RecordBatch>> {
-    let damaged = |e: arrow::error::ArrowError| io::Error::new(io::ErrorKind::InvalidData, e);
+    let damaged = |e: ArrowError| io::Error::new(io::ErrorKind::InvalidData, e);
     let reader = FileReader::try_new(Cursor::new(bytes), None).map_err(damaged)?;
     // Files of format 1 did not say so.
     let format =

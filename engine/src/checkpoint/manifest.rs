@@ -176,7 +176,12 @@ pub(super) fn unsealed(bytes: &[u8]) -> Result<&str, Unusable> {
 }
 
 pub fn hash_text(bytes: &[u8]) -> String {
-    format!("{:032x}", XxHash3_128::oneshot(bytes))
+    hash_word(XxHash3_128::oneshot(bytes))
+}
+
+/// A hash as files name it.
+pub fn hash_word(hash: u128) -> String {
+    format!("{hash:032x}")
 }
 
 /// `manifest-000000000012.json`.

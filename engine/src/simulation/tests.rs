@@ -15,7 +15,7 @@ const FAILED_ONCE: &[u64] =
 /// Histories of an ordinary run.
 const SEEDS: u64 = 2_400;
 /// Histories within which every seeded bug must show.
-const SEEDS_A_BUG: u64 = 3_000;
+const SEEDS_A_BUG: u64 = 12_000;
 
 /// The seeds on all cores; panics with how to replay the first that failed.
 fn all(seeds: impl Iterator<Item = u64> + Send) -> Told {

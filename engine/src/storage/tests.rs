@@ -123,6 +123,9 @@ fn f49_a_file_whose_sync_failed_is_thrown_away() {
     storage.fail_once(2, EIO);
     assert!(write_durably(&storage, "file", b"bytes").is_err());
     assert_eq!(storage.list("").unwrap(), [""; 0]);
+    storage.fail_once(2, EIO);
+    assert!(write_new(&storage, "file", b"bytes").is_err());
+    assert_eq!(storage.list("").unwrap(), [""; 0]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Rows as the bytes of one file, hashed on their way.
 
 use std::error::Error as StdError;
-use std::io;
+use std::io::{self, Write};
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -10,12 +10,11 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
-use twox_hash::XxHash3_128;
 
 use crate::columns::plain;
 use crate::format::{csv, json};
 use crate::job::spec::FileFormat;
-use crate::storage::StagedFile;
+use crate::storage::{Hashed, StagedFile};
 
 /// Bytes are handed to the file in pieces of about this size.
 const BUFFER: usize = 1 << 20;
@@ -26,12 +25,12 @@ const ROW_GROUP: usize = 32 << 20;
 
 /// The writer of one file; its header, if any, comes with the first rows.
 ///
-/// The formats write to memory and only [`HashedFile`] does I/O, so no library stands between an
+/// The formats write to memory and only [`Hashed`] does I/O, so no library stands between an
 /// error of the disk and the caller.
 pub struct Encoder {
     rows: u64,
     form: Form,
-    file: HashedFile,
+    file: Hashed<Box<dyn StagedFile>>,
 }
 
 /// Binary formats are begun when the schema is known.
@@ -86,8 +85,7 @@ impl Encoder {
             FileFormat::Parquet => Form::Parquet(None),
             FileFormat::Arrow => Form::Arrow(None),
         };
-        let file = HashedFile { file, hasher: XxHash3_128::new(), length: 0 };
-        Encoder { rows: 0, form, file }
+        Encoder { rows: 0, form, file: Hashed::new(file) }
     }
 
     pub fn write(&mut self, rows: &RecordBatch) -> Result<(), EncodeError> {
@@ -100,13 +98,13 @@ impl Encoder {
                 }
                 for some in stretches(rows) {
                     writer.rows(&some, text)?;
-                    self.file.take(text, BUFFER)?;
+                    take(&mut self.file, text, BUFFER)?;
                 }
             }
             Form::Json { writer, text } => {
                 for some in stretches(rows) {
                     writer.rows(&some, b"\n", text)?;
-                    self.file.take(text, BUFFER)?;
+                    take(&mut self.file, text, BUFFER)?;
                 }
             }
             Form::Parquet(writer) => {
@@ -125,7 +123,7 @@ impl Encoder {
                 writer.write(&rows)?;
                 if writer.in_progress_size() > ROW_GROUP {
                     writer.flush()?;
-                    self.file.take(writer.inner_mut(), 1)?;
+                    take(&mut self.file, writer.inner_mut(), 1)?;
                 }
             }
             Form::Arrow(writer) => {
@@ -138,7 +136,7 @@ impl Encoder {
                     }
                 };
                 writer.write(&rows)?;
-                self.file.take(writer.get_mut(), BUFFER)?;
+                take(&mut self.file, writer.get_mut(), BUFFER)?;
             }
         }
         Ok(())
@@ -163,9 +161,9 @@ impl Encoder {
             Form::Parquet(None) | Form::Arrow(None) => Vec::new(),
         };
         let mut file = self.file;
-        file.take(&mut rest, 1)?;
-        let hash = file.hasher.finish_128();
-        Ok(Written { file: file.file, rows: self.rows, length: file.length, hash })
+        take(&mut file, &mut rest, 1)?;
+        let (file, length, hash) = file.into_parts();
+        Ok(Written { file, rows: self.rows, length, hash })
     }
 }
 
@@ -174,22 +172,11 @@ fn stretches(rows: &RecordBatch) -> impl Iterator<Item = RecordBatch> {
     starts.map(|start| rows.slice(start, ROWS.min(rows.num_rows() - start)))
 }
 
-/// A staged file that knows its length and its hash.
-struct HashedFile {
-    file: Box<dyn StagedFile>,
-    hasher: XxHash3_128,
-    length: u64,
-}
-
-impl HashedFile {
-    /// Writes and empties a buffer that holds at least so many bytes.
-    fn take(&mut self, buffer: &mut Vec<u8>, least: usize) -> io::Result<()> {
-        if buffer.len() >= least {
-            self.file.write_all(buffer)?;
-            self.hasher.write(buffer);
-            self.length += buffer.len() as u64;
-            buffer.clear();
-        }
-        Ok(())
+/// Writes and empties a buffer that holds at least so many bytes.
+fn take(file: &mut impl Write, buffer: &mut Vec<u8>, least: usize) -> io::Result<()> {
+    if buffer.len() >= least {
+        file.write_all(buffer)?;
+        buffer.clear();
     }
+    Ok(())
 }
