@@ -85,7 +85,7 @@ fn sink_of(
         }
         SinkKind::Kafka(kafka) => match transactions {
             Some(shared) if kafka.exactly_once => {
-                Box::new(Transactional::new(kafka.clone(), &schema, Arc::clone(shared))?)
+                Box::new(Transactional::new(kafka, &schema, Arc::clone(shared))?)
             }
             _ => Box::new(AtLeastOnce::new(kafka.clone(), &schema, interrupt::asked)?),
         },

@@ -3,6 +3,7 @@
 //! Invariant: no broker outlives its test program. Where none can be had the test is skipped, aloud.
 
 pub mod lines;
+pub mod raw;
 pub mod through;
 
 use std::io::{BufRead, BufReader, Write};
@@ -160,17 +161,21 @@ impl Broker {
         (Broker::start_at(port, Some(proxy.port), None, quick), proxy)
     }
 
-    /// Three that replicate everything, so that leaders and coordinators can move.
-    pub fn start_three() -> Vec<Broker> {
+    /// Three that replicate everything, so that leaders and coordinators can move, each behind a proxy.
+    pub fn start_three() -> Vec<(Broker, Proxy)> {
         let controllers: Vec<u16> = (0..3).map(|_| free_port()).collect();
         let make = |node| {
-            let place = Place { port: free_port(), advertised: None, secure: None };
-            Broker::make(&place, (node, &controllers), "default.replication.factor=3\n")
+            let (proxy, listener) = Proxy::listen();
+            let port = free_port();
+            proxy.serve(listener, port);
+            let place = Place { port, advertised: Some(proxy.port), secure: None };
+            let properties = "default.replication.factor=3\n";
+            (Broker::make(&place, (node, &controllers), properties), proxy)
         };
-        let brokers: Vec<Broker> = (0..3).map(make).collect();
+        let brokers: Vec<_> = (0..3).map(make).collect();
         // None of them is ready without another.
-        brokers.iter().for_each(Broker::launch);
-        brokers.iter().for_each(Broker::wait_until_ready);
+        brokers.iter().for_each(|(broker, _)| broker.launch());
+        brokers.iter().for_each(|(broker, _)| broker.wait_until_ready());
         brokers
     }
 
@@ -295,6 +300,35 @@ impl Broker {
             self.signal_to(process.broker, "-KILL");
             process.end();
         }
+    }
+
+    /// Cuts the last part of a partition's records away, as a disk that lost its last writes. The
+    /// broker must not run.
+    pub fn cut_back(&self, topic: &str, partition: i32) {
+        assert!(self.process().is_none(), "the broker has its log open");
+        let name = format!("log/{topic}-{partition}/00000000000000000000.log");
+        let log = std::fs::File::options().write(true).open(self.directory.path().join(name));
+        let log = log.expect("the partition has a log");
+        let bytes = log.metadata().expect("a file has a size").len();
+        log.set_len(bytes / 2).expect("it can be cut");
+    }
+
+    /// Its process, for whoever kills it in a moment of its own choice and tells [`Broker::fell`].
+    pub fn process_id(&self) -> i32 {
+        self.process().as_ref().expect("the broker runs").broker
+    }
+
+    /// Somebody else kills it: waits until that is done.
+    pub fn fell(&self) {
+        let Some(process) = self.process().take() else { return };
+        // Of a process that has ended and was not waited for the kernel tells no command.
+        let command = format!("/proc/{}/cmdline", process.broker);
+        let begun = Instant::now();
+        while std::fs::read(&command).is_ok_and(|command| !command.is_empty()) {
+            assert!(begun.elapsed() < PATIENCE, "the broker was not killed");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        process.end();
     }
 
     /// `-STOP`, `-CONT`.

@@ -80,6 +80,12 @@ impl Job {
     }
 }
 
+/// SIGKILL to a process that the caller knows to be its own and not waited for yet.
+pub fn kill_process(id: i32) {
+    // SAFETY: kill takes two integers. Where the process has just ended nothing happens.
+    unsafe { libc::kill(id, libc::SIGKILL) };
+}
+
 /// `pelton ARGS`, to its end.
 pub fn pelton(args: &[&str]) -> Ended {
     let mut command = Command::new(binary());

@@ -9,6 +9,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::program;
+
 /// What joins a reply to its request.
 type Correlation = [u8; 4];
 
@@ -18,6 +20,8 @@ const FETCH: i16 = 1;
 /// An answer to Fetch that is longer holds records.
 const RECORDS_FROM: usize = 400;
 const END_TXN: i16 = 26;
+/// The replica's id is a tagged field from this version of Fetch on.
+const FETCH_WITHOUT_REPLICA: i16 = 15;
 
 /// What becomes of the next request that ends a transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub enum EndTxn {
     Late,
     /// It waits until [`Proxy::release`] (F18, F20).
     Hold,
+    /// The broker is killed as soon as it has answered, and its answer passes (F15).
+    KillBroker,
 }
 
 /// EndTxn has tagged fields in its header from this version on.
@@ -56,6 +62,21 @@ struct Plan {
     faults: usize,
     /// A request waits for its release.
     waits: bool,
+    /// The broker's process, until it is killed.
+    broker: Option<i32>,
+    /// Bytes of every request for records.
+    asked: Vec<usize>,
+    /// What is changed in the next request that is one of a fetch session.
+    spoils: Option<Spoil>,
+}
+
+/// What a broker finds wrong with a fetch session (KIP-227).
+#[derive(Clone, Copy, Debug)]
+pub enum Spoil {
+    /// It knows no such session.
+    Id,
+    /// A request of it was lost.
+    Epoch,
 }
 
 pub struct Proxy {
@@ -98,6 +119,26 @@ impl Proxy {
         self.plan().end_txn = what;
     }
 
+    /// Bytes of every request for records so far.
+    pub fn asked(&self) -> Vec<usize> {
+        self.plan().asked.clone()
+    }
+
+    pub fn spoil(&self, what: Spoil) {
+        self.plan().spoils = Some(what);
+    }
+
+    /// The request was met and changed.
+    pub fn is_spoilt(&self) -> bool {
+        self.plan().spoils.is_none()
+    }
+
+    /// Kills this process, the broker's, once it has answered the next request that ends a transaction.
+    pub fn kill_at_end_txn(&self, broker: i32) {
+        let mut plan = self.plan();
+        (plan.broker, plan.end_txn) = (Some(broker), EndTxn::KillBroker);
+    }
+
     /// Turns a bit over in the next so many answers that hold records (F09).
     pub fn flip(&self, answers: usize) {
         self.plan().flips = answers;
@@ -137,13 +178,13 @@ fn connect(client: TcpStream, server: TcpStream, plan: &Arc<Mutex<Plan>>) {
         let mut plan = plan.lock().expect("no holder panics");
         plan.connections.extend([copy(&client), copy(&server)]);
     }
-    let lost = Arc::new(Mutex::new(None));
+    let marked = Arc::new(Mutex::new(None));
     let fetches = Arc::new(Mutex::new(Vec::new()));
     let requests = Requests {
         client: copy(&client),
         server: copy(&server),
         plan: Arc::clone(plan),
-        lost: Arc::clone(&lost),
+        marked: Arc::clone(&marked),
         fetches: Arc::clone(&fetches),
     };
     std::thread::spawn(move || {
@@ -155,7 +196,7 @@ fn connect(client: TcpStream, server: TcpStream, plan: &Arc<Mutex<Plan>>) {
     });
     let plan = Arc::clone(plan);
     std::thread::spawn(move || {
-        _ = replies(&client, &server, &plan, (&lost, &fetches));
+        _ = replies(&client, &server, &plan, (&marked, &fetches));
         _ = client.shutdown(Shutdown::Both);
         _ = server.shutdown(Shutdown::Both);
     });
@@ -179,12 +220,30 @@ fn pause(plan: &Mutex<Plan>) {
     }
 }
 
+/// Changes what a request says of its session; `false`: it is of none.
+fn spoil(request: &mut [u8], what: Spoil) -> bool {
+    let version = i16::from_be_bytes([request[6], request[7]]);
+    let client = i16::from_be_bytes([request[12], request[13]]) as usize;
+    // Behind the header, the replica's id, two times and a size, and the isolation.
+    let replica = if version < FETCH_WITHOUT_REPLICA { 4 } else { 0 };
+    let id = 15 + client + replica + 13;
+    if request[id..id + 4] == [0; 4] {
+        return false;
+    }
+    let at = match what {
+        Spoil::Id => id + 3,
+        Spoil::Epoch => id + 7,
+    };
+    request[at] ^= 0x55;
+    true
+}
+
 struct Requests {
     client: TcpStream,
     server: TcpStream,
     plan: Arc<Mutex<Plan>>,
-    /// Correlation of the request whose answer is to be lost.
-    lost: Arc<Mutex<Option<Correlation>>>,
+    /// The request whose answer is to be lost, or to be the last of a broker.
+    marked: Arc<Mutex<Option<(Correlation, Option<i32>)>>>,
     /// Correlations of requests for records that are not answered.
     fetches: Arc<Mutex<Vec<Correlation>>>,
 }
@@ -193,7 +252,7 @@ impl Requests {
     /// Passes requests on until the end; whether the way to the broker is still needed.
     fn pass(&self) -> io::Result<bool> {
         loop {
-            let request = frame(&self.client)?;
+            let mut request = frame(&self.client)?;
             pause(&self.plan);
             let key = i16::from_be_bytes([request[4], request[5]]);
             let correlation: Correlation = request[8..12].try_into().expect("four bytes");
@@ -201,6 +260,11 @@ impl Requests {
                 self.fetches.lock().expect("no holder panics").push(correlation);
             }
             let mut plan = self.plan.lock().expect("no holder panics");
+            if key == FETCH {
+                plan.asked.push(request.len());
+                let spoils = plan.spoils.take();
+                plan.spoils = spoils.filter(|what| !spoil(&mut request, *what));
+            }
             if key == PRODUCE
                 && let Some((mut server, held)) = plan.held.take()
             {
@@ -234,8 +298,10 @@ impl Requests {
                     plan = self.plan.lock().expect("no holder panics");
                 }
                 EndTxn::LoseRequest => return Ok(false),
-                EndTxn::LoseReply => {
-                    *self.lost.lock().expect("no holder panics") = Some(correlation);
+                EndTxn::LoseReply | EndTxn::KillBroker => {
+                    let kills = fault == EndTxn::KillBroker;
+                    let broker = if kills { plan.broker.take() } else { None };
+                    *self.marked.lock().expect("no holder panics") = Some((correlation, broker));
                 }
                 EndTxn::Late => {
                     // A connection of its own, so that nothing of the old one is in its way.
@@ -254,7 +320,7 @@ fn replies(
     mut client: &TcpStream,
     server: &TcpStream,
     plan: &Mutex<Plan>,
-    (lost, fetches): (&Mutex<Option<Correlation>>, &Mutex<Vec<Correlation>>),
+    (marked, fetches): (&Mutex<Option<(Correlation, Option<i32>)>>, &Mutex<Vec<Correlation>>),
 ) -> io::Result<()> {
     loop {
         let mut reply = frame(server)?;
@@ -272,9 +338,11 @@ fn replies(
                 reply[at] ^= 0x10;
             }
         }
-        let lost = *lost.lock().expect("no holder panics");
-        if lost.is_some_and(|correlation| reply[4..8] == correlation) {
-            return Ok(());
+        let marked = *marked.lock().expect("no holder panics");
+        match marked.filter(|(correlation, _)| reply[4..8] == *correlation) {
+            Some((_, None)) => return Ok(()),
+            Some((_, Some(broker))) => program::kill_process(broker),
+            None => {}
         }
         client.write_all(&reply)?;
     }

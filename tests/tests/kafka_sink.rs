@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use pelton_tests::kafka::raw::UNVERIFIED;
 use pelton_tests::kafka::through::{Through, Verdict, times};
 use pelton_tests::kafka::{self, Broker, Sent};
 use pelton_tests::program::{Job, Running};
@@ -62,6 +63,47 @@ fn f15_f26_a_broker_that_goes_away_in_between_costs_and_doubles_nothing() {
     let Some(broker) = kafka::own_broker(TEST) else { return };
     let kills = times("PELTON_BROKER_KILLS", 1);
     holds(Through::new(&broker, "outage", "").broker_killed(kills));
+}
+
+/// A broker that is alone and is killed behind its answer to a commit may not tell partitions of it.
+#[test]
+fn f15_a_transaction_whose_end_a_partition_was_not_told_gets_that_end_before_the_next() {
+    const TEST: &str = "f15_a_transaction_whose_end_a_partition_was_not_told_gets_that_end";
+    if kafka::broker(TEST).is_none() {
+        return;
+    }
+    let broker = Broker::start(UNVERIFIED);
+    holds(Through::new(&broker, "hangs-aborted", "").hanging(Some(false)));
+    holds(Through::new(&broker, "hangs-committed", "").hanging(Some(true)));
+}
+
+/// Nobody knows how it ended, or librdkafka is in between: then the job sends nothing, and says what to do.
+#[test]
+fn f15_a_transaction_that_hangs_and_nobody_knows_its_end_stops_the_job() {
+    const TEST: &str = "f15_a_transaction_that_hangs_and_nobody_knows_its_end_stops_the_job";
+    if kafka::broker(TEST).is_none() {
+        return;
+    }
+    let broker = Broker::start(UNVERIFIED);
+    std::thread::scope(|scope| {
+        for (name, sink) in [("hangs-unknown", ""), ("hangs-rd", "client = \"rdkafka\"")] {
+            let broker = &broker;
+            scope.spawn(move || holds(Through::new(broker, name, sink).hanging(None)));
+        }
+    });
+}
+
+#[test]
+fn f15_a_broker_that_is_killed_behind_its_answer_to_a_commit_doubles_nothing() {
+    const TEST: &str = "f15_a_broker_that_is_killed_behind_its_answer_to_a_commit_doubles_nothing";
+    if kafka::broker(TEST).is_none() {
+        return;
+    }
+    let (broker, proxy) = Broker::start_behind();
+    let kills = times("PELTON_BROKER_KILLS", 1);
+    let told = Through::new(&broker, "answered", "").broker_killed_in_commit(&proxy, kills);
+    let told = told.unwrap_or_else(|why| panic!("{why}"));
+    eprintln!("{told} of {kills} times the job told partitions the end of a transaction");
 }
 
 #[test]
@@ -149,12 +191,12 @@ fn f22_the_coordinator_moves_to_another_node_and_so_do_leaders() {
         return;
     }
     let brokers = Broker::start_three();
-    let servers: Vec<String> = brokers.iter().map(Broker::servers).collect();
-    let mut job = Through::over(&brokers[0], &servers.join(","), "moves", "");
+    let servers: Vec<String> = brokers.iter().map(|(broker, _)| broker.servers()).collect();
+    let mut job = Through::over(&brokers[0].0, &servers.join(","), "moves", "");
     job.feed(300);
     let mut running = job.start();
     holds(job.wait(&mut running));
-    let described = brokers[0].tool(
+    let described = brokers[0].0.tool(
         "org.apache.kafka.tools.TransactionsCommand",
         &["describe", "--transactional-id", "moves"],
         "",
@@ -162,14 +204,22 @@ fn f22_the_coordinator_moves_to_another_node_and_so_do_leaders() {
     // CoordinatorId TransactionalId …, and below it their values.
     let coordinator = described.lines().nth(1).and_then(|line| line.split_whitespace().next());
     let coordinator: usize = coordinator.and_then(|id| id.parse().ok()).expect(&described);
-    let (gone, there) = (&brokers[coordinator - 1], &brokers[coordinator % 3]);
-    gone.kill();
+    let ((gone, proxy), (there, _)) = (&brokers[coordinator - 1], &brokers[coordinator % 3]);
+    // Right behind its answer to a commit: what partitions were not told its successor tells them.
+    proxy.kill_at_end_txn(gone.process_id());
+    job.feed(300);
+    gone.fell();
     job.broker = there;
     job.feed(300);
     holds(job.wait(&mut running));
     gone.restart();
     job.feed(300);
+    let said = running.stderr();
     holds(job.settle(running));
+    assert!(
+        !said.contains("telling them now"),
+        "with three nodes no partition is left out\n{said}"
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_commit_request::{
@@ -18,8 +19,9 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use kafka_protocol::messages::{
-    BrokerId, FindCoordinatorRequest, GroupId, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, TopicName,
+    BrokerId, DescribeProducersRequest, FindCoordinatorRequest, GroupId, ListOffsetsRequest,
+    MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    TopicName,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 
@@ -171,6 +173,25 @@ impl Cluster {
     /// Where a partition's log ends, open transactions included.
     pub fn end(&mut self, leader: i32, named: Named<'_>) -> Answer<i64> {
         self.offsets_at(leader, &[(named, LATEST)], READ_UNCOMMITTED).map(|found| found[0])
+    }
+
+    /// Where a producer's transaction begins that is open in a partition, if one is.
+    pub fn open_since(
+        &mut self,
+        leader: i32,
+        (topic, partition): Named<'_>,
+        producer: i64,
+    ) -> Answer<Option<i64>> {
+        let asked = TopicRequest::default()
+            .with_name(topic_name(topic))
+            .with_partition_indexes(vec![partition]);
+        let ask = DescribeProducersRequest::default().with_topics(vec![asked]);
+        let answer = self.ask(leader, &ask)?;
+        let found = answer.topics.first().and_then(|topic| topic.partitions.first());
+        let found = found.ok_or_else(|| incomplete("DescribeProducers"))?;
+        check(found.error_code, || format!("producers of partition {topic}/{partition}"))?;
+        let ours = found.active_producers.iter().find(|of| of.producer_id.0 == producer);
+        Ok(ours.map(|of| of.current_txn_start_offset).filter(|&offset| offset >= 0))
     }
 
     fn offsets_at(

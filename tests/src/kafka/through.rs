@@ -8,6 +8,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::raw::Raw;
 use super::{Broker, Sent};
 use crate::data::Random;
 use crate::program::{self, Job, Running};
@@ -265,6 +266,72 @@ interval = "50ms"
             Some(code) if code != 0 => self.settle(running),
             Some(_) => Err("a late end of a transaction ended another one".to_owned()),
             None => Err("the late request did not arrive".to_owned()),
+        }
+    }
+
+    /// The broker, which is alone, is killed over and over right behind its answer to a commit: when it
+    /// starts it may take partitions for deleted, and not tell them of the commit.
+    pub fn broker_killed_in_commit(&mut self, proxy: &Proxy, kills: u32) -> Result<usize, String> {
+        self.feed(300);
+        let mut running = self.start();
+        self.wait(&mut running)?;
+        for _ in 0..kills {
+            let before = proxy.faults();
+            proxy.kill_at_end_txn(self.broker.process_id());
+            self.feed(300);
+            let begun = Instant::now();
+            while proxy.faults() == before {
+                if begun.elapsed() > PATIENCE || !running.is_running() {
+                    return Err(format!("no transaction came to its end\n{}", running.stderr()));
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            self.broker.fell();
+            self.broker.restart();
+            self.feed(300);
+            self.wait(&mut running)?;
+        }
+        let told = running.stderr().matches("telling them now").count();
+        self.settle(running)?;
+        Ok(told)
+    }
+
+    /// A transaction hangs in the output whose end, as its coordinator says, was this; `None`: the
+    /// coordinator does not know it any more. The broker is one of [`raw::UNVERIFIED`].
+    pub fn hanging(&mut self, committed: Option<bool>) -> Verdict {
+        const ROW: &str = "1,hanging";
+        self.feed(300);
+        let mut running = self.start();
+        self.wait(&mut running)?;
+        running.interrupt();
+        running.end().expect_code(0);
+        let output = format!("{}-out", self.name);
+        let mut raw = Raw::new(self.broker, &self.name);
+        if let Some(commits) = committed {
+            raw.send(&output, 1, ROW);
+            raw.end(commits);
+        }
+        raw.leave_hanging(&output, 0, ROW);
+        if committed == Some(true) {
+            self.good.extend([ROW, ROW].map(str::to_owned));
+        }
+        self.feed(300);
+        let mut running = self.start();
+        if committed.is_some() {
+            return self.settle(running);
+        }
+        while running.is_running() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let ended = running.end();
+        let stopped = ended.status.code() == Some(1)
+            && [&format!("{output}/0"), "from offset", "kafka-transactions.sh"]
+                .iter()
+                .all(|word| ended.stderr.contains(*word));
+        let shown = self.committed().iter().any(|row| row == ROW);
+        match stopped && !shown {
+            true => Ok(()),
+            false => Err(format!("it ended with {}\n{}", ended.status, ended.stderr)),
         }
     }
 

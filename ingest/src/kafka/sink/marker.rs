@@ -21,11 +21,16 @@ use serde::{Deserialize, Serialize};
 use crate::kafka::secret;
 
 mod native;
+mod stable;
+
+use stable::{Ends, Stretch};
 
 /// Of one question.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// A transaction of another job may keep readers from the topic's end for its time-out.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same of a topic of rows: one of ours has met its time-out by then.
+const PATIENCE_OF_ROWS: Duration = Duration::from_secs(25);
 /// Markers are looked for from the end backwards in steps of this.
 const AT_ONCE: i64 = 2_000;
 
@@ -72,6 +77,11 @@ impl Reader<'_> {
         }
     }
 
+    /// What to do about a transaction that does not end in one of these topics, through librdkafka.
+    pub fn open_transaction(&self, topics: &[&str]) -> Answer<Option<String>> {
+        Ends::new(self.spec, self.job)?.open_transaction(topics, PATIENCE_OF_ROWS)
+    }
+
     /// The newest marker of the job, of all that were committed before now.
     pub fn read(&self) -> Answer<Option<Committed>> {
         let mark = match self.spec.client {
@@ -107,38 +117,27 @@ fn make_topic(spec: &Spec) -> Answer<()> {
 
 fn read(spec: &Spec, job: &str) -> Answer<Option<Mark>> {
     let topic = spec.commits_topic.as_str();
-    let reader = |isolation: &str| -> Answer<BaseConsumer> {
-        let mut config = client_config(spec)?;
-        config
-            .set("group.id", job)
-            .set("enable.auto.commit", "false")
-            .set("auto.offset.reset", "error")
-            .set("check.crcs", "true")
-            .set("enable.partition.eof", "true")
-            .set("isolation.level", isolation);
-        config.create().map_err(|error| error.to_string())
-    };
-    let ends = |reader: &BaseConsumer| {
-        reader.fetch_watermarks(topic, 0, TIMEOUT).map_err(|error| error.to_string())
-    };
-    let (least, end) = ends(&reader("read_uncommitted")?)?;
-    let committed = reader("read_committed")?;
-    let begun = Instant::now();
-    while ends(&committed)?.1 < end {
-        if begun.elapsed() > PATIENCE {
-            return Err(format!("a transaction in topic \"{topic}\" does not end"));
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let ends = Ends::new(spec, job)?;
+    let settled = ends.settle(topic, 0, PATIENCE)?;
+    let Stretch { least, end } = settled.map_err(|stable| does_not_end(topic, stable))?;
     let mut from = end;
     while from > least {
         let until = from;
         from = (from - AT_ONCE).max(least);
-        if let Some(mark) = newest((spec, job), &committed, from, until)? {
+        if let Some(mark) = newest((spec, job), &ends.committed, from, until)? {
             return Ok(Some(mark));
         }
     }
     Ok(None)
+}
+
+/// Another job's, as a rule: ours was ended before.
+fn does_not_end(topic: &str, stable: i64) -> String {
+    format!(
+        "a transaction in {topic}/0 does not end, and no marker behind offset {stable} can be read; see whose \
+         it is with `kafka-transactions.sh describe-producers --topic {topic} --partition 0`: a start of that \
+         job ends it"
+    )
 }
 
 /// The last marker of a job in a stretch of offsets.

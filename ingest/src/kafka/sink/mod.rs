@@ -64,7 +64,6 @@ fn config(spec: &Spec) -> Result<ClientConfig> {
 /// One sink of the transaction that all share.
 pub struct Transactional {
     number: usize,
-    spec: Spec,
     encoder: Encoder,
     shared: Arc<Mutex<Transactions>>,
 }
@@ -74,13 +73,13 @@ impl Transactional {
     ///
     /// Errors: `BadJob` where the key is no column of the rows.
     pub fn new(
-        spec: Spec,
+        spec: &Spec,
         schema: &SchemaRef,
         shared: Arc<Mutex<Transactions>>,
     ) -> Result<Transactional> {
-        let encoder = Encoder::new(&spec, schema)?;
-        let number = shared.lock().expect("no holder panics").join();
-        Ok(Transactional { number, spec, encoder, shared })
+        let encoder = Encoder::new(spec, schema)?;
+        let number = shared.lock().expect("no holder panics").join(&spec.topic);
+        Ok(Transactional { number, encoder, shared })
     }
 
     fn shared(&self) -> MutexGuard<'_, Transactions> {
@@ -102,7 +101,7 @@ impl Sink for Transactional {
 
     fn stage(&mut self, _epoch: u64, rows: &RecordBatch) -> Result<()> {
         let mut shared = self.shared.lock().expect("no holder panics");
-        self.encoder.encode(rows, shared.staged(self.number, &self.spec.topic))
+        self.encoder.encode(rows, shared.staged(self.number))
     }
 
     fn seal(&mut self, _epoch: u64) -> Result<Staged> {
@@ -111,7 +110,7 @@ impl Sink for Transactional {
 
     fn discard(&mut self) -> Result<()> {
         let mut shared = self.shared.lock().expect("no holder panics");
-        shared.staged(self.number, &self.spec.topic).clear();
+        shared.staged(self.number).clear();
         Ok(())
     }
 
@@ -124,7 +123,7 @@ impl Sink for Transactional {
     }
 
     fn bytes_held(&self) -> usize {
-        self.shared().staged(self.number, &self.spec.topic).bytes_held()
+        self.shared().staged(self.number).bytes_held()
     }
 }
 

@@ -9,6 +9,8 @@
 //! before anyone asked for a commit is [`Failure::Trouble`]; a lost answer to EndTxn is `Unknown`. Lacks
 //! TLS, SASL and compression: librdkafka has them.
 
+mod failure;
+mod hanging;
 mod questions;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -22,10 +24,13 @@ use pelton_engine::sink::Outcome;
 
 use super::batch::{Builder, Stamp, partition_of};
 use super::messages::Messages;
-use crate::kafka::cluster::{Cluster, Control, Topic, Trouble};
+use crate::kafka::cluster::{Cluster, Control, Topic};
 use crate::kafka::connection::Connection;
+pub use failure::Failure;
+use failure::{is_fenced, is_put_off, no_leader, refused};
+pub use hanging::Ended;
 pub use questions::patient_topic;
-use questions::{find_coordinator, init, named, text};
+use questions::{Made, find_coordinator, init, named, text};
 
 /// Produce tells the coordinator of new partitions from this version on; 13 knows topics by id.
 const PRODUCE: i16 = 12;
@@ -51,34 +56,6 @@ const JUST_MADE: Duration = Duration::from_secs(1);
 /// The broker answers a Produce after this time, replicated or not.
 const REPLICATION_MS: i32 = 9_000;
 
-/// Why an epoch was not sent; none of its commit was asked for.
-#[derive(Debug)]
-pub enum Failure {
-    /// Another try may go well, with another producer.
-    Trouble(String),
-    /// Batches are too large for a topic, though their messages need not be.
-    TooLarge(String),
-    /// It will go wrong again.
-    Permanent(String),
-    /// Another producer has taken over, or the transaction has timed out.
-    Fenced(String),
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Failure {
-        Failure::Trouble(error.to_string())
-    }
-}
-
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Failure {
-        match trouble {
-            Trouble::Away(what) => Failure::Trouble(what),
-            Trouble::Refused(what) => Failure::Permanent(what),
-        }
-    }
-}
-
 type Sent<T> = Result<T, Failure>;
 
 /// Why there is no producer.
@@ -87,6 +64,18 @@ pub enum NotMade {
     /// The cluster has no transactions v2.
     Unsupported,
     Trouble(String),
+    /// An earlier transaction is open in a partition, and nobody knows its end.
+    Hanging(String),
+}
+
+/// What a producer is made for.
+pub struct Purpose<'a> {
+    pub servers: &'a [String],
+    pub transactional_id: String,
+    pub timeout_ms: i32,
+    pub batch_bytes_max: usize,
+    /// All that its transactions write to.
+    pub topics: Vec<&'a str>,
 }
 
 pub struct NativeProducer {
@@ -137,45 +126,65 @@ struct Transaction {
 }
 
 impl NativeProducer {
-    /// Fences every other producer with the transactional id, and ends what it left open.
+    /// Fences every other producer with the transactional id, and ends what it left open, also in
+    /// partitions that were not told. `ended`: what the coordinator said of the last transaction, for an
+    /// attempt after one that failed behind that.
     pub fn make(
-        servers: &[String],
-        transactional_id: &str,
-        timeout_ms: i32,
-        batch_bytes_max: usize,
+        purpose: &Purpose<'_>,
+        ended: &mut Option<Ended>,
     ) -> Result<NativeProducer, NotMade> {
         let begun = Instant::now();
         let mut pause = AGAIN_FIRST;
-        let mut cluster = Cluster::new(servers);
+        let mut cluster = Cluster::new(purpose.servers);
         loop {
-            let why = match init(&mut cluster, transactional_id, timeout_ms) {
-                Ok(Some((coordinator, id, epoch))) => {
-                    return Ok(NativeProducer {
-                        transactional_id: transactional_id.to_owned(),
-                        cluster,
-                        coordinator,
-                        id,
-                        epoch,
-                        topics: BTreeMap::new(),
-                        links: BTreeMap::new(),
-                        batch_bytes: batch_bytes_max.min(BATCH_BYTES),
-                        turn: 0,
-                        used: Instant::now(),
-                    });
-                }
+            match NativeProducer::attempt(purpose, &mut cluster, ended) {
+                Ok(Some(producer)) => return Ok(producer),
                 Ok(None) => return Err(NotMade::Unsupported),
-                Err(Failure::Trouble(why)) if begun.elapsed() < INIT_PATIENCE => why,
+                Err(Failure::Hanging(why)) => return Err(NotMade::Hanging(why)),
+                Err(Failure::Trouble(_)) if begun.elapsed() < INIT_PATIENCE => {}
                 Err(
                     Failure::Trouble(why)
                     | Failure::TooLarge(why)
                     | Failure::Permanent(why)
                     | Failure::Fenced(why),
                 ) => return Err(NotMade::Trouble(why)),
-            };
+            }
             std::thread::sleep(pause);
             pause = (2 * pause).min(AGAIN_LAST);
-            drop(why);
         }
+    }
+
+    /// `None`: the cluster has no transactions v2.
+    fn attempt(
+        purpose: &Purpose<'_>,
+        cluster: &mut Cluster,
+        ended: &mut Option<Ended>,
+    ) -> Sent<Option<NativeProducer>> {
+        let Purpose { servers, transactional_id, timeout_ms, batch_bytes_max, topics } = purpose;
+        let made = init(cluster, transactional_id, *timeout_ms)?;
+        let Some(Made { coordinator, id, epoch, ended: now }) = made else { return Ok(None) };
+        *ended = now.or(*ended);
+        let mut producer = NativeProducer {
+            transactional_id: transactional_id.clone(),
+            cluster: std::mem::replace(cluster, Cluster::new(servers)),
+            coordinator,
+            id,
+            epoch,
+            topics: BTreeMap::new(),
+            links: BTreeMap::new(),
+            batch_bytes: (*batch_bytes_max).min(BATCH_BYTES),
+            turn: 0,
+            used: Instant::now(),
+        };
+        producer.end_hanging(topics, *ended)?;
+        *ended = None;
+        Ok(Some(producer))
+    }
+
+    /// Nobody used it for so long that its connections may be gone, and with them the word that a
+    /// broker was.
+    pub fn is_stale(&self) -> bool {
+        self.used.elapsed() > IDLE
     }
 
     pub fn batch_bytes(&self) -> usize {
@@ -191,10 +200,6 @@ impl NativeProducer {
         (topic, key, value): (&str, &[u8], &[u8]),
     ) -> Sent<()> {
         let deadline = Instant::now() + PATIENCE;
-        if self.used.elapsed() > IDLE {
-            self.links.clear();
-            self.coordinator = find_coordinator(&mut self.cluster, &self.transactional_id)?;
-        }
         let mut transaction = Transaction::default();
         for messages in all {
             self.send_to(messages, &mut transaction, deadline)?;
@@ -248,9 +253,14 @@ impl NativeProducer {
 
     /// Asks the coordinator to commit. From the request on only an answer makes the outcome sure.
     pub fn commit(&mut self) -> (Outcome, String) {
+        self.finish(true)
+    }
+
+    /// Asks the coordinator to end the transaction; `Committed`: it did as it was asked.
+    fn finish(&mut self, committed: bool) -> (Outcome, String) {
         let (begun, mut pause) = (Instant::now(), AGAIN_FIRST);
         loop {
-            let (error, why) = match self.end(true) {
+            let (error, why) = match self.end(committed) {
                 Ok(None) => return (Outcome::Committed, String::new()),
                 Ok(Some(error)) => (error, error.to_string()),
                 Err(error) => return (Outcome::Unknown, error.to_string()),
@@ -450,41 +460,4 @@ impl NativeProducer {
         std::thread::sleep(AGAIN_FIRST);
         self.request(node, batches, transaction)
     }
-}
-
-fn refused(error: ResponseError, partition: &Partition, batch: &Batch) -> Failure {
-    let why = format!("{}/{}: {error}", partition.topic, partition.index);
-    match error {
-        _ if is_fenced(error) => Failure::Fenced(why),
-        ResponseError::MessageTooLarge | ResponseError::RecordListTooLarge if batch.records > 1 => {
-            Failure::TooLarge(why)
-        }
-        ResponseError::MessageTooLarge
-        | ResponseError::RecordListTooLarge
-        | ResponseError::TopicAuthorizationFailed
-        | ResponseError::ClusterAuthorizationFailed
-        | ResponseError::TransactionalIdAuthorizationFailed
-        | ResponseError::InvalidTopicException
-        | ResponseError::InvalidRecord => Failure::Permanent(why),
-        _ => Failure::Trouble(why),
-    }
-}
-
-/// The transaction before is still being ended; or the topic was just made.
-fn is_put_off(error: ResponseError, deadline: Instant) -> bool {
-    let since = || PATIENCE.saturating_sub(deadline.saturating_duration_since(Instant::now()));
-    match error {
-        ResponseError::ConcurrentTransactions => true,
-        ResponseError::NotLeaderOrFollower => since() < JUST_MADE,
-        _ => false,
-    }
-}
-
-fn is_fenced(error: ResponseError) -> bool {
-    matches!(error, ResponseError::ProducerFenced | ResponseError::InvalidProducerEpoch)
-}
-
-fn no_leader(batches: &[Batch], transaction: &Transaction) -> Failure {
-    let partition = &transaction.partitions[batches[0].partition];
-    Failure::Trouble(format!("{}/{} has no leader", partition.topic, partition.index))
 }

@@ -47,6 +47,12 @@ impl Librdkafka {
         Ok(made.map(|()| Librdkafka(producer)).map_err(|error| error.to_string()))
     }
 
+    /// No connection was lost since its last transaction.
+    pub fn is_quiet(&self) -> bool {
+        self.0.poll(Duration::ZERO);
+        self.0.context().is_quiet()
+    }
+
     /// One transaction; what became of it, why, and the producer if it may go on.
     ///
     /// Errors: as [`super::transaction::Transactions::commit`].

@@ -19,7 +19,7 @@ use pelton_engine::sink::{Committed, Outcome};
 
 use super::marker::{Mark, Reader};
 use super::messages::Messages;
-use super::producer::{Failure, NativeProducer, NotMade};
+use super::producer::{Ended, Failure, NativeProducer, NotMade, Purpose};
 use super::through_librdkafka::Librdkafka;
 use crate::kafka::secret;
 use crate::runtime::say;
@@ -47,12 +47,24 @@ pub struct Transactions {
     last: Option<Committed>,
     /// What was sent, and may be committed: the marker will say.
     doubtful: Option<Committed>,
+    /// How the last transaction ended, while its partitions are not known to have been told.
+    ended: Option<Ended>,
     trouble_told: bool,
 }
 
 enum Producer {
     Native(Box<NativeProducer>),
     Librdkafka(Librdkafka),
+}
+
+impl Producer {
+    /// Nothing has happened between transactions that only a new producer would look into.
+    fn is_sound(&self) -> bool {
+        match self {
+            Producer::Native(producer) => !producer.is_stale(),
+            Producer::Librdkafka(producer) => producer.is_quiet(),
+        }
+    }
 }
 
 impl Transactions {
@@ -68,22 +80,19 @@ impl Transactions {
             staged: Vec::new(),
             last: None,
             doubtful: None,
+            ended: None,
             trouble_told: false,
         }
     }
 
-    /// Another sink takes part; its number.
-    pub fn join(&mut self) -> usize {
-        self.staged.push(Messages::default());
+    /// Another sink takes part, with a topic of its own; its number.
+    pub fn join(&mut self, topic: &str) -> usize {
+        self.staged.push(Messages::to(topic));
         self.staged.len() - 1
     }
 
-    pub fn staged(&mut self, number: usize, topic: &str) -> &mut Messages {
-        let messages = &mut self.staged[number];
-        if messages.topic.is_empty() {
-            *messages = Messages::to(topic);
-        }
-        messages
+    pub fn staged(&mut self, number: usize) -> &mut Messages {
+        &mut self.staged[number]
     }
 
     pub fn last(&self) -> Option<Committed> {
@@ -122,20 +131,21 @@ impl Transactions {
         self.has_topic = true;
         let native = match self.needs_librdkafka {
             true => Err(NotMade::Unsupported),
-            false => NativeProducer::make(
-                &self.spec.bootstrap_servers,
-                &self.transactional_id(),
-                TRANSACTION_TIMEOUT.as_millis() as i32,
-                self.batch_bytes_max,
-            ),
+            false => self.make_native(),
         };
         let producer = match native {
             Ok(native) => Producer::Native(Box::new(native)),
             Err(NotMade::Trouble(why)) => return Ok(Err(why)),
+            Err(NotMade::Hanging(why)) => return Err(Error::failed(why)),
             Err(NotMade::Unsupported) => {
                 self.needs_librdkafka = true;
-                match Librdkafka::make(&self.spec, &self.job)? {
-                    Ok(producer) => Producer::Librdkafka(producer),
+                let producer = match Librdkafka::make(&self.spec, &self.job)? {
+                    Ok(producer) => producer,
+                    Err(why) => return Ok(Err(why)),
+                };
+                match self.marks().open_transaction(&self.topics()) {
+                    Ok(None) => Producer::Librdkafka(producer),
+                    Ok(Some(why)) => return Err(Error::failed(why)),
                     Err(why) => return Ok(Err(why)),
                 }
             }
@@ -146,11 +156,34 @@ impl Transactions {
         Ok(read.map(|last| (producer, last)))
     }
 
+    fn make_native(&mut self) -> std::result::Result<NativeProducer, NotMade> {
+        let mut ended = self.ended.take();
+        let purpose = Purpose {
+            servers: &self.spec.bootstrap_servers,
+            transactional_id: self.transactional_id(),
+            timeout_ms: TRANSACTION_TIMEOUT.as_millis() as i32,
+            batch_bytes_max: self.batch_bytes_max,
+            topics: self.topics(),
+        };
+        let made = NativeProducer::make(&purpose, &mut ended);
+        self.ended = ended;
+        made
+    }
+
+    /// All that a transaction writes to.
+    fn topics(&self) -> Vec<&str> {
+        let mut topics: Vec<&str> = self.staged.iter().map(|of| of.topic.as_str()).collect();
+        topics.push(&self.spec.commits_topic);
+        topics.sort_unstable();
+        topics.dedup();
+        topics
+    }
+
     /// Sends what is staged and the marker as one transaction.
     ///
     /// Errors: `Failed` where the cluster refuses the rows for good (too large, not authorised).
     pub fn commit(&mut self, checkpoint: &Committed) -> Result<Outcome> {
-        let producer = match self.producer.take() {
+        let producer = match self.producer.take().filter(Producer::is_sound) {
             Some(producer) => producer,
             None => match self.make()? {
                 Err(why) => return Ok(self.not_now(&why)),
@@ -201,6 +234,7 @@ impl Transactions {
         match producer.send(self.staged.iter(), mark) {
             Ok(()) => {}
             Err(Failure::Trouble(why)) => return Ok((Outcome::Not, why, None)),
+            Err(Failure::Hanging(why)) => return Err(Error::failed(why)),
             Err(Failure::TooLarge(why)) => {
                 // The messages are sent again, fewer of them together.
                 self.batch_bytes_max = producer.batch_bytes() / 4;

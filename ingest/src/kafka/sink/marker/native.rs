@@ -8,7 +8,7 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{BrokerId, FetchRequest};
 use pelton_engine::job::spec::KafkaSink as Spec;
 
-use super::{AT_ONCE, Answer, Mark, PATIENCE};
+use super::{AT_ONCE, Answer, Mark, PATIENCE, does_not_end};
 use crate::kafka::Chunk;
 use crate::kafka::cluster::{Cluster, Control, EARLIEST, LATEST, Topic};
 use crate::kafka::connection::Connection;
@@ -46,9 +46,13 @@ pub fn read(spec: &Spec, job: &str) -> Answer<Option<Mark>> {
     let at = |cluster: &mut Cluster, time| {
         cluster.offsets(leader, &[(named, time)]).map(|found| found[0]).map_err(text)
     };
-    while at(&mut cluster, LATEST)? < end {
+    loop {
+        let stable = at(&mut cluster, LATEST)?;
+        if stable >= end {
+            break;
+        }
         if begun.elapsed() > PATIENCE {
-            return Err(format!("a transaction in topic \"{}\" does not end", topic.name));
+            return Err(does_not_end(&topic.name, stable));
         }
         std::thread::sleep(LOOK_AGAIN);
     }

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
-    EndTxnRequest, InitProducerIdRequest, ProduceRequest, ProducerId, TransactionalId,
+    DescribeTransactionsRequest, EndTxnRequest, InitProducerIdRequest, ProduceRequest, ProducerId,
+    TransactionalId,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 
-use super::{AGAIN_LAST, END_TXN, Failure, PATIENCE, PRODUCE, Sent};
+use super::{AGAIN_LAST, END_TXN, Ended, Failure, PATIENCE, PRODUCE, Sent};
 use crate::kafka::cluster::{Cluster, Control, Coordinated, Topic, Trouble};
 use crate::kafka::connection::Connection;
 
@@ -37,14 +38,19 @@ pub fn find_coordinator(cluster: &mut Cluster, transactional_id: &str) -> Sent<C
     Ok(Connection::open(&address)?)
 }
 
+/// A producer as its coordinator made it.
+pub struct Made {
+    pub coordinator: Connection,
+    pub id: i64,
+    pub epoch: i16,
+    /// How its last transaction ended, where that was told and nothing can have come after.
+    pub ended: Option<Ended>,
+}
+
 /// Asks for a producer's id and epoch; `None` where transactions v2 are missing.
 ///
 /// Errors: `Trouble` where asking again may help.
-pub fn init(
-    cluster: &mut Cluster,
-    transactional_id: &str,
-    timeout_ms: i32,
-) -> Sent<Option<(Connection, i64, i16)>> {
+pub fn init(cluster: &mut Cluster, transactional_id: &str, timeout_ms: i32) -> Sent<Option<Made>> {
     let mut coordinator = find_coordinator(cluster, transactional_id)?;
     let has = |key, version| coordinator.version(key, (version, version)).is_ok();
     let is_able = coordinator.feature(FEATURE.0) >= FEATURE.1
@@ -54,6 +60,8 @@ pub fn init(
     if !is_able {
         return Ok(None);
     }
+    // The coordinator forgets it with the answer to the next question.
+    let last = last_transaction(&mut coordinator, transactional_id)?;
     let ask = InitProducerIdRequest::default()
         .with_transactional_id(Some(named(transactional_id)))
         .with_transaction_timeout_ms(timeout_ms)
@@ -62,13 +70,39 @@ pub fn init(
     coordinator.send(&ask, INIT)?;
     let answer = coordinator.receive::<InitProducerIdRequest>(INIT)?;
     match ResponseError::try_from_code(answer.error_code) {
-        None => Ok(Some((coordinator, answer.producer_id.0, answer.producer_epoch))),
+        None => {
+            let (id, epoch) = (answer.producer_id.0, answer.producer_epoch);
+            // One more epoch: nobody has used the one in between.
+            let told = last.filter(|&(_, before)| before.checked_add(1) == Some(epoch));
+            let ended = told.map(|(ended, _)| ended).filter(|ended| ended.producer == id);
+            Ok(Some(Made { coordinator, id, epoch, ended }))
+        }
         // What was left open is being ended.
         Some(error) if error.is_retriable() || error == ResponseError::ConcurrentTransactions => {
             Err(Failure::Trouble(error.to_string()))
         }
         Some(error) => Err(Failure::Permanent(error.to_string())),
     }
+}
+
+/// How the last transaction ended, where the coordinator is through with it, and the producer's epoch now.
+fn last_transaction(
+    coordinator: &mut Connection,
+    transactional_id: &str,
+) -> Sent<Option<(Ended, i16)>> {
+    let ask = DescribeTransactionsRequest::default()
+        .with_transactional_ids(vec![named(transactional_id)]);
+    let answer = coordinator.call(&ask)?;
+    let Some(found) = answer.transaction_states.first().filter(|of| of.error_code == 0) else {
+        // It is new, or we may not ask: then nothing is known.
+        return Ok(None);
+    };
+    let committed = match found.transaction_state.as_str() {
+        "CompleteCommit" => true,
+        "CompleteAbort" => false,
+        _ => return Ok(None),
+    };
+    Ok(Some((Ended { producer: found.producer_id.0, committed }, found.producer_epoch)))
 }
 
 pub fn text(text: &str) -> StrBytes {

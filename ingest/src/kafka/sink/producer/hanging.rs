@@ -1,0 +1,138 @@
+//! Ends a transaction of ours in the partitions that were never told its end.
+//!
+//! A broker that is alone, and is killed between its answer to EndTxn and the markers in the partitions,
+//! leaves some of them out when it starts: its coordinator finds no leader for them, takes them for deleted
+//! and calls the transaction complete. Its rows hang there. Readers stop before them, and they come to
+//! whatever the same producer's next transaction in that partition comes to: aborted rows come to light.
+//!
+//! So every partition is asked before a new producer's first row whether a transaction of that producer is open
+//! in it. InitProducerId answers only once the coordinator is through with the last one, so none should be.
+//! One that is gets the end that its coordinator gave it, from a transaction that has these partitions
+//! and no row: its markers end both.
+//!
+//! Invariant: that end is what the coordinator said right before it made this producer; where it did not say
+//! so nothing is written, and the job stops with what to do.
+
+use std::time::{Duration, Instant};
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+use kafka_protocol::messages::{AddPartitionsToTxnRequest, ProducerId, TopicName};
+use pelton_engine::sink::Outcome;
+
+use super::questions::{named, text};
+use super::{AGAIN_LAST, Failure, NativeProducer, Sent};
+use crate::kafka::cluster::{Control, Trouble};
+use crate::runtime::say;
+
+/// The last version that takes partitions from clients.
+const ADD_PARTITIONS: i16 = 3;
+/// A transaction that is only late has ended by then: its time-out is 15 s.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How a producer's last transaction ended, as its coordinator said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub producer: i64,
+    pub committed: bool,
+}
+
+/// A partition in which a transaction of ours is open.
+#[derive(Clone, Debug)]
+struct Hanging {
+    topic: String,
+    partition: i32,
+    since: i64,
+}
+
+impl NativeProducer {
+    /// Sees to it that no transaction of this producer is open in any partition of these topics.
+    ///
+    /// Errors: `Hanging` where one is and nobody knows how it ended.
+    pub(super) fn end_hanging(&mut self, topics: &[&str], ended: Option<Ended>) -> Sent<()> {
+        let mut hanging = self.hanging(topics)?;
+        let Some(first) = hanging.first().cloned() else { return Ok(()) };
+        let ended = ended.filter(|ended| ended.producer == self.id);
+        if let Some(Ended { committed, .. }) = ended {
+            let Hanging { topic, partition, since } = &first;
+            say(&format!(
+                "the last transaction was {}, which {} of its partitions were not told \
+                 ({topic}/{partition} from offset {since} on): telling them now",
+                if committed { "committed" } else { "aborted" },
+                hanging.len()
+            ));
+            self.add_partitions(&hanging)?;
+            match self.finish(committed) {
+                (Outcome::Committed, _) => {}
+                (Outcome::Fenced, why) => return Err(Failure::Fenced(why)),
+                (_, why) => return Err(Failure::Trouble(why)),
+            }
+        }
+        let begun = Instant::now();
+        while let Some(first) = hanging.first() {
+            if begun.elapsed() > PATIENCE {
+                return Err(Failure::Hanging(self.left_alone(first)));
+            }
+            std::thread::sleep(AGAIN_LAST);
+            hanging = self.hanging(topics)?;
+        }
+        Ok(())
+    }
+
+    fn hanging(&mut self, topics: &[&str]) -> Sent<Vec<Hanging>> {
+        let mut hanging = Vec::new();
+        for topic in topics {
+            let found = match self.cluster.topics(&[(*topic).to_owned()]) {
+                Ok(found) => found,
+                // Nothing hangs in a topic that is still to be made.
+                Err(Trouble::Refused(_)) => continue,
+                Err(trouble) => return Err(trouble.into()),
+            };
+            let partitions = found.iter().flat_map(|topic| topic.partitions.iter()).zip(0..);
+            for (leader, partition) in partitions {
+                let since = self.cluster.open_since(leader.node, (topic, partition), self.id)?;
+                let topic = (*topic).to_owned();
+                hanging.extend(since.map(|since| Hanging { topic, partition, since }));
+            }
+        }
+        Ok(hanging)
+    }
+
+    /// Begins a transaction that has these partitions.
+    fn add_partitions(&mut self, hanging: &[Hanging]) -> Sent<()> {
+        let topics = hanging.iter().map(|of| {
+            AddPartitionsToTxnTopic::default()
+                .with_name(TopicName(text(&of.topic)))
+                .with_partitions(vec![of.partition])
+        });
+        let ask = AddPartitionsToTxnRequest::default()
+            .with_v3_and_below_transactional_id(named(&self.transactional_id))
+            .with_v3_and_below_producer_id(ProducerId(self.id))
+            .with_v3_and_below_producer_epoch(self.epoch)
+            .with_v3_and_below_topics(topics.collect());
+        self.coordinator.send(&ask, ADD_PARTITIONS)?;
+        let answer = self.coordinator.receive::<AddPartitionsToTxnRequest>(ADD_PARTITIONS)?;
+        let answered = answer.results_by_topic_v3_and_below.iter();
+        let mut codes = answered
+            .flat_map(|topic| topic.results_by_partition.iter().map(|of| of.partition_error_code));
+        match codes.find_map(ResponseError::try_from_code) {
+            None => Ok(()),
+            Some(error) if super::failure::is_fenced(error) => {
+                Err(Failure::Fenced(error.to_string()))
+            }
+            Some(error) => Err(Failure::Trouble(error.to_string())),
+        }
+    }
+
+    /// What whoever runs the job is told.
+    fn left_alone(&self, Hanging { topic, partition, since }: &Hanging) -> String {
+        format!(
+            "a transaction of this job hangs in {topic}/{partition} from offset {since} on: its coordinator \
+             is through with it, the partition was never told its end, and whether it was committed is not \
+             known any more. Nothing was sent, as rows that were aborted would come to light with it. Look \
+             whether its rows are rows of an epoch that is committed (another partition has its rows, or its \
+             marker); if not, drop them with `kafka-transactions.sh abort --topic {topic} --partition \
+             {partition} --start-offset {since}` and start the job again"
+        )
+    }
+}
