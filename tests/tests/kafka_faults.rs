@@ -5,6 +5,7 @@ use std::time::Duration;
 use pelton_tests::kafka::lines::{lines, rows};
 use pelton_tests::kafka::{self, Broker, Sent};
 use pelton_tests::program::{Job, Running};
+use pelton_tests::proxy::Spoil;
 
 fn numbered(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{prefix}-{number:07}")).collect()
@@ -44,6 +45,71 @@ fn f09_a_bit_that_flips_on_the_way_is_seen_and_the_batch_asked_for_again() {
     proxy.flip(usize::MAX);
     send(&broker, "flipped", &numbered("more", 1_000));
     job.run().expect_code(1).expect_said(&["cannot read the batch at flipped/0, offset 5000"]);
+}
+
+/// While a damaged batch is asked for again, the answer to the question after it is on its way.
+#[test]
+fn f09_what_is_behind_a_damaged_batch_waits_for_it() {
+    const TEST: &str = "f09_what_is_behind_a_damaged_batch_waits_for_it";
+    if kafka::broker(TEST).is_none() {
+        return;
+    }
+    let (broker, proxy) = Broker::start_behind();
+    broker.create_topic("long", 1);
+    let values = numbered(&"x".repeat(200), 60_000);
+    send(&broker, "long", &values);
+    proxy.flip(5);
+    // A request asks for a mebibyte, the least.
+    let job = lines(&broker, "long", "end = \"latest\"", "");
+    let toml = std::fs::read_to_string(job.path("job.toml")).expect("it was written");
+    job.write("job.toml", toml.replacen('\n', "\nmemory_limit = \"128MiB\"\n", 1));
+    let ended = job.run().expect_code(0);
+    assert!(ended.stderr.contains("asking for it again"), "{}", ended.stderr);
+    let found = rows(&job);
+    assert!(found == values, "{} rows, expected {}", found.len(), values.len());
+}
+
+/// A leader of many partitions is told what changed, and says so of those that have something (KIP-227).
+#[test]
+fn f25_a_fetch_session_tells_changes_only_and_one_that_is_lost_costs_nothing() {
+    const TEST: &str = "f25_a_fetch_session_tells_changes_only_and_one_that_is_lost_costs_nothing";
+    const PARTITIONS: i32 = 64;
+    // Two cores share them: 51 bytes a partition.
+    const ALL_OF_THEM: usize = 1_500;
+    const NONE_OF_THEM: usize = 100;
+    if kafka::broker(TEST).is_none() {
+        return;
+    }
+    let (broker, proxy) = Broker::start_behind();
+    broker.create_topic("wide", PARTITIONS);
+    let mut values = numbered("row", PARTITIONS as usize);
+    let spread = |values: &[String]| {
+        let sent: Vec<_> =
+            values.iter().zip(0..).map(|(v, p)| Sent::to(p % PARTITIONS, v)).collect();
+        broker.send("wide", &[("acks", "all")], &sent);
+    };
+    spread(&values);
+    let job = lines(&broker, "wide", "", "");
+    let mut running = job.start();
+    running.wait_until("the first rows", |_| rows(&job).len() >= values.len());
+    assert!(proxy.asked()[0] > ALL_OF_THEM, "{:?}", proxy.asked());
+    std::thread::sleep(Duration::from_millis(1_500));
+    let idle = *proxy.asked().last().expect("it asks");
+    assert!(idle < NONE_OF_THEM, "{idle} bytes ask for nothing new");
+    for what in [Spoil::Id, Spoil::Epoch] {
+        let before = proxy.asked().len();
+        proxy.spoil(what);
+        running.wait_until("the request is met", |_| proxy.is_spoilt());
+        let more = numbered(&format!("after-{what:?}"), 200);
+        spread(&more);
+        values.extend(more);
+        running.wait_until("the rows behind it", |_| rows(&job).len() >= values.len());
+        let since = proxy.asked()[before..].to_vec();
+        assert!(since.iter().any(|&bytes| bytes > ALL_OF_THEM), "{what:?}: {since:?}");
+    }
+    let said = running.stderr();
+    assert!(!said.contains("lost broker"), "{said}");
+    ends_with(running, &job, values);
 }
 
 #[test]

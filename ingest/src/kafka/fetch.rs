@@ -1,8 +1,8 @@
 //! Fetch, the one big message: the request is written and the answer walked by hand.
 //!
 //! Versions 12 to 17: flexible, with topic ids from 13 on. The answer stays where it was received;
-//! [`walk`] hands out where each partition's records lie in it. Requests are full ones, without a
-//! fetch session: with requests of 16 MiB the request itself does not weigh.
+//! [`walk`] hands out where each partition's records lie in it. What a request has to say of a
+//! fetch session is [`super::session`]'s.
 
 use std::ops::Range;
 
@@ -20,7 +20,6 @@ const BY_ID: i16 = 13;
 const WITHOUT_REPLICA: i16 = 15;
 const READ_UNCOMMITTED: u8 = 0;
 const READ_COMMITTED: u8 = 1;
-const NO_SESSION: (i32, i32) = (0, -1);
 
 /// One partition of a request.
 #[derive(Clone, Debug)]
@@ -40,8 +39,13 @@ pub struct Bounds {
     pub bytes_max: i32,
 }
 
-/// Writes a request with its length in front.
-pub fn request(version: i16, correlation: i32, bounds: Bounds, asks: &[Ask<'_>]) -> Vec<u8> {
+/// Writes a request with its length in front; of the forgotten only the names count.
+pub fn request(
+    version: i16,
+    (correlation, session, epoch): (i32, i32, i32),
+    bounds: Bounds,
+    (asks, forgotten): (&[Ask<'_>], &[Ask<'_>]),
+) -> Vec<u8> {
     let mut out = vec![0; 4];
     out.extend(KEY.to_be_bytes());
     out.extend(version.to_be_bytes());
@@ -57,19 +61,12 @@ pub fn request(version: i16, correlation: i32, bounds: Bounds, asks: &[Ask<'_>])
     out.extend(bounds.bytes_max.to_be_bytes());
     let seeded = seeded::is(Bug::ReadUncommitted);
     out.push(if seeded { READ_UNCOMMITTED } else { READ_COMMITTED });
-    out.extend(NO_SESSION.0.to_be_bytes());
-    out.extend(NO_SESSION.1.to_be_bytes());
+    out.extend(session.to_be_bytes());
+    out.extend(epoch.to_be_bytes());
     // A topic for each partition: brokers take it, and the order is ours.
     unsigned(asks.len() as u32 + 1, &mut out);
     for ask in asks {
-        if version >= BY_ID {
-            out.extend(ask.topic_id);
-        } else {
-            unsigned(ask.topic.len() as u32 + 1, &mut out);
-            out.extend(ask.topic.as_bytes());
-        }
-        unsigned(2, &mut out);
-        out.extend(ask.partition.to_be_bytes());
+        name(version, ask, &mut out);
         out.extend(ask.leader_epoch.to_be_bytes());
         out.extend(ask.offset.to_be_bytes());
         out.extend((-1i32).to_be_bytes());
@@ -78,11 +75,28 @@ pub fn request(version: i16, correlation: i32, bounds: Bounds, asks: &[Ask<'_>])
         // No tagged fields, neither of the partition nor of its topic.
         out.extend([0, 0]);
     }
-    // No forgotten topics, no rack, no tagged fields.
-    out.extend([1, 1, 0]);
+    unsigned(forgotten.len() as u32 + 1, &mut out);
+    for ask in forgotten {
+        name(version, ask, &mut out);
+        out.push(0);
+    }
+    // No rack, no tagged fields.
+    out.extend([1, 0]);
     let length = (out.len() as u32 - 4).to_be_bytes();
     out[..4].copy_from_slice(&length);
     out
+}
+
+/// A topic, and one partition of it.
+fn name(version: i16, ask: &Ask<'_>, out: &mut Vec<u8>) {
+    if version >= BY_ID {
+        out.extend(ask.topic_id);
+    } else {
+        unsigned(ask.topic.len() as u32 + 1, out);
+        out.extend(ask.topic.as_bytes());
+    }
+    unsigned(2, out);
+    out.extend(ask.partition.to_be_bytes());
 }
 
 /// One partition of an answer.
@@ -111,6 +125,8 @@ pub struct Head {
     pub correlation: i32,
     pub throttle_ms: i32,
     pub error: i16,
+    /// 0: it has none.
+    pub session: i32,
 }
 
 /// Walks an answer, whose bytes begin behind its length.
@@ -119,8 +135,8 @@ pub fn walk(version: i16, bytes: &[u8]) -> Result<(Head, Vec<Fetched>), Malforme
     let correlation = at.i32("correlation")?;
     at.skip_tags("header")?;
     let (throttle_ms, error) = (at.i32("throttle time")?, at.i16("error")?);
-    at.i32("session")?;
-    let head = Head { correlation, throttle_ms, error };
+    let session = at.i32("session")?;
+    let head = Head { correlation, throttle_ms, error, session };
     let mut fetched = Vec::new();
     for _ in 0..at.compact_length("topics")?.unwrap_or(0) {
         let topic = if version >= BY_ID {
@@ -199,7 +215,8 @@ mod tests {
             };
             let other = Ask { partition: 200, ..ask.clone() };
             let bounds = Bounds { wait_ms: 500, bytes_max: 1 << 24 };
-            let bytes = request(version, 5, bounds, &[ask, other]);
+            let gone = Ask { partition: 7, ..ask.clone() };
+            let bytes = request(version, (5, 77, 9), bounds, (&[ask, other], &[gone]));
             assert_eq!(bytes[..4], (bytes.len() as u32 - 4).to_be_bytes());
             let mut left = &bytes[4..];
             let header = RequestHeader::decode(&mut left, 2).unwrap();
@@ -208,7 +225,7 @@ mod tests {
             let read = FetchRequest::decode(&mut left, version).unwrap();
             assert!(left.is_empty(), "version {version}");
             assert_eq!((read.max_wait_ms, read.max_bytes, read.isolation_level), (500, 1 << 24, 1));
-            assert_eq!((read.session_id, read.session_epoch), (0, -1));
+            assert_eq!((read.session_id, read.session_epoch), (77, 9));
             let topic = &read.topics[0];
             match version >= BY_ID {
                 true => assert_eq!(topic.topic_id.into_bytes(), ID),
@@ -219,6 +236,12 @@ mod tests {
                 (partition.partition, partition.fetch_offset, partition.partition_max_bytes);
             assert_eq!((found, partition.current_leader_epoch), ((3, 1 << 40, 77), 9));
             assert_eq!(read.topics[1].partitions[0].partition, 200);
+            let [forgotten] = &read.forgotten_topics_data[..] else { panic!("{read:?}") };
+            assert_eq!(forgotten.partitions, [7]);
+            match version >= BY_ID {
+                true => assert_eq!(forgotten.topic_id.into_bytes(), ID),
+                false => assert_eq!(forgotten.topic.0.as_str(), "sensors"),
+            }
         }
     }
 
@@ -241,7 +264,10 @@ mod tests {
             true => topic,
             false => topic.with_topic(StrBytes::from_static_str("sensors").into()),
         };
-        let answer = FetchResponse::default().with_throttle_time_ms(12).with_responses(vec![topic]);
+        let answer = FetchResponse::default()
+            .with_throttle_time_ms(12)
+            .with_session_id(4)
+            .with_responses(vec![topic]);
         let mut bytes = Vec::new();
         ResponseHeader::default().with_correlation_id(5).encode(&mut bytes, 1).unwrap();
         answer.encode(&mut bytes, version).unwrap();
@@ -253,7 +279,7 @@ mod tests {
         for version in VERSIONS.0..=VERSIONS.1 {
             let bytes = answer(version);
             let (head, fetched) = walk(version, &bytes).unwrap();
-            assert_eq!(head, Head { correlation: 5, throttle_ms: 12, error: 0 });
+            assert_eq!(head, Head { correlation: 5, throttle_ms: 12, error: 0, session: 4 });
             let [full, failed] = &fetched[..] else { panic!("{fetched:?}") };
             assert_eq!(&bytes[full.records.clone()], [1, 2, 3]);
             assert_eq!(full.aborted, [(20, 8), (50, 7)]);

@@ -8,7 +8,6 @@
 //! itself costs the connection, and the same records are asked for again. Lacks TLS and SASL.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -20,19 +19,15 @@ use pelton_engine::error::{Error, Result};
 
 use super::chunk::Chunk;
 use super::fetch::{self, Bounds, Fetched, Topic};
+use super::flow::{Flow, WAIT_MS};
 use super::partition::{Frame, Partition};
 use super::records::Fault;
+use super::session::{Changes, Wanted};
 use super::wire::Malformed;
 use super::{Ask, Client, Leader, Reply, SplitStart, Standing};
 use crate::ring::poll;
 use crate::runtime::say;
 
-/// A broker answers an empty fetch after this time.
-const WAIT_MS: i32 = 500;
-/// A connection on which nothing came for so long beyond that is half-open (F25).
-const SILENCE_MAX: Duration = Duration::from_secs(15);
-/// Memory for an answer grows from here on, as its bytes come.
-const FIRST_BYTES: usize = 1 << 20;
 /// An answer holds at least one batch, also one larger than was asked for.
 const BATCH_BYTES_MAX: usize = 128 << 20;
 /// Damaged records are asked for again so often: a bit flipped on the way is another the next time.
@@ -64,20 +59,6 @@ pub struct Native {
 struct Link {
     node: i32,
     flow: Option<Flow>,
-}
-
-struct Flow {
-    stream: TcpStream,
-    version: i16,
-    correlation: i32,
-    /// Partitions asked for and not answered, by their place in `partitions`.
-    asked: Option<Vec<usize>>,
-    /// The answer so far, its length in front.
-    bytes: Vec<u8>,
-    filled: usize,
-    moved: Instant,
-    /// The broker asked for a pause (KIP-219).
-    not_before: Instant,
 }
 
 impl Native {
@@ -180,16 +161,16 @@ impl Native {
             let node = link.node;
             let version = flow.version;
             let frame = match flow.read(self.fetch_bytes + BATCH_BYTES_MAX) {
-                Ok(None) => None,
-                Ok(Some(asked)) => Some((asked, flow.take_frame(self.spare.pop()))),
+                Ok(false) => None,
+                Ok(true) => Some(flow.take_frame(self.spare.pop())),
                 Err(error) => {
                     say(&format!("lost broker {node}: {error}"));
                     self.lose(node);
                     continue;
                 }
             };
-            if let Some((asked, frame)) = frame {
-                let taken = self.take_in(version, at, &asked, Arc::new(frame))?;
+            if let Some(frame) = frame {
+                let taken = self.take_in(version, at, Arc::new(frame))?;
                 if let Err(Malformed(what)) = taken {
                     say(&format!("lost broker {node}: its answer's {what} cannot be"));
                     self.lose(node);
@@ -207,7 +188,7 @@ impl Native {
     /// Asks for records of all partitions that a link leads, if it is idle and little is waiting.
     fn send(&mut self, link: usize) -> io::Result<()> {
         let Link { node, flow: Some(flow) } = &mut self.links[link] else { return Ok(()) };
-        if flow.asked.is_some() || Instant::now() < flow.not_before {
+        if flow.asked || Instant::now() < flow.not_before {
             return Ok(());
         }
         let (count, first) = (self.partitions.len(), self.turn);
@@ -216,18 +197,24 @@ impl Native {
             partition.leader.is_some_and(|leader| leader.node == *node)
         });
         let mut waiting = 0;
-        let mut asked: Vec<usize> = Vec::new();
+        let mut wanted: Vec<usize> = Vec::new();
         for at in ours {
             waiting += self.partitions[at].bytes_pending();
             if !self.partitions[at].is_asked_out() {
-                asked.push(at);
+                wanted.push(at);
             }
         }
-        if asked.is_empty() || waiting > self.fetch_bytes {
+        if wanted.is_empty() || waiting > self.fetch_bytes {
             return Ok(());
         }
-        let share = (self.fetch_bytes / asked.len()).max(PARTITION_BYTES_MIN);
-        let asks = asked.iter().map(|&at| {
+        let share = (self.fetch_bytes / wanted.len()).max(PARTITION_BYTES_MIN) as i32;
+        let wanted = wanted.into_iter().map(|at| {
+            let Partition { leader, fetched: offset, .. } = self.partitions[at];
+            let leader_epoch = leader.map_or(-1, |leader| leader.epoch);
+            (at, Wanted { leader_epoch, offset, bytes_max: share })
+        });
+        let Changes { session, epoch, asked, forgotten } = flow.session.ask(wanted.collect());
+        let ask = |at: usize| {
             let Partition { start, leader, fetched, .. } = &self.partitions[at];
             fetch::Ask {
                 topic: &start.topic,
@@ -235,16 +222,18 @@ impl Native {
                 partition: start.partition,
                 leader_epoch: leader.map_or(-1, |leader| leader.epoch),
                 offset: *fetched,
-                bytes_max: share as i32,
+                bytes_max: share,
             }
-        });
+        };
+        let asked: Vec<_> = asked.into_iter().map(ask).collect();
+        let forgotten: Vec<_> = forgotten.into_iter().map(ask).collect();
         let bounds = Bounds { wait_ms: WAIT_MS, bytes_max: self.fetch_bytes as i32 };
         flow.correlation = flow.correlation.wrapping_add(1);
-        let request =
-            fetch::request(flow.version, flow.correlation, bounds, &asks.collect::<Vec<_>>());
+        let ids = (flow.correlation, session, epoch);
+        let request = fetch::request(flow.version, ids, bounds, (&asked, &forgotten));
         // One request is under way at a time, so it fits the socket's buffer.
         flow.stream.write_all(&request)?;
-        (flow.asked, flow.moved) = (Some(asked), Instant::now());
+        (flow.asked, flow.moved) = (true, Instant::now());
         self.turn = self.turn.wrapping_add(1) % count;
         Ok(())
     }
@@ -254,7 +243,6 @@ impl Native {
         &mut self,
         version: i16,
         link: usize,
-        asked: &[usize],
         frame: Arc<Frame>,
     ) -> Result<std::result::Result<(), Malformed>> {
         let walked = fetch::walk(version, frame.answer());
@@ -266,17 +254,32 @@ impl Native {
         if head.correlation != flow.correlation {
             return Ok(Err(Malformed("correlation")));
         }
-        if head.error != 0 {
-            return Ok(Err(Malformed("error for the whole of it")));
-        }
         let pause = Duration::from_millis(head.throttle_ms.max(0) as u64);
         flow.not_before = Instant::now() + pause;
+        if let Some(error) = ResponseError::try_from_code(head.error) {
+            return Ok(match flow.session.is_lost(error) {
+                true => Ok(()),
+                false => Err(Malformed("error for the whole of it")),
+            });
+        }
+        flow.session.answered(head.session);
+        let mut asked = flow.session.held().to_vec();
         for answer in fetched {
-            let is_it = |&&at: &&usize| is_of(&self.partitions[at], &answer);
-            let Some(&at) = asked.iter().find(is_it) else {
+            let is_it = |(at, _): &(usize, Wanted)| is_of(&self.partitions[*at], &answer);
+            let Some(place) = asked.iter().position(is_it) else {
                 return Ok(Err(Malformed("partition")));
             };
-            self.take_partition(at, answer, &frame)?;
+            let (at, wanted) = asked.swap_remove(place);
+            // What was forgotten since is asked for again from an earlier offset, and this is behind it.
+            if answer.error != 0 || self.partitions[at].fetched == wanted.offset {
+                self.take_partition(at, answer, &frame)?;
+            }
+        }
+        // Who is left out has nothing new.
+        for (at, wanted) in asked {
+            if self.partitions[at].fetched == wanted.offset {
+                self.partitions[at].take_nothing();
+            }
         }
         self.spent.push(frame);
         Ok(Ok(()))
@@ -346,7 +349,7 @@ impl Native {
 
     fn wait(&mut self, timeout: Duration, read: bool) -> Result<()> {
         let flows = self.links.iter().filter_map(|link| link.flow.as_ref());
-        let flows = flows.filter(|flow| read && flow.asked.is_some());
+        let flows = flows.filter(|flow| read && flow.asked);
         let sockets: Vec<BorrowedFd<'_>> = std::iter::once(self.woken.as_fd())
             .chain(flows.map(|flow| flow.stream.as_fd()))
             .collect();
@@ -422,69 +425,4 @@ fn is_of(partition: &Partition, answer: &Fetched) -> bool {
         Topic::Name(name) => **name == *start.topic,
     };
     topic && answer.partition == start.partition
-}
-
-impl Flow {
-    fn new(stream: TcpStream, version: i16, bytes: Vec<u8>) -> Flow {
-        let now = Instant::now();
-        Flow {
-            stream,
-            version,
-            correlation: 0,
-            asked: None,
-            bytes,
-            filled: 0,
-            moved: now,
-            not_before: now,
-        }
-    }
-
-    /// Reads what is there; what was asked for once the answer to it is whole.
-    fn read(&mut self, bytes_max: usize) -> io::Result<Option<Vec<usize>>> {
-        if self.asked.is_none() {
-            return Ok(None);
-        }
-        loop {
-            let whole = match self.filled {
-                0..4 => 4,
-                _ => {
-                    let length = self.bytes[..4].try_into().expect("four bytes");
-                    4 + u32::from_be_bytes(length) as usize
-                }
-            };
-            if whole > bytes_max {
-                return Err(io::Error::other(format!("its answer claims {whole} bytes")));
-            }
-            if whole > 4 && self.filled == whole {
-                return Ok(self.asked.take());
-            }
-            // Memory grows with what comes, not with what is claimed (F10).
-            let room = whole.min(FIRST_BYTES.max(2 * self.filled));
-            if self.bytes.len() < room {
-                self.bytes.resize(room, 0);
-            }
-            match self.stream.read(&mut self.bytes[self.filled..room]) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => (self.filled, self.moved) = (self.filled + read, Instant::now()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let silence = Duration::from_millis(WAIT_MS as u64) + SILENCE_MAX;
-                    return match self.moved.elapsed() > silence {
-                        true => Err(io::Error::other("it does not answer")),
-                        false => Ok(None),
-                    };
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// The whole answer; the next one comes into `spare`.
-    fn take_frame(&mut self, spare: Option<Vec<u8>>) -> Frame {
-        let next = spare.unwrap_or_default();
-        let memory = std::mem::replace(&mut self.bytes, next);
-        // Behind it there may be bytes of an earlier, longer answer.
-        let answer = 4..std::mem::take(&mut self.filled);
-        Frame { memory, answer }
-    }
 }

@@ -141,10 +141,17 @@ impl Partition {
         } else if !records.is_empty() {
             Batch::at_front(&frame.answer()[records])?;
             return Err(Fault::Malformed("size"));
-        } else if self.position >= stable && !self.has_pending() {
-            self.empty_since.get_or_insert_with(Instant::now);
+        } else {
+            self.take_nothing();
         }
         Ok(())
+    }
+
+    /// Takes in that the broker has nothing new: what it said last of the partition still holds.
+    pub fn take_nothing(&mut self) {
+        if self.stable.is_some_and(|stable| self.position >= stable) && !self.has_pending() {
+            self.empty_since.get_or_insert_with(Instant::now);
+        }
     }
 
     /// Forgets what was fetched: it will be asked for again.
