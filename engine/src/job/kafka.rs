@@ -64,12 +64,13 @@ const DISCOVER_INTERVAL: Duration = Duration::from_secs(30);
 /// Kafka's bound on a topic's name.
 const TOPIC_BYTES_MAX: usize = 249;
 
-const INCLUDED: [(&str, Included); 5] = [
+const INCLUDED: [(&str, Included); 6] = [
     ("topic", Included::Topic),
     ("partition", Included::Partition),
     ("offset", Included::Offset),
     ("timestamp", Included::Timestamp),
     ("key", Included::Key),
+    ("headers", Included::Headers),
 ];
 
 const START_FORM: &str = "write \"earliest\", \"latest\", \"committed\", { timestamp = \"2024-05-01T00:00:00Z\" } or { offsets = { \"0\" = 17 } }";
@@ -129,8 +130,7 @@ pub fn read(r: &mut Reader, s: &Section) -> Option<KafkaSource> {
 
 /// `include = ["key", "offset"]`: columns behind those of the text.
 fn include(r: &mut Reader, s: &Section) -> Vec<Included> {
-    const FIX: &str =
-        "write include = [\"topic\", \"partition\", \"offset\", \"timestamp\", \"key\"]";
+    const FIX: &str = "write include = [\"topic\", \"partition\", \"offset\", \"timestamp\", \"key\", \"headers\"]";
     let mut include = Vec::new();
     if !s.has("include") {
         return include;
@@ -142,7 +142,6 @@ fn include(r: &mut Reader, s: &Section) -> Vec<Included> {
                 continue;
             }
             Some(_) => format!("\"{name}\" is included twice"),
-            None if name == "headers" => "headers as a column are not in this version".to_owned(),
             None => format!("\"{}\" cannot be included", name.escape_default()),
         };
         r.find(s.place("include"), what, FIX);

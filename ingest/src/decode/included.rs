@@ -5,8 +5,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, UInt32Array,
+    Array, ArrayRef, BinaryBuilder, Int32Array, Int64Array, ListArray, StringArray, StringBuilder,
+    StructArray, TimestampMicrosecondArray, UInt32Array,
 };
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::Field;
 use pelton_engine::batch::{Reason, ValueError};
 use pelton_engine::job::spec::Included;
 use pelton_kernels::interner::Interner;
@@ -94,7 +97,62 @@ impl Messages {
                 }
                 texts(keys.into_iter(), interner)
             }
+            Included::Headers => {
+                let headers =
+                    self.facts.headers.as_ref().expect("a job that wants them keeps them");
+                let mut lists = Lists::default();
+                for (row, message) in of_rows.enumerate() {
+                    if !lists.push(headers.of(message)) {
+                        errors.push(ValueError {
+                            row: row as u32,
+                            column: input,
+                            start: rows[row],
+                            end: ends[row],
+                            reason: Reason::InvalidUtf8,
+                        });
+                    }
+                }
+                lists.finish()
+            }
         }
+    }
+}
+
+/// Headers of rows as a list of structs; NULL where there is none, as in Spark.
+#[derive(Default)]
+struct Lists {
+    keys: StringBuilder,
+    values: BinaryBuilder,
+    lengths: Vec<usize>,
+    valid: Vec<bool>,
+}
+
+impl Lists {
+    /// A row; `false`: a key of its headers is no text, and the row has none.
+    fn push<'a>(&mut self, headers: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> bool {
+        let texts = headers.map(|(key, value)| Some((std::str::from_utf8(key).ok()?, value)));
+        let Some(all) = texts.collect::<Option<Vec<_>>>() else {
+            self.lengths.push(0);
+            self.valid.push(false);
+            return false;
+        };
+        self.lengths.push(all.len());
+        self.valid.push(!all.is_empty());
+        for (key, value) in all {
+            self.keys.append_value(key);
+            self.values.append_option(value);
+        }
+        true
+    }
+
+    fn finish(mut self) -> ArrayRef {
+        let fields = Included::header_fields();
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(self.keys.finish()), Arc::new(self.values.finish())];
+        let headers = StructArray::new(fields, columns, None);
+        let item = Arc::new(Field::new("item", headers.data_type().clone(), true));
+        let offsets = OffsetBuffer::from_lengths(self.lengths);
+        Arc::new(ListArray::new(item, offsets, Arc::new(headers), Some(self.valid.into())))
     }
 }
 
@@ -120,13 +178,23 @@ mod tests {
 
     #[test]
     fn each_row_has_the_facts_of_its_message() {
-        let mut chunk = Chunk::with_facts();
+        let mut chunk = Chunk::with_facts(true);
         for (offset, value, timestamp, key) in [
             (5, "a\nbb", 1, Some(&b"k"[..])),
             (7, "ccc", 2, None),
             (8, "d", 3, Some(&b"long"[..])),
             (9, "e", 4, Some(&b"\xff"[..])),
         ] {
+            let headers = chunk.headers().unwrap();
+            match offset {
+                5 => headers.push(b"gone", Some(b"")),
+                8 => {
+                    headers.push(b"trace", Some(b"\xff1"));
+                    headers.push(b"", None);
+                }
+                9 => headers.push(b"\xff", Some(b"x")),
+                _ => {}
+            }
             chunk.push(offset, value.as_bytes());
             chunk.note(timestamp, key);
         }
@@ -146,7 +214,21 @@ mod tests {
         let keys = column(Included::Key);
         let keys: Vec<_> = keys.as_string::<i32>().iter().collect();
         assert_eq!(keys, [Some("k"), None, Some("long"), None]);
-        assert_eq!((errors.len(), errors[0].row, errors[0].column), (1, 3, 4));
+        let headers = column(Included::Headers);
+        assert_eq!(*headers.data_type(), Included::Headers.data_type());
+        let headers = headers.as_list::<i32>();
+        let valid: Vec<bool> = (0..4).map(|row| headers.is_valid(row)).collect();
+        assert_eq!(valid, [true, false, true, false]);
+        let of_d = headers.value(2);
+        let of_d = of_d.as_struct();
+        assert_eq!(
+            of_d.column(0).as_string::<i32>().iter().collect::<Vec<_>>(),
+            [Some("trace"), Some("")]
+        );
+        let values: Vec<_> = of_d.column(1).as_binary::<i32>().iter().collect();
+        assert_eq!(values, [Some(&b"\xff1"[..]), None]);
+        let places: Vec<_> = errors.iter().map(|error| (error.row, error.column)).collect();
+        assert_eq!(places, [(3, 4), (3, 4)]);
         let mut interner = Interner::new();
         let ids = messages.column(
             (Included::Key, 0),

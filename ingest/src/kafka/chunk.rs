@@ -32,6 +32,18 @@ pub struct Facts {
     pub keys: Vec<u8>,
     /// Where each key ends among them; `None`: the message has none.
     pub key_ends: Vec<Option<u32>>,
+    /// Where a job asks for them.
+    pub headers: Option<Headers>,
+}
+
+/// Headers of messages, one behind the other.
+#[derive(Clone, Default)]
+pub struct Headers {
+    bytes: Vec<u8>,
+    /// Where a header's key ends among them, and its value behind that; `None`: it is null.
+    fields: Vec<(u32, Option<u32>)>,
+    /// How many fields there are up to each message's last.
+    ends: Vec<u32>,
 }
 
 impl Facts {
@@ -40,7 +52,41 @@ impl Facts {
         self.key_ends.truncate(messages);
         let end = self.key_ends.iter().rev().flatten().next();
         self.keys.truncate(end.map_or(0, |end| *end as usize));
+        if let Some(headers) = &mut self.headers {
+            headers.truncate(messages);
+        }
     }
+}
+
+impl Headers {
+    fn truncate(&mut self, messages: usize) {
+        self.ends.truncate(messages);
+        self.fields.truncate(self.ends.last().map_or(0, |end| *end as usize));
+        self.bytes.truncate(self.fields.last().map_or(0, |field| end_of(*field)));
+    }
+
+    /// A header of the message that is noted next.
+    pub fn push(&mut self, key: &[u8], value: Option<&[u8]>) {
+        self.bytes.extend_from_slice(key);
+        let key_end = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        self.fields.push((key_end, value.map(|_| self.bytes.len() as u32)));
+    }
+
+    /// Those of a message, by its place, in their order.
+    pub fn of(&self, message: usize) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let first = message.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        (first..self.ends[message] as usize).map(|at| {
+            let begin = at.checked_sub(1).map_or(0, |before| end_of(self.fields[before]));
+            let (key_end, value_end) = self.fields[at];
+            let value = value_end.map(|end| &self.bytes[key_end as usize..end as usize]);
+            (&self.bytes[begin..key_end as usize], value)
+        })
+    }
+}
+
+fn end_of((key_end, value_end): (u32, Option<u32>)) -> usize {
+    value_end.unwrap_or(key_end) as usize
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +107,15 @@ impl Chunk {
         }
     }
 
-    /// A chunk that keeps what messages say beside their values.
-    pub fn with_facts() -> Chunk {
-        Chunk { facts: Some(Facts::default()), ..Chunk::default() }
+    /// A chunk that keeps what messages say beside their values; their headers only if asked to.
+    pub fn with_facts(headers: bool) -> Chunk {
+        let headers = headers.then(Headers::default);
+        Chunk { facts: Some(Facts { headers, ..Facts::default() }), ..Chunk::default() }
+    }
+
+    /// Where the headers of the message go that is noted next, if anybody wants them.
+    pub fn headers(&mut self) -> Option<&mut Headers> {
+        self.facts.as_mut()?.headers.as_mut()
     }
 
     /// Forgets the messages behind the first so many, which took so many bytes and payload.
@@ -85,6 +137,9 @@ impl Chunk {
             facts.keys.extend_from_slice(key);
             facts.keys.len() as u32
         }));
+        if let Some(headers) = &mut facts.headers {
+            headers.ends.push(headers.fields.len() as u32);
+        }
     }
 
     #[inline]

@@ -19,7 +19,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
+use rdkafka::message::{Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::chunk::{CHUNK_BYTES, Chunk};
@@ -221,6 +221,11 @@ impl Client for Librdkafka {
                     break;
                 }
                 if let Some(value) = message.payload() {
+                    if let (Some(into), Some(headers)) = (chunk.headers(), message.headers()) {
+                        headers
+                            .iter()
+                            .for_each(|header| into.push(header.key.as_bytes(), header.value));
+                    }
                     chunk.push(offset, value);
                     let timestamp = message.timestamp().to_millis();
                     chunk.note(timestamp.unwrap_or(-1), message.key());

@@ -236,6 +236,9 @@ fn move_records(
             if let Some(value) = record.value
                 && (from..end).contains(&record.offset)
             {
+                if let Some(headers) = chunk.headers() {
+                    record.headers(|key, value| headers.push(key, value))?;
+                }
                 chunk.push(record.offset, value);
                 chunk.note(record.timestamp, record.key);
             }

@@ -177,6 +177,23 @@ pub struct Record<'a> {
     pub timestamp: i64,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
+    /// Not looked through yet, see [`Record::headers`].
+    headers: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Hands each header to `each`.
+    pub fn headers(&self, mut each: impl FnMut(&'a [u8], Option<&'a [u8]>)) -> Result<(), Fault> {
+        let mut left = Cursor::new(self.headers);
+        for _ in 0..left.varint("header count")? {
+            let key = field(&mut left, "header key")?.ok_or(Fault::Malformed("header key"))?;
+            each(key, field(&mut left, "header value")?);
+        }
+        match left.left() {
+            0 => Ok(()),
+            _ => Err(Fault::Malformed("header count")),
+        }
+    }
 }
 
 pub struct Records<'a> {
@@ -214,8 +231,8 @@ impl<'a> Records<'a> {
         self.least_offset = offset + 1;
         let key = field(&mut record, "record key")?;
         let value = field(&mut record, "record value")?;
-        // Headers follow up to the record's end.
-        Ok(Some(Record { offset, timestamp, key, value }))
+        let headers = record.rest();
+        Ok(Some(Record { offset, timestamp, key, value, headers }))
     }
 }
 

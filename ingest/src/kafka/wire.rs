@@ -23,6 +23,10 @@ impl<'a> Cursor<'a> {
         self.at
     }
 
+    pub fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
     pub fn left(&self) -> usize {
         self.bytes.len() - self.at
     }

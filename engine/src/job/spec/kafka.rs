@@ -1,9 +1,10 @@
 //! What a job says of Kafka.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 
 /// SEMANTICS 7.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +48,8 @@ pub enum Included {
     Timestamp,
     /// As text.
     Key,
+    /// Keys as text and values, in their order; NULL where there is none, as in Spark.
+    Headers,
 }
 
 impl Included {
@@ -56,7 +59,17 @@ impl Included {
             Included::Partition => DataType::Int32,
             Included::Offset => DataType::Int64,
             Included::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Included::Headers => {
+                let header = DataType::Struct(Included::header_fields());
+                DataType::List(Arc::new(Field::new("item", header, true)))
+            }
         }
+    }
+
+    /// What a header is made of.
+    pub fn header_fields() -> Fields {
+        let key = Field::new("key", DataType::Utf8, true);
+        Fields::from(vec![key, Field::new("value", DataType::Binary, true)])
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use memchr::memchr;
 use pelton_engine::batch::{DeadLetter, Place, Position};
 use pelton_engine::error::Result;
-use pelton_engine::job::spec::{CsvDialect, Escape, Format, SourceKind, SourceSpec};
+use pelton_engine::job::spec::{CsvDialect, Escape, Format, Included, SourceKind, SourceSpec};
 use pelton_engine::pipeline::EventClock;
 
 use super::super::worker::{BATCH_ROWS_MAX, Worker};
@@ -75,7 +75,9 @@ impl Direct {
             limits,
             splits: Vec::new(),
             chunk: match &source.kind {
-                SourceKind::Kafka(kafka) if !kafka.include.is_empty() => Chunk::with_facts(),
+                SourceKind::Kafka(kafka) if !kafka.include.is_empty() => {
+                    Chunk::with_facts(kafka.include.contains(&Included::Headers))
+                }
                 _ => Chunk::default(),
             },
             at: 0,
