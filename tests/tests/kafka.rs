@@ -190,6 +190,46 @@ fn f12_what_is_gone_stops_the_job_and_nothing_is_passed_over() {
 }
 
 #[test]
+fn f12_a_topic_that_is_made_anew_while_the_job_reads_it_stops_the_job() {
+    const TEST: &str = "f12_a_topic_that_is_made_anew_while_the_job_reads_it_stops_the_job";
+    let Some(broker) = kafka::broker(TEST) else { return };
+    broker.create_topic("anew", 1);
+    broker.send("anew", &[], &[Sent::to(0, "one"), Sent::to(0, "two")]);
+    let job = lines(broker, "anew", "", "");
+    let mut running = job.start();
+    wait_for_rows(&mut running, &job, 2);
+    broker.delete_topic("anew");
+    broker.create_topic("anew", 1);
+    broker.send("anew", &[], &[Sent::to(0, "three"), Sent::to(0, "four"), Sent::to(0, "five")]);
+    running.end().expect_code(1).expect_said(&["the topic was deleted and made anew"]);
+    assert_eq!(rows(&job), ["one", "two"]);
+}
+
+/// A log that lost its end has other records at the offsets that were read.
+#[test]
+fn f12_a_log_that_was_cut_back_stops_the_job_also_where_it_has_grown_again() {
+    const TEST: &str = "f12_a_log_that_was_cut_back_stops_the_job_also_where_it_has_grown_again";
+    let Some(broker) = kafka::own_broker(TEST) else { return };
+    broker.create_topic("cut", 1);
+    let first = numbered("first", 10);
+    first.iter().for_each(|row| broker.send("cut", &[("acks", "all")], &[Sent::to(0, row)]));
+    let job = lines(&broker, "cut", "", "");
+    let mut running = job.start();
+    wait_for_rows(&mut running, &job, 10);
+    running.interrupt();
+    running.end().expect_code(0);
+    broker.kill();
+    broker.cut_back("cut", 0);
+    broker.restart();
+    let second = numbered("second", 20);
+    second.iter().for_each(|row| broker.send("cut", &[("acks", "all")], &[Sent::to(0, row)]));
+    let found = broker.read("cut", "read_uncommitted").len();
+    assert!((21..30).contains(&found), "{found} records: some were to be cut away");
+    job.run().expect_code(1).expect_said(&["cannot go on with cut/0 at offset 10", "cut back"]);
+    assert_eq!(rows(&job), first);
+}
+
+#[test]
 fn f15_a_broker_that_is_killed_and_comes_back_costs_no_row() {
     let Some(broker) = kafka::own_broker("f15_a_broker_that_is_killed_and_comes_back_costs_no_row")
     else {
@@ -380,10 +420,54 @@ path = "state"
         found.sort();
         assert_eq!(found, [",1,1", "a,0,2", "a,1,1", "b,1,1"], "{client}");
     }
-    let headers = Job::new(
-        "name = \"h\"\n[source.lines]\ntype = \"kafka\"\nbootstrap_servers = \"localhost:1\"\n\
-         topics = \"facts\"\nformat = \"text\"\ninclude = [\"headers\"]\n[query]\n\
-         sql = \"SELECT value FROM lines\"\n[sink.out]\ntype = \"console\"\n",
-    );
-    headers.run().expect_code(78).expect_said(&["headers as a column are not in this version"]);
+}
+
+/// As in Spark an array of structs of a text and bytes, NULL where a message has none.
+#[test]
+fn headers_are_a_column_on_request_and_both_clients_give_the_same() {
+    use rdkafka::message::{Header, OwnedHeaders};
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    const TEST: &str = "headers_are_a_column_on_request_and_both_clients_give_the_same";
+    let Some(broker) = kafka::broker(TEST) else { return };
+    broker.create_topic("headed", 1);
+    let producer: BaseProducer = broker.config().create().expect("a producer can be made");
+    let of = |pairs: &[(&str, Option<&[u8]>)]| {
+        pairs
+            .iter()
+            .fold(OwnedHeaders::new(), |all, &(key, value)| all.insert(Header { key, value }))
+    };
+    let trace = of(&[("trace", Some(b"17")), ("empty", Some(b"")), ("null", None)]);
+    let messages =
+        [("one\ntwo", Some(trace)), ("three", None), ("four", Some(of(&[("trace", Some(b"18"))])))];
+    for (value, headers) in messages {
+        let mut record: BaseRecord<'_, str, str> = BaseRecord::to("headed").payload(value);
+        record.headers = headers;
+        producer.send(record).expect("the queue is empty");
+    }
+    producer.flush(Duration::from_secs(30)).expect("the messages arrive");
+    for client in ["native", "rdkafka"] {
+        let job = |query: &str| {
+            let job = lines(
+                broker,
+                "headed",
+                &format!("{UNTIL_NOW}\nclient = \"{client}\"\ninclude = [\"headers\", \"offset\"]"),
+                "",
+            );
+            let toml = std::fs::read_to_string(job.path("job.toml")).expect("it was written");
+            job.write("job.toml", toml.replace("SELECT value FROM lines", query));
+            job.run().expect_code(0);
+            job
+        };
+        let whole = job("SELECT value, size(headers) AS n, headers[0].key AS k, \
+                         CAST(headers[0].value AS STRING) AS v FROM lines");
+        let mut found = output::rows(&whole.path("out"), "value,n,k,v");
+        found.sort();
+        let expected = ["four,1,trace,18", "one,3,trace,17", "three,,,", "two,3,trace,17"];
+        assert_eq!(found, expected, "{client}");
+        let each = job("SELECT `offset`, h.key, CAST(h.value AS STRING) AS v FROM \
+                        (SELECT `offset`, explode(headers) AS h FROM lines WHERE value <> 'two')");
+        let mut found = output::rows(&each.path("out"), "offset,key,v");
+        found.sort();
+        assert_eq!(found, ["0,empty,\"\"", "0,null,", "0,trace,17", "2,trace,18"], "{client}");
+    }
 }
