@@ -5,6 +5,7 @@
 //! to is said by [`Finished`] alone, so it may be committed while the next one is made. No thread is
 //! started here; the shards' merges are handed to the caller's [`Workers`].
 
+pub mod bounded;
 mod clocks;
 mod durable;
 #[cfg(test)]

@@ -104,7 +104,7 @@ fn push(pipeline: &mut Pipeline, plan: &Plan, rows: &RecordBatch, first: usize) 
 }
 
 /// Ids of texts, 0 for NULL.
-fn ids(column: &ArrayRef, mut intern: impl FnMut(&[u8]) -> u32) -> UInt32Array {
+pub(crate) fn ids(column: &ArrayRef, mut intern: impl FnMut(&[u8]) -> u32) -> UInt32Array {
     let text = |row: usize| match column.data_type() {
         DataType::Binary => column.as_binary::<i32>().value(row),
         _ => column.as_string::<i32>().value(row).as_bytes(),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::take;
 
 use super::derive::Derived;
@@ -52,6 +52,10 @@ pub(super) fn run(
         JoinKind::Semi => {
             pairs.rows.dedup();
             derived.replace(pairs.rows, Vec::new(), reads);
+        }
+        JoinKind::Mark => {
+            let mark: ArrayRef = Arc::new(marks(&asked, &pairs.rows));
+            derived.replace(asked, vec![mark], reads);
         }
         JoinKind::Anti => derived.replace(without(&asked, &pairs.rows), Vec::new(), reads),
         JoinKind::NotIn => {
@@ -103,6 +107,11 @@ fn with_unmatched(asked: &[u32], pairs: Pairs) -> (Vec<u32>, UInt32Array) {
         }
     }
     (rows, UInt32Array::from(of_table))
+}
+
+/// Which of `asked` are among `met`; both ascend.
+fn marks(asked: &[u32], met: &[u32]) -> BooleanArray {
+    asked.iter().map(|row| Some(met.binary_search(row).is_ok())).collect()
 }
 
 /// `asked` without `met`; both ascend.

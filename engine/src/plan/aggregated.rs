@@ -1,13 +1,14 @@
 //! One aggregate of a bound plan as the kernels take it: function, argument, filter.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use datafusion_common::DFSchema;
 use datafusion_expr::expr::{AggregateFunction as BoundAggregate, NullTreatment, ScalarFunction};
 use datafusion_expr::{Expr, lit};
 use pelton_kernels::cpu::aggregate::AggregateFunction;
 
-use super::functions::aggregate;
+use super::functions::{aggregate, packed};
 use super::lower::{Aggregated, Refused, inline, refuse, unaliased};
+use super::types::list_of;
 use super::windows::text;
 use super::words::logical;
 
@@ -62,6 +63,68 @@ pub fn aggregate_of(
         return Ok(Aggregated { name, function, argument: None, filter, input: None, output });
     }
     Ok(Aggregated { name, function, argument: Some(argument), filter, input: Some(input), output })
+}
+
+/// How an aggregate's value is made of what a kernel holds of it.
+pub type Unpack = Box<dyn FnOnce(Expr) -> Expr>;
+
+impl Aggregated {
+    /// Structs and arrays go to the kernel as bytes; how they come back.
+    pub fn pack(&mut self) -> Option<Unpack> {
+        use AggregateFunction::{
+            ApproxCountDistinct, CollectList, CollectSet, CountDistinct, First, Last, Max, MaxBy,
+            Min, MinBy, Mode,
+        };
+        let input = self.input.clone()?;
+        if matches!(self.function, MinBy | MaxBy) {
+            return self.pack_pair(&input);
+        }
+        let is_of_value = matches!(self.function, Min | Max | First { .. } | Last { .. } | Mode);
+        let is_of_list = matches!(self.function, CollectList | CollectSet);
+        let counts = matches!(self.function, CountDistinct | ApproxCountDistinct { .. });
+        if !packed::is_packed(&input) || !(is_of_value || is_of_list || counts) {
+            return None;
+        }
+        let argument = self.argument.take().expect("what has a type has an argument");
+        let is_key = matches!(self.function, CollectSet | Mode) || counts;
+        self.argument =
+            Some(if is_key { packed::pack_key(argument) } else { packed::pack(argument) });
+        self.input = Some(DataType::Binary);
+        if is_of_value {
+            self.output = DataType::Binary;
+            return Some(Box::new(|own| packed::unpack(own, input)));
+        }
+        if is_of_list {
+            self.output = list_of(DataType::Binary);
+            return Some(Box::new(|own| packed::unpack_each(own, input)));
+        }
+        None
+    }
+
+    /// The value of `max_by`, and what it is chosen by.
+    fn pack_pair(&mut self, input: &DataType) -> Option<Unpack> {
+        let DataType::Struct(fields) = input else { return None };
+        let Some(Expr::ScalarFunction(pair)) = &self.argument else { return None };
+        let [_, first, _, second] = pair.args.as_slice() else { return None };
+        let mut types = [fields[0].data_type().clone(), fields[1].data_type().clone()];
+        let mut values = [first.clone(), second.clone()];
+        for (value, data_type) in values.iter_mut().zip(&mut types) {
+            if packed::is_packed(data_type) {
+                *value = packed::pack(std::mem::take(value));
+                *data_type = DataType::Binary;
+            }
+        }
+        let [first, second] = values;
+        let names = fields.iter().map(|field| field.name().as_str());
+        let held = names.zip(types).map(|(name, of)| Field::new(name, of, true));
+        self.argument = Some(pair_of(first, second));
+        self.input = Some(DataType::Struct(held.collect()));
+        let value = fields[0].data_type().clone();
+        packed::is_packed(&value).then(|| {
+            self.output = DataType::Binary;
+            Box::new(|own| packed::unpack(own, value)) as Unpack
+        })
+    }
 }
 
 /// Two arguments as the one that a kernel takes.

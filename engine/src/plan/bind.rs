@@ -1,6 +1,6 @@
 //! From the parser's tree to DataFusion's logical plan over the source's table and static ones.
 //!
-//! IN and EXISTS over a subquery become semi and anti joins here, by DataFusion's rule.
+//! Subqueries inside expressions become joins or values here (`subquery`).
 
 use std::sync::Arc;
 
@@ -8,12 +8,9 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{DataFusionError, Result, TableReference, plan_err};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
-use datafusion_expr::{
-    AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
-};
+use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
+use datafusion_optimizer::AnalyzerRule;
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercion;
-use datafusion_optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion_optimizer::{AnalyzerRule, Optimizer, OptimizerContext};
 use datafusion_sql::planner::{ParserOptions, SqlToRel};
 use datafusion_sql::sqlparser::ast::{DataType as SqlType, Query, Statement, TimezoneInfo};
 
@@ -23,6 +20,7 @@ use super::lower::Relations;
 use super::operators::SparkOperators;
 use super::sql::place::Places;
 use super::sql::{Marks, unions};
+use super::subquery::{self, Planned};
 use super::types::timestamp;
 use crate::job::finding::Finding;
 use crate::job::spec::Column;
@@ -34,7 +32,7 @@ pub fn bind(
     catalog: &Catalog,
     marks: &Marks,
     places: &Places,
-) -> Result<LogicalPlan, Vec<Finding>> {
+) -> Result<Planned, Vec<Finding>> {
     let context = Context::new(relations, catalog);
     let options = ParserOptions::new()
         .with_enable_ident_normalization(false)
@@ -49,14 +47,8 @@ pub fn bind(
         .and_then(|()| planner.sql_statement_to_plan(Statement::Query(query)))
         .and_then(coerce::plan)
         .and_then(|plan| TypeCoercion::new().analyze(plan, &context.options))
-        .and_then(subqueries_as_joins);
+        .and_then(|plan| subquery::plan(plan, relations));
     bound.map_err(|error| vec![finding(&error, marks, places)])
-}
-
-fn subqueries_as_joins(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let rule = Arc::new(DecorrelatePredicateSubquery::new());
-    let optimizer = Optimizer::with_rules(vec![rule]);
-    optimizer.optimize(plan, &OptimizerContext::new().with_max_passes(1), |_, _| {})
 }
 
 /// The binder's message in the words of this planner, at the place that it knows or names.
@@ -113,6 +105,9 @@ impl Said {
             let what = "the filter's condition is no BOOLEAN".to_string();
             let fix = "compare the value with something";
             return Said { what, fix, function: None, filter: true };
+        }
+        if text.starts_with("Queries with streaming sources") {
+            return said(text.to_string(), "join with the stream, or read a [table.NAME]");
         }
         if text.contains(": expected ") {
             return said(text.to_string(), "cast one side, as in CAST(x AS INT)");

@@ -32,7 +32,7 @@ impl Derive {
         match self {
             Derive::Explode(_) => 1,
             Derive::Join(join) if join.kind.adds_columns() => join.side.columns.len(),
-            Derive::Join(_) => 0,
+            Derive::Join(join) => usize::from(join.kind == JoinKind::Mark),
         }
     }
 

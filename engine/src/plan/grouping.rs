@@ -10,7 +10,7 @@ use datafusion_expr::expr::{AggregateFunction as BoundAggregate, Case, InList};
 use datafusion_expr::{Aggregate, Cast, Expr, GroupingSet, LogicalPlan, TryCast, lit};
 
 use super::aggregated::aggregate_of;
-use super::functions::window;
+use super::functions::{packed, window};
 use super::lower::{
     Aggregated, Arm, Chain, Exploded, Grouping, Key, Refused, Step, Window, element_column,
     group_column, inline, refuse, unaliased,
@@ -64,11 +64,13 @@ pub fn group(node: &Aggregate, arm: &mut Arm) -> Result<(), Refused> {
         let output = node.schema.field(before + index).data_type().clone();
         let mut aggregate = aggregate_of(aggregated, output, schema, &columns)?;
         let tried = tried(&mut aggregate, aggregated);
+        let unpack = aggregate.pack();
         grouping.aggregates.push(aggregate);
         let own = Expr::Column(group_column(grouping.keys.len() + grouping.aggregates.len() - 1));
-        made_of.push(match tried {
-            Some(data_type) => Expr::TryCast(TryCast::new(Box::new(own), data_type)),
-            None => own,
+        made_of.push(match (tried, unpack) {
+            (Some(data_type), _) => Expr::TryCast(TryCast::new(Box::new(own), data_type)),
+            (None, Some(unpack)) => unpack(own),
+            (None, None) => own,
         });
     }
     chain.groups = Some(grouping);
@@ -227,9 +229,16 @@ impl Grouping {
             if is_start { own(at) } else { window::shift(own(at), self.keys[at].size_us()) }
         } else {
             let name = logical(&expr, &[]);
-            let data_type = data_type.clone();
-            self.keys.push(Key { name, expr, window: None, in_part: false, data_type });
-            own(at)
+            let is_packed = packed::is_packed(data_type);
+            let (expr, held, made_of) = match is_packed {
+                true => {
+                    let value = packed::unpack(own(at), data_type.clone());
+                    (packed::pack_key(expr), DataType::Binary, value)
+                }
+                false => (expr, data_type.clone(), own(at)),
+            };
+            self.keys.push(Key { name, expr, window: None, in_part: false, data_type: held });
+            made_of
         }
     }
 

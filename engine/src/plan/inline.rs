@@ -10,6 +10,9 @@ use super::windows::field_in_place;
 /// Relation of the groups' columns, which are named by their number: keys, then aggregates.
 pub const GROUP: &str = "$group";
 
+/// Name of the column that a join adds where it tells which rows have a match.
+pub const MARK: &str = "mark";
+
 pub fn reads(expr: &Expr, relation: &str) -> bool {
     expr.column_refs().iter().any(|c| c.relation.as_ref().is_some_and(|r| r.table() == relation))
 }
@@ -67,6 +70,11 @@ pub fn joined_relation(n: usize) -> String {
 /// A static table's column, named by its number.
 pub fn joined_column(n: usize, index: usize) -> Column {
     Column::new(Some(joined_relation(n)), index.to_string())
+}
+
+/// Whether a row met any, as the `n`-th step, a join, tells it.
+pub fn mark_column(n: usize) -> Column {
+    Column::new(Some(joined_relation(n)), MARK)
 }
 
 /// Relation of the columns of a side of a join of two streams: left, right.

@@ -153,7 +153,8 @@ pub fn added(chain: &Chain, n: usize) -> Vec<usize> {
     let mut read = Vec::new();
     let mut mark = |expr: &Expr| {
         for column in expr.column_refs() {
-            if column.relation.as_ref().is_some_and(|r| r.table() == relation) {
+            let here = column.relation.as_ref().is_some_and(|r| r.table() == relation);
+            if here && column.name != lower::MARK {
                 read.push(
                     column.name.parse().expect("a table's columns are named by their number"),
                 );

@@ -9,16 +9,16 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_common::{DFSchema, DataFusionError};
+use datafusion_common::DFSchema;
 use datafusion_expr::utils::split_conjunction_owned;
 use datafusion_expr::{BinaryExpr, Expr, Join, JoinType, LogicalPlan, Operator};
 
 use super::lower::{
-    Arm, Refused, Relations, Step, element_relation, inline, joined_column, joined_relation, reads,
-    refuse, step,
+    Arm, Refused, Relations, Step, element_relation, inline, joined_column, joined_relation,
+    mark_column, reads, refuse, rows, step,
 };
 use super::meet;
+use super::subquery::reads_stream;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JoinKind {
@@ -28,6 +28,8 @@ pub enum JoinKind {
     /// Rows with a match, each once.
     Semi,
     Anti,
+    /// Every row once, with a column that says whether it has a match.
+    Mark,
     /// `NOT IN`: as anti, but no row passes beside a NULL, and none whose own value is NULL.
     NotIn,
 }
@@ -44,6 +46,7 @@ impl JoinKind {
             JoinKind::Outer => "outer",
             JoinKind::Semi => "semi",
             JoinKind::Anti => "anti",
+            JoinKind::Mark => "mark",
             JoinKind::NotIn => "not in",
         }
     }
@@ -131,15 +134,15 @@ pub fn lower(join: &Join, relations: Relations) -> Result<Vec<Arm>, Refused> {
         }
         (false, false) => {
             return refuse(
-                "a join of two static tables is not in this version",
-                "join the stream with one of them, and then with the other",
+                "the query reads no stream: both sides of a join are static",
+                "read a source's table, and join it with these",
             );
         }
         (true, false) => (&join.left, &join.right, true),
         (false, true) => (&join.right, &join.left, false),
     };
     let kind = kind(join, stream_is_left)?;
-    let mut arms = step(stream, relations)?;
+    let mut arms = rows(stream, "a join", relations)?;
     for arm in &mut arms {
         with_table(arm, join, kind, side, stream_is_left)?;
     }
@@ -155,13 +158,6 @@ fn with_table(
     stream_is_left: bool,
 ) -> Result<(), Refused> {
     let Arm { chain, made_of: row } = arm;
-    chain.nothing_above("a join")?;
-    if chain.groups.is_some() {
-        return refuse(
-            "a join above an aggregate is not in this version",
-            "join before the groups are made",
-        );
-    }
     let n = chain.steps.len();
     let types: Vec<DataType> =
         side.schema().fields().iter().map(|field| field.data_type().clone()).collect();
@@ -203,6 +199,8 @@ fn with_table(
     chain.steps.push(Step::Join(joined));
     if kind.adds_columns() {
         *row = columns;
+    } else if kind == JoinKind::Mark {
+        row.push(Expr::Column(mark_column(n)));
     }
     Ok(())
 }
@@ -274,21 +272,7 @@ fn kind(join: &Join, stream_is_left: bool) -> Result<JoinKind, Refused> {
                 "put the stream on the left",
             )
         }
-        (JoinType::LeftMark | JoinType::RightMark, _) => refuse(
-            "a subquery beside OR or inside an expression is not in this version",
-            "write it as a condition of its own, joined by AND",
-        ),
+        (JoinType::LeftMark, true) => Ok(JoinKind::Mark),
         (other, _) => refuse(format!("a {other} join is not Spark's"), "write JOIN or LEFT JOIN"),
     }
-}
-
-fn reads_stream(plan: &LogicalPlan, relations: Relations) -> Result<bool, DataFusionError> {
-    let mut stream = false;
-    plan.apply(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            stream |= !relations.is_static(scan.table_name.table());
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(stream)
 }

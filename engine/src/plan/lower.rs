@@ -18,8 +18,8 @@ use pelton_kernels::cpu::aggregate::AggregateFunction;
 
 use super::grouping;
 pub use super::inline::{
-    GROUP, element_column, element_relation, group_column, inline, inline_all, joined_column,
-    joined_relation, reads, renumber_groups, unaliased,
+    GROUP, MARK, element_column, element_relation, group_column, inline, inline_all, joined_column,
+    joined_relation, mark_column, reads, renumber_groups, unaliased,
 };
 use super::join::{self, Joined};
 use super::meet::Meeting;
@@ -201,14 +201,18 @@ pub fn step(plan: &LogicalPlan, relations: Relations) -> Result<Vec<Arm>, Refuse
             arm.chain.filter(predicate);
             Ok(())
         }),
-        LogicalPlan::Unnest(unnest) => each(&unnest.input, &|arm| explode(unnest, arm)),
+        LogicalPlan::Unnest(unnest) => {
+            let mut arms = rows(&unnest.input, "explode", relations)?;
+            arms.iter_mut().try_for_each(|arm| explode(unnest, arm))?;
+            Ok(arms)
+        }
         LogicalPlan::Aggregate(aggregate) => {
-            let mut arms = grouped(&aggregate.input, "an aggregate", relations)?;
+            let mut arms = rows(&aggregate.input, "an aggregate", relations)?;
             arms.iter_mut().try_for_each(|arm| grouping::group(aggregate, arm))?;
             Ok(arms)
         }
         LogicalPlan::Distinct(Distinct::All(input)) => {
-            let mut arms = grouped(input, "DISTINCT", relations)?;
+            let mut arms = rows(input, "DISTINCT", relations)?;
             arms.iter_mut().for_each(|arm| grouping::distinct(input, arm));
             Ok(arms)
         }
@@ -328,8 +332,9 @@ fn stacked(mut arms: Vec<Arm>) -> Vec<Arm> {
     vec![Arm { chain, made_of }]
 }
 
-/// The arms of a plan on which groups are to be made.
-fn grouped(input: &LogicalPlan, what: &str, relations: Relations) -> Result<Vec<Arm>, Refused> {
+/// The arms of a plan whose rows something more is done with: `what`. Finished groups are rows like
+/// any others, of a level below.
+pub fn rows(input: &LogicalPlan, what: &str, relations: Relations) -> Result<Vec<Arm>, Refused> {
     let arms = step(input, relations)?;
     arms.iter().try_for_each(|arm| arm.chain.nothing_above(what))?;
     Ok(if arms[0].chain.groups.is_some() { stacked(arms) } else { arms })
@@ -339,19 +344,13 @@ fn grouped(input: &LogicalPlan, what: &str, relations: Relations) -> Result<Vec<
 fn union(node: &Union, relations: Relations) -> Result<Vec<Arm>, Refused> {
     let mut all = Vec::new();
     for input in &node.inputs {
-        let arms = step(input, relations)?;
-        arms.iter().try_for_each(|arm| arm.chain.nothing_above("UNION ALL"))?;
-        all.extend(if arms[0].chain.groups.is_some() { stacked(arms) } else { arms });
+        all.extend(rows(input, "UNION ALL", relations)?);
     }
     Ok(all)
 }
 
 fn explode(unnest: &Unnest, arm: &mut Arm) -> Result<(), Refused> {
     let Arm { chain, made_of: columns } = arm;
-    chain.nothing_above("explode")?;
-    if chain.groups.is_some() {
-        return refuse("explode above an aggregate is not in this version", "explode below it");
-    }
     let ([(list, _)], []) =
         (unnest.list_type_columns.as_slice(), unnest.struct_type_columns.as_slice())
     else {

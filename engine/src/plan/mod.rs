@@ -21,6 +21,7 @@ pub mod device;
 mod diagnose;
 pub mod explain;
 pub mod expr;
+mod fixed;
 pub mod functions;
 mod grouping;
 pub mod identity;
@@ -41,6 +42,7 @@ pub mod side;
 pub mod sql;
 mod steps;
 pub mod stream_join;
+mod subquery;
 #[cfg(test)]
 pub(crate) mod tests;
 mod types;
@@ -80,7 +82,7 @@ pub fn plan(job: &JobSpec) -> Result<Query, Vec<Finding>> {
     let parsed = sql::parse(&job.query.sql, relations, &catalog, &places)?;
     let bound = bind::bind(parsed.query, relations, &catalog, &parsed.marks, &places)?;
     let chains =
-        lower::lower(&bound, relations).map_err(|refused| whole(refused.what, refused.fix))?;
+        lower::lower(&bound.plan, relations).map_err(|refused| whole(refused.what, refused.fix))?;
     let facts = Facts {
         mode: job.query.mode,
         marks: &parsed.marks,
@@ -93,8 +95,11 @@ pub fn plan(job: &JobSpec) -> Result<Query, Vec<Finding>> {
         return Err(findings);
     }
     let compiler = Compiler { zone };
-    let query = assemble::assemble(chains, job, &compiler)
+    let compiled = bound.values.iter().try_for_each(|value| value.compile(job, &compiler));
+    let mut query = compiled
+        .and_then(|()| assemble::assemble(chains, job, &compiler))
         .map_err(|error| whole(format!("SQL: {}", error.find_root().strip_backtrace()), ""))?;
+    query.values = bound.values;
     read_once(&query, job).map_err(|(what, fix)| whole(what, fix))?;
     if matches!(job.device, Device::Gpu(_)) {
         query.scans.iter().try_for_each(|scan| check_device(&scan.plan, job))?;

@@ -70,14 +70,15 @@ fn check_arm(chain: &Chain, facts: &Facts) -> Vec<Finding> {
         let groups = level.groups.as_ref()?;
         (!facts.groups_close(level, groups)).then_some((level, groups))
     });
-    match (&chain.groups, facts.mode) {
-        (None, OutputMode::Complete) => refuse(
+    let has_groups = chain.aggregates() > 0;
+    match (has_groups, facts.mode) {
+        (false, OutputMode::Complete) => refuse(
             &None,
             "Invalid streaming output mode: complete. This output mode is not supported for no \
              streaming aggregations: without groups there is no table to show whole",
             "set mode = \"append\" or \"update\"".into(),
         ),
-        (Some(_), OutputMode::Append) if open.is_some() => {
+        (true, OutputMode::Append) if open.is_some() => {
             let (level, groups) = open.expect("it was just asked");
             let clause = if groups.distinct { "DISTINCT" } else { "GROUP BY" };
             let has_watermark = level.watermark(facts.sources).is_some();
@@ -104,11 +105,11 @@ fn check_arm(chain: &Chain, facts: &Facts) -> Vec<Finding> {
         }
         _ => {}
     }
-    let whole_table = chain.groups.is_some() && facts.mode == OutputMode::Complete;
+    let whole_table = has_groups && facts.mode == OutputMode::Complete;
     if !chain.order_by.is_empty() && !whole_table {
-        let fix = match chain.groups {
-            Some(_) => "leave ORDER BY out, or set mode = \"complete\"",
-            None => "leave ORDER BY out: rows leave in the order in which they came",
+        let fix = match has_groups {
+            true => "leave ORDER BY out, or set mode = \"complete\"",
+            false => "leave ORDER BY out: rows leave in the order in which they came",
         };
         refuse(
             &facts.marks.order_by,
@@ -121,9 +122,9 @@ fn check_arm(chain: &Chain, facts: &Facts) -> Vec<Finding> {
         refuse(
             &facts.marks.limit,
             "Limits are not supported on streaming DataFrames/Datasets in Update output mode",
-            match chain.groups {
-                Some(_) => "leave LIMIT out, or set mode = \"complete\"".into(),
-                None => "leave LIMIT out, or set mode = \"append\"".into(),
+            match has_groups {
+                true => "leave LIMIT out, or set mode = \"complete\"".into(),
+                false => "leave LIMIT out, or set mode = \"append\"".into(),
             },
         );
     }

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::stream_join::StreamJoin;
+use super::subquery::Value;
 use super::{Derive, LateRows, Output, Plan};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::job::spec::OutputMode;
 use crate::state::StateSpec;
 
@@ -22,6 +23,8 @@ pub struct Query {
     /// What leaves the last one leaves the job.
     pub levels: Vec<Level>,
     pub scans: Vec<Scan>,
+    /// Subqueries of one value, in the order in which they are worked out.
+    pub values: Vec<Arc<Value>>,
     /// Text that is equal for two queries exactly when one can go on from the other's state.
     pub fingerprint: String,
 }
@@ -75,7 +78,8 @@ impl Query {
         }
         scans.sort_by_key(|(at, _)| *at);
         let scans = scans.into_iter().map(|(_, scan)| scan).collect();
-        let mut query = Query { levels, scans, fingerprint: String::new() };
+        let (values, fingerprint) = (Vec::new(), String::new());
+        let mut query = Query { levels, scans, values, fingerprint };
         query.fingerprint = super::identity::fingerprint(&query);
         query
     }
@@ -134,16 +138,13 @@ impl Query {
     ///
     /// Errors: `Failed` where an expression over a table stops.
     pub fn load(&self, tables: &[RecordBatch]) -> Result<()> {
+        self.values.iter().try_for_each(|value| value.load(tables))?;
         let joins = self.plans().flat_map(|plan| &plan.derive).filter_map(|step| match step {
             Derive::Join(join) => Some(join),
             Derive::Explode(_) => None,
         });
         for join in joins {
-            let said = |error| match error {
-                Error::Failed { what } => Error::failed(format!("{}: {what}", join.table)),
-                other => other,
-            };
-            join.side.load(&tables[join.side.query.table]).map_err(said)?;
+            join.side.load(tables)?;
         }
         Ok(())
     }

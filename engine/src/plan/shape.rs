@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::{Column, DataFusionError, Result};
 use datafusion_expr::Expr;
 use datafusion_expr::utils::conjunction;
@@ -19,7 +19,8 @@ use super::lower::{self, Aggregated, Chain, Grouping, Key, Step, Window};
 use super::types::sql_name;
 use super::windows::is_event_time;
 use super::{
-    Aggregate, Derive, First, GroupKey, Groups, OrderBy, Output, Plan, SessionKey, Shape, WindowKey,
+    Aggregate, Derive, First, GroupKey, Groups, JoinKind, OrderBy, Output, Plan, SessionKey, Shape,
+    WindowKey,
 };
 use crate::batch::Encoding;
 use crate::job::spec::{DedupSpec, JobSpec, LateRule, SourceSpec};
@@ -89,6 +90,10 @@ impl Assembler<'_> {
                 }
                 Step::Join(join) if join.kind.adds_columns() => {
                     index = self.push_side(&mut columns, n, join, index);
+                }
+                Step::Join(join) if join.kind == JoinKind::Mark => {
+                    columns.push(lower::mark_column(n), DataType::Boolean, index);
+                    index += 1;
                 }
                 Step::Join(_) => {}
             }

@@ -1,144 +1,27 @@
-//! The static side of a join: a query over a static table, run once when the table is read.
+//! The static side of a join: the rows of a query over static tables, by their keys.
 //!
-//! It is a chain of filters, projections and DISTINCT over one table. Invariant: what a row of the stream meets
-//! is a function of the table's rows in their order.
+//! Invariant: what a row of the stream meets is a function of the tables' rows in their order.
 
-use std::collections::HashSet;
 use std::sync::{Arc, RwLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{filter, take};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::row::{RowConverter, Rows, SortField};
-use datafusion_common::{Column, Result as Bound, plan_err};
-use datafusion_expr::{Distinct, LogicalPlan};
 use hashbrown::HashTable;
 
-use super::compile::{Columns, Compiler};
 use super::expr::Compiled;
+use super::fixed::Query;
 use crate::error::{Error, Result};
-use crate::job::spec::TableSpec;
-
-/// What is done with a static table before the stream meets it.
-#[derive(Debug)]
-pub struct Query {
-    /// Index into the job's tables.
-    pub table: usize,
-    steps: Vec<Step>,
-}
-
-#[derive(Debug)]
-enum Step {
-    Filter(Compiled),
-    Project(Vec<Compiled>),
-    /// Each row once, where it came first.
-    Distinct,
-}
-
-impl Query {
-    /// Errors: a plan that is no chain of filters and projections over one of `tables`.
-    pub fn compile(plan: &LogicalPlan, tables: &[TableSpec], compiler: &Compiler) -> Bound<Query> {
-        let input = |plan: &LogicalPlan| {
-            let mut columns = Columns::default();
-            for (index, (relation, field)) in plan.schema().iter().enumerate() {
-                let column = Column::new(relation.cloned(), field.name());
-                columns.push(column, field.data_type().clone(), index);
-            }
-            columns
-        };
-        match plan {
-            LogicalPlan::TableScan(scan) => {
-                let name = scan.table_name.table();
-                match tables.iter().position(|table| table.name == name) {
-                    Some(table) => Ok(Query { table, steps: Vec::new() }),
-                    None => plan_err!("{name} is no static table"),
-                }
-            }
-            LogicalPlan::SubqueryAlias(alias) => Query::compile(&alias.input, tables, compiler),
-            LogicalPlan::Filter(node) => {
-                let mut query = Query::compile(&node.input, tables, compiler)?;
-                let predicate = compiler.compile(&node.predicate, &input(&node.input))?;
-                query.steps.push(Step::Filter(predicate));
-                Ok(query)
-            }
-            LogicalPlan::Projection(node) => {
-                let mut query = Query::compile(&node.input, tables, compiler)?;
-                let columns = input(&node.input);
-                let exprs = node.expr.iter().map(|expr| compiler.compile(expr, &columns));
-                query.steps.push(Step::Project(exprs.collect::<Bound<_>>()?));
-                Ok(query)
-            }
-            LogicalPlan::Distinct(Distinct::All(node)) => {
-                let mut query = Query::compile(node, tables, compiler)?;
-                query.steps.push(Step::Distinct);
-                Ok(query)
-            }
-            other => {
-                let name = other.display().to_string();
-                let name = name.split([':', ' ']).next().unwrap_or_default().to_string();
-                plan_err!(
-                    "{name} over a static table is not in this version: take its columns and rows \
-                     as they are, with WHERE"
-                )
-            }
-        }
-    }
-
-    fn run(&self, table: &RecordBatch) -> Result<(Vec<ArrayRef>, usize)> {
-        let (mut columns, mut rows) = (table.columns().to_vec(), table.num_rows());
-        for step in &self.steps {
-            match step {
-                Step::Filter(predicate) => {
-                    let mask = values(predicate, &columns, rows)?;
-                    columns = kept(&columns, &mask)?;
-                    rows = mask.as_boolean().true_count();
-                }
-                Step::Project(exprs) => {
-                    let values = exprs.iter().map(|expr| values(expr, &columns, rows));
-                    columns = values.collect::<Result<_>>()?;
-                }
-                Step::Distinct => {
-                    let first = first_of_each(&columns, rows);
-                    rows = first.len();
-                    columns = taken(&columns, &first);
-                }
-            }
-        }
-        Ok((columns, rows))
-    }
-}
-
-/// The rows that equal no row before them; without columns all are equal.
-fn first_of_each(columns: &[ArrayRef], rows: usize) -> UInt32Array {
-    if columns.is_empty() {
-        return (0..rows.min(1) as u32).collect::<Vec<u32>>().into();
-    }
-    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone()));
-    let converter = RowConverter::new(fields.collect()).expect("a table's columns compare");
-    let keys = converter.convert_columns(&normal(columns)).expect("the columns' own types");
-    let mut seen = HashSet::new();
-    let first = (0..rows as u32).filter(|&row| seen.insert(keys.row(row as usize)));
-    first.collect::<Vec<u32>>().into()
-}
 
 fn taken(columns: &[ArrayRef], rows: &UInt32Array) -> Vec<ArrayRef> {
     let taken = columns.iter().map(|column| take(column, rows, None));
     taken.collect::<Result<_, _>>().expect("rows of these columns")
 }
 
-fn kept(columns: &[ArrayRef], mask: &ArrayRef) -> Result<Vec<ArrayRef>> {
+fn kept(columns: &[ArrayRef], mask: &ArrayRef) -> Vec<ArrayRef> {
     let kept = columns.iter().map(|column| filter(column, mask.as_boolean()));
-    kept.collect::<Result<_, _>>().map_err(|error| Error::failed(format!("static table: {error}")))
-}
-
-fn values(expr: &Compiled, columns: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
-    let evaluated = expr.evaluate(columns, rows, None);
-    match evaluated.errors.into_iter().next() {
-        None => Ok(evaluated.values),
-        Some((row, reason)) => {
-            Err(Error::failed(format!("static table, row {}: {reason}", row + 1)))
-        }
-    }
+    kept.collect::<Result<_, _>>().expect("the mask is as long as the columns")
 }
 
 /// The static side as the stream meets it.
@@ -164,22 +47,34 @@ impl Side {
         Side { query, filter, keys, columns, loaded: RwLock::new(None) }
     }
 
-    /// Takes the table's rows; from its next epoch on each core meets these.
+    /// Takes the rows of the job's tables; from its next epoch on each core meets these.
     ///
     /// Errors: `Failed` where an expression over the table stops.
-    pub fn load(&self, table: &RecordBatch) -> Result<()> {
-        let (mut columns, mut rows) = self.query.run(table)?;
+    pub fn load(&self, tables: &[RecordBatch]) -> Result<()> {
+        let answer = self.query.run(tables)?;
+        let (mut columns, mut rows) = (answer.columns().to_vec(), answer.num_rows());
         if let Some(filter) = &self.filter {
-            let mask = values(filter, &columns, rows)?;
-            columns = kept(&columns, &mask)?;
+            let mask = self.values(filter, &columns, rows)?;
+            columns = kept(&columns, &mask);
             rows = mask.as_boolean().true_count();
         }
-        let keys = self.keys.iter().map(|key| values(key, &columns, rows));
+        let keys = self.keys.iter().map(|key| self.values(key, &columns, rows));
         let keys = keys.collect::<Result<Vec<_>>>()?;
         let columns = self.columns.iter().map(|&index| Arc::clone(&columns[index])).collect();
         let lookup = Arc::new(Lookup::new(&keys, columns, rows));
         *self.loaded.write().expect("nobody panics while it holds the table") = Some(lookup);
         Ok(())
+    }
+
+    fn values(&self, expr: &Compiled, columns: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+        let evaluated = expr.evaluate(columns, rows, None);
+        match evaluated.errors.into_iter().next() {
+            None => Ok(evaluated.values),
+            Some((row, reason)) => {
+                let tables = &self.query.tables;
+                Err(Error::failed(format!("{tables}: static table, row {}: {reason}", row + 1)))
+            }
+        }
     }
 
     /// The rows that are to be met now.

@@ -6,10 +6,11 @@ use datafusion_expr::utils::conjunction;
 
 use super::compile::Columns;
 use super::expr::Compiled;
+use super::fixed::Query;
 use super::join::Joined;
 use super::lower::{self, Chain, Exploded, Step};
 use super::shape::Assembler;
-use super::side::{Lookup, Query, Side};
+use super::side::{Lookup, Side};
 use super::types::{is_text, sql_name};
 use super::{Derive, Explode, ExplodeList, StaticJoin};
 
@@ -45,7 +46,7 @@ impl Assembler<'_> {
         before: &Columns,
         filter: Option<Compiled>,
     ) -> Result<StaticJoin> {
-        let query = Query::compile(&joined.side, &self.job.tables, self.compiler)?;
+        let query = Query::compile(&joined.side, self.job, self.compiler)?;
         let mut of_side = Columns::default();
         for (index, data_type) in joined.types.iter().enumerate() {
             of_side.push(lower::joined_column(n, index), data_type.clone(), index);
@@ -70,7 +71,7 @@ impl Assembler<'_> {
         self.push_side(&mut both, n, joined, width);
         let residual = conjunction(joined.residual.clone());
         let residual = residual.map(|all| self.compiler.compile(&all, &both)).transpose()?;
-        let table = self.job.tables[query.table].name.clone();
+        let table = query.tables.clone();
         let side = Side::new(query, side_filter, side_keys, self.added[n].clone());
         Ok(StaticJoin { kind: joined.kind, side, table, keys, residual, filter })
     }

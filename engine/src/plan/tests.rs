@@ -17,6 +17,7 @@ mod evaluation;
 mod forms;
 mod functions;
 mod joins;
+mod packed;
 mod values;
 
 /// `name TYPE, …` as the columns of a source.

@@ -1,11 +1,12 @@
 //! Aggregates as the binder needs them: names and types. What they compute is in `pelton_kernels`.
 
 use arrow::datatypes::DataType;
-use datafusion_common::{Result, not_impl_err, plan_err};
+use datafusion_common::{Result, ScalarValue, not_impl_err, plan_err};
 use datafusion_expr::function::AccumulatorArgs;
 use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
 use pelton_kernels::cpu::aggregate::AggregateFunction;
 
+use super::packed::is_packed;
 use crate::plan::types::{
     bounded_decimal, is_decimal, is_integer, is_number, is_text, is_time, sql_name,
 };
@@ -158,7 +159,10 @@ impl Aggregate {
             Min | Max if is_number(found) || is_text(found) || is_time(found) => {
                 Some(found.clone())
             }
-            Min | Max if matches!(found, DataType::Boolean) => Some(found.clone()),
+            Min | Max if matches!(found, DataType::Boolean | DataType::Binary) => {
+                Some(found.clone())
+            }
+            Min | Max if is_packed(found) => Some(found.clone()),
             BoolAnd | BoolOr if matches!(found, DataType::Boolean) => Some(found.clone()),
             BitAnd | BitOr | BitXor if is_integer(found) => Some(found.clone()),
             _ => None,
@@ -259,6 +263,17 @@ impl AggregateUDFImpl for Aggregate {
             function if function.takes_pair() => DataType::Float64,
             _ => found,
         })
+    }
+
+    /// The value over no rows, where a subquery has none for a row around it.
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        use AggregateFunction::*;
+        match self.function {
+            CountRows | Count | CountDistinct | ApproxCountDistinct { .. } | RegrCount => {
+                Ok(ScalarValue::Int64(Some(0)))
+            }
+            _ => ScalarValue::try_from(data_type),
+        }
     }
 
     fn supports_null_handling_clause(&self) -> bool {

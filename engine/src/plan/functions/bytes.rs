@@ -146,7 +146,7 @@ fn hex(values: &ArrayRef) -> Result<ArrayRef, String> {
 }
 
 /// NULL where a digit is none.
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let mut digits = Vec::with_capacity(text.len() + 1);
     if text.len() % 2 == 1 {
         digits.push(0);

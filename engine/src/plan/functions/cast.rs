@@ -301,6 +301,26 @@ pub fn as_text(values: &ArrayRef) -> std::result::Result<ArrayRef, String> {
     cast.run(values).map_err(|error| error.strip_backtrace())
 }
 
+/// Values as another type's; the first that cannot be one is the error.
+pub fn cast_to(
+    values: &ArrayRef,
+    to: &DataType,
+    zone: &TimeZone,
+) -> std::result::Result<ArrayRef, String> {
+    let cast = Cast { to, try_: false, zone };
+    cast.run(values).map_err(|error| error.strip_backtrace())
+}
+
+/// The same, NULL where a value cannot be one.
+pub fn try_cast_to(
+    values: &ArrayRef,
+    to: &DataType,
+    zone: &TimeZone,
+) -> std::result::Result<ArrayRef, String> {
+    let cast = Cast { to, try_: true, zone };
+    cast.run(values).map_err(|error| error.strip_backtrace())
+}
+
 fn is_zoned(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(_, Some(_)))
 }

@@ -10,6 +10,7 @@ pub mod cast;
 mod array;
 mod bytes;
 mod calendar;
+mod conversions;
 mod field;
 mod grouping;
 mod hash;
@@ -21,7 +22,9 @@ mod map;
 mod math;
 mod misc;
 mod native;
+mod number_format;
 mod numbers;
+pub mod packed;
 mod pieces;
 mod text;
 mod text_time;
@@ -78,12 +81,13 @@ impl Catalog {
             .chain(hash::functions())
             .chain(json::functions())
             .chain(map::functions())
-            .chain(misc::functions());
+            .chain(misc::functions())
+            .chain(conversions::functions());
         for definition in own {
             let name = definition.name.to_string();
             scalars.insert(name, Arc::new(native::udf(definition, zone.clone())));
         }
-        for udf in field::all() {
+        for udf in field::all().chain(conversions::typed(&zone)) {
             scalars.insert(udf.name().to_string(), Arc::new(udf));
         }
         scalars.insert("from_json".into(), Arc::new(json::from_json(zone.clone())));

@@ -15,7 +15,7 @@ use super::native::{Context, Definition, Takes};
 use super::text_time;
 use crate::plan::types::{length, timestamp};
 
-const US_PER_DAY: i64 = 86_400_000_000;
+pub const US_PER_DAY: i64 = 86_400_000_000;
 const UNIX_DAY: Date = Date::constant(1970, 1, 1);
 pub static UTC: TimeZone = TimeZone::UTC;
 
@@ -342,7 +342,7 @@ fn formatted(
     Ok(Arc::new(StringArray::from(out)))
 }
 
-fn date_format(context: &Context, args: &[ArrayRef]) -> Result<ArrayRef, String> {
+pub fn date_format(context: &Context, args: &[ArrayRef]) -> Result<ArrayRef, String> {
     let times = args[0].as_primitive::<TimestampMicrosecondType>().iter();
     formatted(context, zone_of(context, &args[0]), times, Some(args[1].as_string::<i32>()))
 }

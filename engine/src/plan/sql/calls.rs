@@ -121,15 +121,15 @@ impl VisitorMut for Calls<'_, '_> {
             return ControlFlow::Continue(());
         }
         match expr {
+            Expr::Subquery(subquery) => self.rewriter.subquery(subquery, self.scope),
             Expr::InSubquery { subquery, .. } | Expr::Exists { subquery, .. }
-                if self.clause == Clause::Where =>
+                if matches!(self.clause, Clause::Where | Clause::Output) =>
             {
                 self.rewriter.subquery(subquery, self.scope);
             }
-            Expr::InSubquery { subquery, .. }
-            | Expr::Exists { subquery, .. }
-            | Expr::Subquery(subquery) => {
-                let what = "a subquery has its place in WHERE here, with IN or EXISTS";
+            Expr::InSubquery { subquery, .. } | Expr::Exists { subquery, .. } => {
+                let what =
+                    "IN and EXISTS over a subquery have their place in WHERE and HAVING here";
                 let fix = "join with the table, or write WHERE x IN (SELECT …)";
                 self.rewriter.refuse(subquery.span(), what, fix);
                 *expr = Expr::Value(Value::Null.into());

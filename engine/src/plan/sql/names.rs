@@ -134,6 +134,7 @@ fn within(expr: &Expr) -> String {
             let params = vec!["namedlambdavariable()"; params.len()].join(", ");
             format!("lambdafunction({body}, {params})")
         }
+        Expr::Subquery(_) => "scalarsubquery()".into(),
         Expr::Extract { field, expr, .. } => format!("extract({field} FROM {})", within(expr)),
         other => predicate(other),
     }

@@ -22,16 +22,14 @@ pub(super) fn volatile(name: &str) -> Option<&'static str> {
 
 /// Whether Spark has the function, and we have not.
 pub(super) fn absent(name: &str) -> bool {
-    const ABSENT: [&str; 34] = [
+    const ABSENT: [&str; 25] = [
         "aes_decrypt",
         "aes_encrypt",
         "bitmap_construct_agg",
         "bitmap_or_agg",
         "collate",
         "collation",
-        "convert_timezone",
         "count_min_sketch",
-        "from_csv",
         "from_xml",
         "histogram_numeric",
         "hll_sketch_agg",
@@ -45,14 +43,7 @@ pub(super) fn absent(name: &str) -> bool {
         "schema_of_csv",
         "schema_of_xml",
         "sentences",
-        "to_binary",
-        "to_char",
-        "to_csv",
-        "to_number",
-        "to_varchar",
         "to_xml",
-        "try_to_binary",
-        "try_to_number",
         "validate_utf8",
         "variant_get",
         "xpath",
@@ -101,6 +92,7 @@ pub(super) fn canonical(name: &str) -> &str {
         "sha" => "sha1",
         "reduce" => "aggregate",
         "make_timestamp_ltz" => "make_timestamp",
+        "to_varchar" => "to_char",
         other => other,
     }
 }
@@ -178,6 +170,18 @@ pub(super) fn respell(name: &str, function: &mut Function) -> Option<Expr> {
         ("date_part" | "datepart", 2) => {
             let field = literal_text(&args.next()?)?;
             Some(call(super::forms::part(&field), args.collect(), Span::empty()))
+        }
+        ("try_to_number", 2) => Some(null_on_error(plain("to_number", args))),
+        ("try_to_binary", 1 | 2) => Some(null_on_error(plain("to_binary", args))),
+        ("convert_timezone", 2 | 3) => {
+            let ntz = DataType::TimestampNtz(None);
+            let mut all: Vec<Expr> = args.collect();
+            let time = all.pop()?;
+            if all.len() == 1 {
+                all.insert(0, call("current_timezone", Vec::new(), Span::empty()));
+            }
+            all.push(cast(time, ntz));
+            Some(plain("convert_timezone", all.into_iter()))
         }
         ("equal_null", 2) => Some(binary(args.next()?, BinaryOperator::Spaceship, args.next()?)),
         ("nullifzero", 1) => {

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::batch::{InputBatch, Place};
+use crate::epoch::bounded;
 use crate::job::spec::OnError;
 use crate::pipeline::{EventClock, Pipeline};
 
@@ -73,6 +74,21 @@ fn run(sql: &str, stream: &[Row], dim: &[Row]) -> (Vec<String>, u64) {
     }
     out.sort_unstable();
     (out, epoch.counters.filtered)
+}
+
+/// Rows that leave where the stream ends at once, in no order.
+fn answer(mode: OutputMode, sql: &str, stream: &[Row], dim: &[Row]) -> Vec<String> {
+    let mut job = job("k STRING, v INT", None, mode, sql);
+    job.tables = vec![table("dim"), table("other")];
+    let query = plan(&job).unwrap_or_else(|findings| panic!("{sql}: {findings:?}"));
+    let batch = |name: &str, rows: &[Row]| {
+        let fields =
+            vec![Field::new("k", DataType::Utf8, true), Field::new(name, DataType::Int32, true)];
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays(rows).to_vec()).unwrap()
+    };
+    let dim = batch("w", dim);
+    query.load(&[dim.clone(), dim]).unwrap();
+    lines(&bounded::answer(&Arc::new(query), &[&batch("v", stream)]).unwrap())
 }
 
 /// Rows as text, sorted: texts in quotes, NULL as nothing.
@@ -216,6 +232,90 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_join_above_an_aggregate_meets_finished_groups(stream in rows(), dim in rows()) {
+        let check = |sql: &str, expected: Vec<String>| {
+            assert_eq!(answer(OutputMode::Complete, sql, &stream, &dim), expected, "{sql}\n{stream:?}\n{dim:?}");
+        };
+        let mut keys: Vec<Option<u8>> = stream.iter().map(|row| row.0).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let count = |key: Option<u8>| stream.iter().filter(|row| row.0 == key).count() as i32;
+        let groups: Vec<Row> = keys.iter().map(|key| (*key, Some(count(*key)))).collect();
+        let by_key = |a: Row, b: Row| equal(a.0, b.0);
+        let of = "(SELECT k, count(*) AS n FROM input GROUP BY k)";
+        let inner = nested(&groups, &dim, false, by_key);
+        check(&format!("SELECT a.k, n, w FROM {of} a JOIN dim d ON a.k = d.k"), inner.clone());
+        check(&format!("SELECT a.k, n, w FROM dim d JOIN {of} a ON a.k = d.k"), inner);
+        check(&format!("SELECT a.k, n, w FROM {of} a LEFT JOIN dim d ON a.k = d.k"),
+            nested(&groups, &dim, true, by_key));
+        check(&format!("SELECT a.k, n, w FROM {of} a LEFT JOIN dim d ON a.k = d.k AND n > w"),
+            nested(&groups, &dim, true, |a, b| by_key(a, b) && a.1.zip(b.1).is_some_and(|(n, w)| n > w)));
+        let more = |row: Row| row.1.is_some_and(|n| dim.iter().any(|d| d.1.is_some_and(|w| n > w)));
+        check(&format!("SELECT a.k, n FROM {of} a WHERE EXISTS (SELECT 1 FROM dim d WHERE n > d.w)"),
+            passing(&groups, more));
+        check("SELECT k, count(*) AS n FROM input GROUP BY k HAVING k IN (SELECT k FROM dim)",
+            passing(&groups, |row| dim.iter().any(|d| equal(d.0, row.0))));
+        check("SELECT k, count(*) AS n FROM input GROUP BY k HAVING count(*) > (SELECT min(w) FROM dim)",
+            passing(&groups, |row| dim.iter().filter_map(|d| d.1).min() < row.1
+                && dim.iter().any(|d| d.1.is_some())));
+        // What a group is exploded into is a row of its own.
+        let twice: Vec<Row> = groups.iter().flat_map(|row| [*row, *row]).collect();
+        check("SELECT k, explode(array(n, n)) AS e FROM (SELECT k, count(*) AS n FROM input GROUP BY k)",
+            passing(&twice, |_| true));
+    }
+
+    #[test]
+    fn subqueries_over_tables_are_worked_out_once(stream in rows(), dim in rows()) {
+        let check = |sql: &str, expected: Vec<String>| {
+            assert_eq!(answer(OutputMode::Append, sql, &stream, &dim), expected, "{sql}\n{stream:?}\n{dim:?}");
+        };
+        let greatest = dim.iter().filter_map(|row| row.1).max();
+        let least = dim.iter().filter_map(|row| row.1).min();
+        check("SELECT k, v FROM input WHERE v > (SELECT min(w) FROM dim)",
+            passing(&stream, |row| matches!((row.1, least), (Some(v), Some(w)) if v > w)));
+        check("SELECT k, (SELECT max(w) FROM dim) AS m FROM input",
+            passing(&stream.iter().map(|row| (row.0, greatest)).collect::<Vec<_>>(), |_| true));
+        let of_key = |key: Option<u8>| dim.iter().filter(|d| equal(d.0, key)).filter_map(|d| d.1).max();
+        check("SELECT k, (SELECT max(w) FROM dim d WHERE d.k = i.k) AS m FROM input i",
+            passing(&stream.iter().map(|row| (row.0, of_key(row.0))).collect::<Vec<_>>(), |_| true));
+        let counted = |key: Option<u8>| dim.iter().filter(|d| equal(d.0, key)).count() as i32;
+        check("SELECT k, (SELECT count(*) FROM dim d WHERE d.k = i.k) AS m FROM input i",
+            passing(&stream.iter().map(|row| (row.0, Some(counted(row.0)))).collect::<Vec<_>>(), |_| true));
+        check("SELECT k, v FROM input WHERE k IN (SELECT k FROM dim GROUP BY k HAVING count(*) > 1)",
+            passing(&stream, |row| counted(row.0) > 1));
+        check("SELECT k, v FROM input WHERE k IN (SELECT k FROM dim) OR v > 1",
+            passing(&stream, |row| counted(row.0) > 0 || row.1.is_some_and(|v| v > 1)));
+        check("SELECT k, v FROM input i WHERE NOT EXISTS (SELECT 1 FROM dim d WHERE d.k = i.k AND d.w < i.v) \
+               OR v IS NULL",
+            passing(&stream, |row| row.1.is_none() || !dim.iter().any(|d| equal(d.0, row.0)
+                && matches!((d.1, row.1), (Some(w), Some(v)) if w < v))));
+        let mut sums: Vec<Row> = Vec::new();
+        for (key, _) in &dim {
+            if !sums.iter().any(|(known, _)| known == key) {
+                let of = dim.iter().filter(|d| d.0 == *key).filter_map(|d| d.1);
+                sums.push((*key, of.clone().next().map(|_| of.sum())));
+            }
+        }
+        check("SELECT i.k, v, s FROM input i JOIN (SELECT k, sum(w) AS s FROM dim GROUP BY k) d ON i.k = d.k",
+            nested(&stream, &sums, false, |a, b| equal(a.0, b.0)));
+        let mut both = dim.clone();
+        both.extend(&dim);
+        check("SELECT i.k, v, w FROM input i JOIN (SELECT * FROM dim UNION ALL SELECT * FROM other) d ON i.k = d.k",
+            nested(&stream, &both, false, |a, b| equal(a.0, b.0)));
+        let paired: Vec<Row> = dim.iter().flat_map(|d| {
+            dim.iter().filter(|o| equal(o.0, d.0)).map(|o| (d.0, o.1))
+        }).collect();
+        check("SELECT i.k, v, w FROM input i JOIN (SELECT d.k, o.w FROM dim d JOIN other o ON d.k = o.k) d \
+               ON i.k = d.k", nested(&stream, &paired, false, |a, b| equal(a.0, b.0)));
+        check("SELECT k, v FROM input WHERE v >= (SELECT w FROM dim WHERE w IS NOT NULL ORDER BY w LIMIT 1)",
+            passing(&stream, |row| matches!((row.1, least), (Some(v), Some(w)) if v >= w)));
+    }
+}
+
 #[test]
 fn a_row_that_no_join_keeps_was_filtered() {
     let stream = [(Some(0), Some(1)), (Some(9), Some(1)), (None, Some(1))];
@@ -249,9 +349,27 @@ fn what_spark_refuses_is_refused_in_its_words() {
     check("SELECT k FROM input i JOIN dim d ON i.k = d.k", "k is ambiguous");
     check("SELECT i.k FROM input i JOIN dim i ON true", "two relations are named i");
     check("SELECT i.k FROM input i JOIN dum d ON i.k = d.k", "unknown table dum");
-    check(
-        "SELECT k, (SELECT max(w) FROM dim) AS m FROM input",
-        "a subquery has its place in WHERE",
-    );
-    check("SELECT k FROM input WHERE k IN (SELECT k FROM dim) OR v > 1", "beside OR");
+    check("SELECT k IN (SELECT k FROM dim) AS b FROM input", "place in WHERE and HAVING");
+    check("SELECT k FROM input WHERE k NOT IN (SELECT k FROM dim) OR v > 1", "NOT IN beside OR");
+    let reason = "Queries with streaming sources must be executed with writeStream.start()";
+    check("SELECT k FROM input WHERE v > (SELECT max(v) FROM input)", reason);
+    check("SELECT k FROM input WHERE k IN (SELECT k FROM input)", reason);
+    check("SELECT k FROM input i WHERE EXISTS (SELECT 1 FROM input o WHERE o.k = i.k)", reason);
+    check("SELECT k FROM dim JOIN other USING (k)", "reads no stream");
+}
+
+#[test]
+fn a_subquery_that_is_no_value_is_told() {
+    let dim = [(Some(0), Some(1)), (Some(1), Some(2))];
+    let query = planned_join("SELECT k FROM input WHERE v > (SELECT w FROM dim)").unwrap();
+    let fields =
+        vec![Field::new("k", DataType::Utf8, true), Field::new("w", DataType::Int32, true)];
+    let table = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays(&dim).to_vec()).unwrap();
+    let error = query.load(&[table.clone(), table]).unwrap_err().to_string();
+    assert!(error.contains("SCALAR_SUBQUERY_TOO_MANY_ROWS"), "{error}");
+    let sql = "SELECT k FROM input WHERE v > (SELECT max(w) FROM dim)";
+    let mut job = job("k STRING, v INT", None, OutputMode::Append, sql);
+    job.tables = vec![TableSpec { reload: true, ..self::table("dim") }];
+    let what = plan(&job).unwrap_err().remove(0).what;
+    assert!(what.contains("read again while the job runs"), "{what}");
 }

@@ -23,7 +23,8 @@ use jiff::tz::TimeZone;
 use super::native::{Definition, Takes, define};
 use crate::plan::types::{is_text, list_of, sql_name};
 use read::Value;
-pub use schema::schema_of;
+pub use schema::{parse as schema_type, schema_of};
+pub use write::times_as_text;
 
 pub fn functions() -> impl Iterator<Item = Definition> {
     use Takes::{Any, Text};

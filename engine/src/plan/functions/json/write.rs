@@ -85,11 +85,7 @@ fn value(out: &mut String, values: &ArrayRef, row: usize, zone: &TimeZone) -> Re
         }
         DataType::Timestamp(_, zoned) => {
             let us = values.as_primitive::<TimestampMicrosecondType>().value(row);
-            let (of, pattern) = match zoned {
-                Some(_) => (zone, "yyyy-MM-dd'T'HH:mm:ss.SSSXXX"),
-                None => (&UTC, "yyyy-MM-dd'T'HH:mm:ss.SSS"),
-            };
-            quoted(out, &time_text(us, of, pattern).ok_or("a time has no text")?);
+            quoted(out, &time_as_text(us, zoned.is_some(), zone)?);
         }
         DataType::Date32 => {
             let text = as_text(&values.slice(row, 1))?;
@@ -171,4 +167,21 @@ fn append(out: &mut String, node: &Node) {
             out.push('}');
         }
     }
+}
+
+/// As JSON and CSV have times: milliseconds, and the zone's offset where there is a zone.
+fn time_as_text(us: i64, zoned: bool, zone: &TimeZone) -> Result<String, String> {
+    let (of, pattern) = match zoned {
+        true => (zone, "yyyy-MM-dd'T'HH:mm:ss.SSSXXX"),
+        false => (&UTC, "yyyy-MM-dd'T'HH:mm:ss.SSS"),
+    };
+    time_text(us, of, pattern).ok_or("a time has no text".into())
+}
+
+/// Each time as JSON and CSV have it.
+pub fn times_as_text(times: &ArrayRef, zone: &TimeZone) -> Result<ArrayRef, String> {
+    let zoned = matches!(times.data_type(), DataType::Timestamp(_, Some(_)));
+    let texts = times.as_primitive::<TimestampMicrosecondType>().iter();
+    let texts = texts.map(|us| us.map(|us| time_as_text(us, zoned, zone)).transpose());
+    Ok(Arc::new(texts.collect::<Result<StringArray, String>>()?))
 }
