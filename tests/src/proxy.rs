@@ -13,6 +13,8 @@ use crate::program;
 
 /// What joins a reply to its request.
 type Correlation = [u8; 4];
+/// The request whose answer is to be lost, or, with a process, to be the last of that broker.
+type Marked = Option<(Correlation, Option<i32>)>;
 
 /// Requests by their key.
 const PRODUCE: i16 = 0;
@@ -242,8 +244,7 @@ struct Requests {
     client: TcpStream,
     server: TcpStream,
     plan: Arc<Mutex<Plan>>,
-    /// The request whose answer is to be lost, or to be the last of a broker.
-    marked: Arc<Mutex<Option<(Correlation, Option<i32>)>>>,
+    marked: Arc<Mutex<Marked>>,
     /// Correlations of requests for records that are not answered.
     fetches: Arc<Mutex<Vec<Correlation>>>,
 }
@@ -320,7 +321,7 @@ fn replies(
     mut client: &TcpStream,
     server: &TcpStream,
     plan: &Mutex<Plan>,
-    (marked, fetches): (&Mutex<Option<(Correlation, Option<i32>)>>, &Mutex<Vec<Correlation>>),
+    (marked, fetches): (&Mutex<Marked>, &Mutex<Vec<Correlation>>),
 ) -> io::Result<()> {
     loop {
         let mut reply = frame(server)?;
