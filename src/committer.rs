@@ -235,9 +235,7 @@ impl Commits {
         match receiver.try_recv() {
             Err(TryRecvError::Empty) => return Ok(()),
             Err(TryRecvError::Disconnected) => journal.give_up_compaction(),
-            // The deltas stand for it, and the next epoch tries again.
-            Ok(Err(error)) if error.wants_room() => journal.give_up_compaction(),
-            Ok(compacted) => journal.adopt(compacted?),
+            Ok(made) => journal.adopt(made)?,
         }
         self.compaction = None;
         Ok(())

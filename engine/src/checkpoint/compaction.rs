@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+use super::fence;
 use super::files::{Heading, read_state, write_state};
 use super::manifest::{StateFile, StateKind};
 use super::{Compression, Journal};
@@ -70,9 +71,21 @@ impl Journal {
         self.compacting = false;
     }
 
-    /// From the next commit on the base stands in the place of what it was made from.
-    pub fn adopt(&mut self, compacted: Compacted) {
-        self.compacted = Some(compacted);
+    /// From the next commit on the base stands in the place of what it was made from. Where there was
+    /// no room for it the deltas stand for it, and it is tried again.
+    ///
+    /// Errors: `Unavailable` where another process took over, which may have removed what was to be
+    /// read; else those of [`Compaction::run`].
+    pub fn adopt(&mut self, made: Result<Compacted>) -> Result<()> {
+        match made {
+            Ok(compacted) => self.compacted = Some(compacted),
+            Err(error) if error.wants_room() => self.give_up_compaction(),
+            Err(error) => {
+                fence::check(&*self.storage, self.fence)?;
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -347,24 +347,47 @@ fn an_epoch_whose_delta_was_written_in_parts_is_restored_whole() {
     assert!(named > names(&whole, "delta-").len(), "it was written in parts");
 }
 
+/// Epochs until there are enough deltas for a base.
+fn until_a_base_is_due(run: &mut Run, query: &Arc<Query>) -> Compaction {
+    loop {
+        run.epoch().expect("nothing fails");
+        assert!(run.epochs.next() < 100, "a base is due after 64 deltas");
+        let journal = run.epochs.journal().expect("it has one");
+        if let Some(work) = journal.compaction(query, DELTAS_MAX) {
+            return work;
+        }
+    }
+}
+
+/// Simulated, seed 1063106: a later run's base took the deltas away that the earlier one's is made of.
+#[test]
+fn f21_a_zombie_whose_base_finds_its_files_gone_says_who_has_taken_over() {
+    let (query, disk) = (update(), MemoryStorage::new());
+    let mut first = open(&disk, &query, "1", Marker::Manifest).expect("an empty disk");
+    let work = until_a_base_is_due(&mut first, &query);
+    let mut second = open(&disk, &query, "2", Marker::Manifest).expect("whole");
+    let base = until_a_base_is_due(&mut second, &query).run(None);
+    second.epochs.journal().expect("it has one").adopt(base).expect("it was made");
+    (0..3).for_each(|_| second.epoch().map(drop).expect("it owns the directory"));
+    let made = work.run(None);
+    assert_eq!(made.as_ref().err().map(Error::exit_code), Some(74), "its deltas are gone");
+    let error = first.epochs.journal().expect("it has one").adopt(made).expect_err("fenced");
+    assert_eq!(error.exit_code(), 69, "{error}");
+}
+
 #[test]
 fn f52_a_base_in_the_making_is_not_collected_and_stands_for_its_deltas() {
     let (query, disk) = (update(), MemoryStorage::new());
     let mut run = open(&disk, &query, "1", Marker::Manifest).expect("an empty disk");
-    let mut work = None;
-    while work.is_none() {
-        run.epoch().expect("nothing fails");
-        assert!(run.epochs.next() < 100, "a base is due after 64 deltas");
-        work = run.epochs.journal().expect("it has one").compaction(&query, DELTAS_MAX);
-    }
+    let work = until_a_base_is_due(&mut run, &query);
     assert!(
         run.epochs.journal().expect("it has one").compaction(&query, DELTAS_MAX).is_none(),
         "one at a time"
     );
-    let base = work.expect("it is due").run(None).expect("nothing fails");
+    let base = work.run(None).expect("nothing fails");
     // It ended while an epoch was on its way, whose collection of garbage comes first.
     run.epoch().expect("nothing fails");
-    run.epochs.journal().expect("it has one").adopt(base);
+    run.epochs.journal().expect("it has one").adopt(Ok(base)).expect("it was made");
     for _ in 0..3 {
         run.epoch().expect("nothing fails");
     }

@@ -311,7 +311,7 @@ impl Life {
         }
         let made = self.making.lock().expect("no holder panics").1.take();
         if let Some(made) = made {
-            self.epochs.journal().expect("it was given one").adopt(made?);
+            self.epochs.journal().expect("it was given one").adopt(made)?;
         }
         Ok(())
     }
