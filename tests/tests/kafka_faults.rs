@@ -58,7 +58,7 @@ fn f09_what_is_behind_a_damaged_batch_waits_for_it() {
     broker.create_topic("long", 1);
     let values = numbered(&"x".repeat(200), 60_000);
     send(&broker, "long", &values);
-    proxy.flip(5);
+    proxy.flip(1);
     // A request asks for a mebibyte, the least.
     let job = lines(&broker, "long", "end = \"latest\"", "");
     let toml = std::fs::read_to_string(job.path("job.toml")).expect("it was written");

@@ -46,6 +46,11 @@ fn the_long_campaign() {
         holds("SIGKILL in commit", job("commit").killed_in_commit(&proxy));
     }
     holds("time-out", Through::new(&behind, "long-timeout", "").timed_out(&proxy));
+    let behind_answers = broker_kills / 2;
+    let mut job = Through::new(&behind, "long-answered", "");
+    let told = job.broker_killed_in_commit(&proxy, behind_answers);
+    let told =
+        told.unwrap_or_else(|why| panic!("broker SIGKILLs behind an answer to EndTxn: {why}"));
     keep(
         "kafka-kills",
         json!({
@@ -54,7 +59,9 @@ fn the_long_campaign() {
             "sigkills_of_the_job": kills + rounds,
             "of_these_through_librdkafka": through_librdkafka,
             "of_these_while_the_end_of_a_transaction_was_on_its_way": rounds,
-            "sigkills_of_the_broker": broker_kills,
+            "sigkills_of_the_broker": broker_kills + behind_answers,
+            "of_these_right_behind_its_answer_to_a_commit": behind_answers,
+            "of_these_that_left_a_partition_without_the_end": told,
             "zombies_stopped_succeeded_and_continued": rounds,
             "ends_of_transactions_lost_or_late": 3 * rounds,
             "transactions_timed_out": 1,
@@ -62,7 +69,7 @@ fn the_long_campaign() {
             "doubled": 0,
             "failure_rate_below_95_percent": format!(
                 "{:.4} (3/n)",
-                3.0 / f64::from(kills + broker_kills + 6 * rounds + 1)
+                3.0 / f64::from(kills + broker_kills + behind_answers + 6 * rounds + 1)
             ),
             "seconds": begun.elapsed().as_secs(),
         }),

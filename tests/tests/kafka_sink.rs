@@ -136,13 +136,26 @@ fn f18_a_transaction_that_times_out_in_mid_epoch_is_sent_again() {
         return;
     }
     let (broker, proxy) = Broker::start_behind();
-    holds(Through::new(&broker, "timeout", "").timed_out(&proxy));
+    for (name, sink) in [("timeout", ""), ("timeout-rd", "client = \"rdkafka\"")] {
+        holds(Through::new(&broker, name, sink).timed_out(&proxy));
+    }
 }
 
 #[test]
 fn f19_f21_a_zombie_is_fenced_and_stops() {
     let Some(broker) = kafka::broker("f19_f21_a_zombie_is_fenced_and_stops") else { return };
     holds(Through::new(broker, "zombie", "").zombie());
+}
+
+/// Its rows were refused to nobody: only the answer to the end of its transaction tells it.
+#[test]
+fn f19_a_zombie_that_is_fenced_at_the_end_of_its_transaction_calls_nothing_committed() {
+    const TEST: &str = "f19_a_zombie_that_is_fenced_at_the_end_of_its_transaction";
+    if kafka::broker(TEST).is_none() {
+        return;
+    }
+    let (broker, proxy) = Broker::start_behind();
+    holds(Through::new(&broker, "late-zombie", "").zombie_in_commit(&proxy));
 }
 
 #[test]

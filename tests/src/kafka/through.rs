@@ -341,14 +341,7 @@ interval = "50ms"
         let mut zombie = self.start();
         self.wait(&mut zombie)?;
         zombie.signal(libc::SIGSTOP);
-        // A copy of the state: the lock on the directory does not hold there.
-        let copy = Job::new(&self.toml);
-        let copied = Command::new("cp")
-            .arg("-r")
-            .arg(self.job.path("state"))
-            .arg(copy.path("state"))
-            .status();
-        assert!(copied.expect("cp is a command").success());
+        let copy = self.copy();
         let mut successor = start(&copy, self.bug);
         self.feed(300);
         self.wait(&mut successor)?;
@@ -367,6 +360,44 @@ interval = "50ms"
             return Err("the zombie ended as if all were well".to_owned());
         }
         self.settle(successor)
+    }
+
+    /// Succeeded by another process while the end of its transaction is on its way, which then arrives.
+    pub fn zombie_in_commit(&mut self, proxy: &Proxy) -> Verdict {
+        self.feed(300);
+        let mut zombie = self.start();
+        self.wait(&mut zombie)?;
+        self.held(proxy, &mut zombie)?;
+        let told = |zombie: &Running| zombie.stderr().matches("\"batchId\":").count();
+        let before = told(&zombie);
+        let copy = self.copy();
+        let mut successor = start(&copy, self.bug);
+        self.wait(&mut successor)?;
+        proxy.release();
+        let begun = Instant::now();
+        while zombie.is_running() {
+            if begun.elapsed() > PATIENCE / 2 {
+                zombie.kill();
+                return self.settle(successor).and(Err("the zombie goes on".to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if told(&zombie) > before || zombie.end().status.code() == Some(0) {
+            return Err("the zombie takes its epoch for committed".to_owned());
+        }
+        self.settle(successor)
+    }
+
+    /// A copy of the job and its state: the lock on the directory does not hold there.
+    fn copy(&self) -> Job {
+        let copy = Job::new(&self.toml);
+        let copied = Command::new("cp")
+            .arg("-r")
+            .arg(self.job.path("state"))
+            .arg(copy.path("state"))
+            .status();
+        assert!(copied.expect("cp is a command").success());
+        copy
     }
 
     /// Input with transactions that were aborted.
