@@ -7,6 +7,7 @@
 
 mod cpu;
 mod latency;
+mod output;
 mod record;
 
 use std::hash::BuildHasher;
@@ -339,7 +340,7 @@ impl Bench<'_> {
             }
             seconds.push(begun.elapsed().as_secs_f64());
             cpu.push(children_seconds() - used);
-            let mut found = self.read(&output)?;
+            let mut found = output::read(&self.config(), &output)?;
             found.sort();
             if found != expected {
                 let (found, expected) = (found.len(), expected.len());
@@ -382,36 +383,6 @@ path = "state"
             schema = oracle::SENSORS_SCHEMA,
             sql = oracle::SENSORS_SQL,
         )
-    }
-
-    /// The values of a topic, as a read_committed reader sees them.
-    fn read(&self, topic: &str) -> Result<Vec<String>> {
-        let consumer: BaseConsumer = self
-            .config()
-            .set("group.id", "pelton-bench")
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
-            .set("isolation.level", "read_committed")
-            .create()
-            .map_err(failed)?;
-        let mut list = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
-            list.add_partition_offset(topic, partition, Offset::Beginning).map_err(failed)?;
-        }
-        consumer.assign(&list).map_err(failed)?;
-        let (mut values, mut ended) = (Vec::new(), 0);
-        while ended < PARTITIONS {
-            match consumer.poll(PATIENCE) {
-                Some(Ok(message)) => {
-                    let value = message.payload().unwrap_or_default();
-                    values.push(String::from_utf8_lossy(value).into_owned());
-                }
-                Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
-                Some(Err(error)) => return Err(failed(error)),
-                None => return Err(Error::failed(format!("topic {topic} cannot be read"))),
-            }
-        }
-        Ok(values)
     }
 }
 
