@@ -23,6 +23,8 @@ pub struct Flow {
     pub session: Session,
     /// A request is under way.
     pub asked: bool,
+    /// The last answer was about as long as was asked for.
+    pub was_full: bool,
     /// The answer so far, its length in front.
     pub bytes: Vec<u8>,
     filled: usize,
@@ -40,6 +42,7 @@ impl Flow {
             correlation: 0,
             session: Session::default(),
             asked: false,
+            was_full: false,
             bytes,
             filled: 0,
             moved: now,

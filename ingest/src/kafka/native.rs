@@ -33,6 +33,10 @@ const BATCH_BYTES_MAX: usize = 128 << 20;
 /// Damaged records are asked for again so often: a bit flipped on the way is another the next time.
 const DAMAGED_MAX: u32 = 3;
 const PARTITION_BYTES_MIN: usize = 1 << 20;
+/// Requests are for this much at first, and for more only where a core waits for them: 5 M rows in messages
+/// of 48 KB cost a job 0.96 s of CPU with 16 MiB, 0.86 s with 4 and 0.81 s with 2, as the answers stay in
+/// the cache and their memory is touched once. A loop that does nothing else gets 1.5 times as much with 16.
+const ASK_BYTES_FIRST: usize = 2 << 20;
 /// Answers whose memory is kept, for each connection.
 const SPARE_FRAMES: usize = 2;
 
@@ -41,7 +45,10 @@ pub struct Native {
     asks: SyncSender<Ask>,
     replies: Receiver<Reply>,
     woken: UnixStream,
+    /// Requests are for at most this much.
     fetch_bytes: usize,
+    /// And for so much now.
+    ask_bytes: usize,
     partitions: Vec<Partition>,
     arrived: Vec<SplitStart>,
     links: Vec<Link>,
@@ -76,6 +83,7 @@ impl Native {
             replies,
             woken,
             fetch_bytes,
+            ask_bytes: fetch_bytes.min(ASK_BYTES_FIRST),
             partitions: Vec::new(),
             arrived: Vec::new(),
             links: Vec::new(),
@@ -204,10 +212,10 @@ impl Native {
                 wanted.push(at);
             }
         }
-        if wanted.is_empty() || waiting > self.fetch_bytes {
+        if wanted.is_empty() || waiting > self.ask_bytes {
             return Ok(());
         }
-        let share = (self.fetch_bytes / wanted.len()).max(PARTITION_BYTES_MIN) as i32;
+        let share = (self.ask_bytes / wanted.len()).max(PARTITION_BYTES_MIN) as i32;
         let wanted = wanted.into_iter().map(|at| {
             let Partition { leader, fetched: offset, .. } = self.partitions[at];
             let leader_epoch = leader.map_or(-1, |leader| leader.epoch);
@@ -227,7 +235,7 @@ impl Native {
         };
         let asked: Vec<_> = asked.into_iter().map(ask).collect();
         let forgotten: Vec<_> = forgotten.into_iter().map(ask).collect();
-        let bounds = Bounds { wait_ms: WAIT_MS, bytes_max: self.fetch_bytes as i32 };
+        let bounds = Bounds { wait_ms: WAIT_MS, bytes_max: self.ask_bytes as i32 };
         flow.correlation = flow.correlation.wrapping_add(1);
         let ids = (flow.correlation, session, epoch);
         let request = fetch::request(flow.version, ids, bounds, (&asked, &forgotten));
@@ -263,6 +271,7 @@ impl Native {
             });
         }
         flow.session.answered(head.session);
+        flow.was_full = frame.answer.len() >= self.ask_bytes / 2;
         let mut asked = flow.session.held().to_vec();
         for answer in fetched {
             let is_it = |(at, _): &(usize, Wanted)| is_of(&self.partitions[*at], &answer);
@@ -347,6 +356,15 @@ impl Native {
         }
     }
 
+    /// There is nothing to do but to wait for a broker that has more than it was asked for.
+    fn ask_for_more(&mut self) {
+        let mut flows = self.links.iter_mut().filter_map(|link| link.flow.as_mut());
+        let starves = flows.any(|flow| flow.asked && std::mem::take(&mut flow.was_full));
+        if starves && !self.partitions.iter().any(Partition::has_pending) {
+            self.ask_bytes = (2 * self.ask_bytes).min(self.fetch_bytes);
+        }
+    }
+
     fn wait(&mut self, timeout: Duration, read: bool) -> Result<()> {
         let flows = self.links.iter().filter_map(|link| link.flow.as_ref());
         let flows = flows.filter(|flow| read && flow.asked);
@@ -372,6 +390,7 @@ impl Client for Native {
         // Who does not want to read waits also while records are there.
         let rests = !read || !self.partitions.iter().any(Partition::has_pending);
         if !timeout.is_zero() && rests {
+            self.ask_for_more();
             self.wait(timeout, read)?;
         }
         Ok(())

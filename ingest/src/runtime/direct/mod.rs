@@ -32,8 +32,8 @@ use crate::source::stream::Waker;
 
 /// A split whose broker says "empty" for so long does not hold the watermark back (SEMANTICS 3).
 const IDLE_AFTER: Duration = Duration::from_secs(30);
-/// One request asks for this much: a broker gives twice as much a second as with 4 MiB
-/// (PERFORMANCE.md, Kafka).
+/// One request asks for this much at most, where cores wait for records: a broker gives up to 1.5 times as
+/// much a second as with 4 MiB.
 const FETCH_BYTES_MAX: u64 = 16 << 20;
 const FETCH_BYTES_MIN: u64 = 1 << 20;
 /// Questions and replies that may wait; whoever finds the queue full comes back later.
