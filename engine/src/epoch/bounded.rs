@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 
-use super::{EpochInput, Epochs, ScanInput, Task, Workers};
+use super::{EpochInput, Epochs, Finished, ScanInput, Task, Workers};
 use crate::batch::{Encoding, InputBatch, InputColumn, Place};
 use crate::checkpoint::query::ids;
 use crate::error::Result;
@@ -29,6 +29,10 @@ impl Workers for InTurn {
 /// Shapes: `inputs` by the job's sources, each with all of its columns.
 /// Errors: `Failed` where an expression stops at a row.
 pub fn answer(query: &Arc<Query>, inputs: &[&RecordBatch]) -> Result<RecordBatch> {
+    Ok(finish(query, inputs)?.rows)
+}
+
+fn finish(query: &Arc<Query>, inputs: &[&RecordBatch]) -> Result<Finished> {
     let scans = query.scans.iter().map(|scan| {
         let core = take_in(scan, inputs[scan.source])?;
         Ok(ScanInput { cores: vec![core], event_time_max: None, ended: true })
@@ -36,7 +40,7 @@ pub fn answer(query: &Arc<Query>, inputs: &[&RecordBatch]) -> Result<RecordBatch
     let input =
         EpochInput { scans: scans.collect::<Result<_>>()?, source: serde_json::Value::Null };
     let (mut epochs, _) = Epochs::open(Arc::clone(query), 1, None, (OnError::Fail, &[]))?;
-    Ok(epochs.finish(input, &InTurn)?.rows)
+    epochs.finish(input, &InTurn)
 }
 
 fn take_in(scan: &Scan, rows: &RecordBatch) -> Result<CoreEpoch> {
@@ -75,4 +79,66 @@ fn columns(pipeline: &mut Pipeline, scan: &Scan, rows: &RecordBatch) -> Vec<Arra
         }
     };
     scan.plan.input.iter().enumerate().map(&mut column).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int32Array, TimestampMicrosecondArray};
+    use arrow::compute::cast;
+    use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+
+    use super::*;
+    use crate::job;
+    use crate::plan::plan;
+
+    /// Two sources, `a` and `b` with the schema given, and a sink of their late rows.
+    fn job_text(of_b: &str) -> String {
+        let source = |name: &str, schema: &str| {
+            format!(
+                "[source.{name}]\ntype = \"file\"\npath = \"{name}.csv\"\nschema = \"{schema}\"\n\
+                 on_error = \"skip\"\nwatermark = {{ column = \"ts\", delay = \"1s\" }}\n"
+            )
+        };
+        format!(
+            "name = \"late\"\n{}{}[query]\nsql = \"SELECT window.start, sum(v) AS s FROM (SELECT ts, v \
+             FROM a UNION ALL SELECT ts, v FROM b) GROUP BY window(ts, '2 seconds')\"\n\
+             [sink.out]\ntype = \"console\"\n[sink.late]\ntype = \"console\"\nof = \"late\"\n",
+            source("a", "ts TIMESTAMP, v INT"),
+            source("b", of_b),
+        )
+    }
+
+    /// Rows of a second and a value.
+    fn rows(of: &[(i64, i32)]) -> RecordBatch {
+        let times: TimestampMicrosecondArray =
+            of.iter().map(|(s, _)| Some(s * 1_000_000)).collect();
+        let times: ArrayRef = Arc::new(times.with_timezone("UTC"));
+        let values: ArrayRef = Arc::new(of.iter().map(|(_, v)| *v).collect::<Int32Array>());
+        let field = |name: &str, of: &ArrayRef| Field::new(name, of.data_type().clone(), true);
+        let schema = Schema::new(vec![field("ts", &times), field("v", &values)]);
+        RecordBatch::try_new(Arc::new(schema), vec![times, values]).unwrap()
+    }
+
+    #[test]
+    fn late_rows_of_several_sources_of_one_schema_go_to_one_sink() {
+        let text = job_text("ts TIMESTAMP, v INT");
+        let (job, _) = job::from_text(&text, "job.toml".as_ref(), &[]).unwrap();
+        let query = Arc::new(plan(&job).unwrap());
+        // Each source is judged by its own rows: 30 is late for neither, 1 for the first alone.
+        let (a, b) = (rows(&[(30, 1), (1, 2)]), rows(&[(1, 4), (30, 8), (3, 16)]));
+        let finished = finish(&query, &[&a, &b]).unwrap();
+        let late = finished.late.unwrap();
+        let values = late.column(1).as_primitive::<Int32Type>().values().to_vec();
+        assert_eq!(values, [2, 16]);
+        assert_eq!(finished.counters.late, 2);
+        let sums = cast(finished.rows.column(1), &DataType::Int32).unwrap();
+        assert_eq!(sums.as_primitive::<Int32Type>().values().to_vec(), [4, 9]);
+    }
+
+    #[test]
+    fn late_rows_of_two_forms_have_no_sink() {
+        let text = job_text("v INT, ts TIMESTAMP");
+        let error = job::from_text(&text, "job.toml".as_ref(), &[]).unwrap_err().to_string();
+        assert!(error.contains("b has other columns than a"), "{error}");
+    }
 }

@@ -1,5 +1,7 @@
 //! Rules across the tables of a job: each combination that cannot work, with its reason.
 
+use arrow::datatypes::DataType;
+
 use super::paths::{listed, normal};
 use super::reader::{Reader, Section};
 use super::sink::{Delivery, Sink};
@@ -42,11 +44,7 @@ fn several_sources(r: &mut Reader, parts: &Parts) {
         let what = "[[transform]] beside several sources is not in this version";
         r.find(parts.root.place("transform"), what, "write the steps as SQL, in [query] sql");
     }
-    for sink in parts.sinks.iter().filter(|sink| sink.spec.of == SinkOf::Late) {
-        let what = "late rows of several sources have no one form: a sink for them is not in this \
-                    version";
-        r.find(sink.section.place("of"), what, "remove the sink; late rows are counted");
-    }
+    late_sink(r, parts);
     let rule = |source: &SourceSpec| source.watermark.as_ref().map(|watermark| watermark.late);
     let all: Vec<_> = parts.sources.iter().filter_map(|(_, source)| rule(source)).collect();
     if all.windows(2).any(|pair| pair[0] != pair[1]) {
@@ -62,6 +60,25 @@ fn several_sources(r: &mut Reader, parts: &Parts) {
             what,
             format!("keep one, for example [source.{}]", first.name),
         );
+    }
+}
+
+/// Late rows of all sources go to one sink, in the form in which they came.
+fn late_sink(r: &mut Reader, parts: &Parts) {
+    let Some(((_, first), others)) = parts.sources.split_first() else { return };
+    let columns = |source: &SourceSpec| -> Vec<(String, DataType)> {
+        let columns = source.schema.iter();
+        columns.map(|column| (column.name.clone(), column.data_type.clone())).collect()
+    };
+    let differs = |(_, source): &&(Section, SourceSpec)| columns(source) != columns(first);
+    let Some((_, other)) = others.iter().find(differs) else { return };
+    for sink in parts.sinks.iter().filter(|sink| sink.spec.of == SinkOf::Late) {
+        let what = format!(
+            "late rows leave as they came, and {} has other columns than {}",
+            other.name, first.name
+        );
+        let fix = "give all sources one schema, or remove the sink: late rows are counted";
+        r.find(sink.section.place("of"), what, fix);
     }
 }
 
