@@ -48,7 +48,7 @@ pub fn candidate(job: &JobSpec, query: &Query) -> Result<Candidate> {
     let Ok(index) = chosen(&adapters, index) else { return Ok(Candidate::default()) };
     let (adapter, asked) = (&adapters[index], matches!(job.device, Asked::Gpu(_)));
     if adapter.kind == Kind::Software && !asked {
-        return Ok(Candidate { index: Some(index), found: Found::Software(None) });
+        return Ok(Candidate { index: Some(index), found: Found::Software(None), pipelines: None });
     }
     let choice = gpu_choice(Some(index));
     let kept = ask(adapter, choice, if asked { Ask::Probe } else { Ask::Rates });
@@ -65,7 +65,8 @@ pub fn candidate(job: &JobSpec, query: &Query) -> Result<Candidate> {
             fix: "install another version of its driver, or write device = \"cpu\"".to_owned(),
         });
     }
-    Ok(Candidate { index: Some(index), found: found(adapter, kept) })
+    let pipelines = kept::pipelines(adapter, choice.tier);
+    Ok(Candidate { index: Some(index), found: found(adapter, kept), pipelines })
 }
 
 /// As [`candidate`], from what is kept alone.
@@ -75,7 +76,7 @@ pub fn known(job: &JobSpec) -> Candidate {
     let Ok(index) = chosen(&adapters, index) else { return Candidate::default() };
     let kept = kept::read(&adapters[index], gpu_choice(Some(index)).tier);
     let kept = kept.ok_or_else(|| "`pelton hardware --measure` takes them".to_owned());
-    Candidate { index: Some(index), found: found(&adapters[index], kept) }
+    Candidate { index: Some(index), found: found(&adapters[index], kept), pipelines: None }
 }
 
 fn found(adapter: &Adapter, kept: std::result::Result<Kept, String>) -> Found {

@@ -80,6 +80,7 @@ fn candidates() -> Result<Vec<Candidate>, Error> {
                 index: Some(adapter.index),
                 tier: Some(tier),
                 budget_bytes: Some(BUDGET_BYTES),
+                ..Choice::default()
             };
             let device = Device::open(choice).map_err(|e| Error::Unavailable(e.to_string()))?;
             let name = format!("{} {}", adapter.name, tier.name());

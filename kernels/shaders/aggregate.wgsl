@@ -3,6 +3,7 @@
 // One invocation a row (grid: rows / 64 workgroups), three dispatches a chunk of rows:
 //   find     gives each selected row its group, making new ones;
 //   update   folds the row into the states of its group (`fold` is generated from the query's layout);
+//            where there are few groups `update_near` does (`near.wgsl`);
 //   persist  copies the extreme values whose rows are about to be overwritten.
 // A slot of the index is empty, a group's number + 1, or the row that claimed it in this dispatch: losers
 // compare keys at that row in memory nobody writes now. So nothing is published between workgroups of one
@@ -20,6 +21,8 @@ struct Params {
   row_capacity: u32,
   // By how many microseconds the window's start among the key lies before the one in the records.
   back: vec4<u32>,
+  // Numbers of the epoch and of the submission; groups and their copies in a workgroup's own memory.
+  more: vec4<u32>,
   bases: array<vec4<u32>, SUM_COUNT>,
 }
 
@@ -27,12 +30,13 @@ struct Params {
 @group(0) @binding(1) var<storage, read> records: array<u32>;
 // The group + 1 of each row, or the row that made it; then the slot that the row claimed.
 @group(0) @binding(2) var<storage, read_write> places: array<u32>;
-// 0: rows that found no room; from 4 on a bit for each row asked for, then one for each without room.
+// 0: rows that found no room, 1: the submission's number; from 4 on a bit for each row asked for, then one for each without room.
 @group(0) @binding(3) var<storage, read_write> bits: array<atomic<u32>>;
 @group(0) @binding(4) var<storage, read_write> slots: array<atomic<u32>>;
 @group(0) @binding(5) var<storage, read_write> keys: array<u32>;
 @group(0) @binding(7) var<storage, read_write> extremes: array<u32>;
-// 0: groups, 1: exceptions, 2: rows taken in; exceptions from 16 on: group, state, bits of the double.
+// 0: groups, 1: exceptions, 2: rows taken in, 3: the epoch's number; exceptions from 16 on: group, state,
+// bits of the double.
 @group(0) @binding(8) var<storage, read_write> control: array<atomic<u32>>;
 
 const FRESH = 0x80000000u;
@@ -137,25 +141,39 @@ fn group_of(row: u32) -> u32 {
   return place;
 }
 
+// The group of a selected row; `NOWHERE` where there was no room, which is told.
+fn settle(row: u32) -> u32 {
+  // A slot claimed for a group that got no room stays closed until the index is rebuilt: opened, it
+  // would cut off the keys behind it.
+  let slot = places[params.row_capacity + row];
+  if (slot != NOWHERE) { atomicStore(&slots[slot], places[row]); }
+  let group = group_of(row);
+  if (group == NOWHERE) {
+    atomicAdd(&bits[0], 1u);
+    atomicOr(&bits[4u + params.selection_words + (row >> 5u)], 1u << (row & 31u));
+    return NOWHERE;
+  }
+  atomicAdd(&taken, 1u);
+  return group - 1u;
+}
+// Once by each workgroup, after its rows: what it took in, and what it was asked.
+fn report(lane: u32) {
+  workgroupBarrier();
+  if (lane == 0u) {
+    atomicAdd(&control[2], atomicLoad(&taken));
+    atomicStore(&control[3], params.more.x);
+    atomicStore(&bits[1], params.more.y);
+  }
+}
+
 @compute @workgroup_size(64)
 fn update(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let row = id.x;
   if (is_selected(row)) {
-    // A slot claimed for a group that got no room stays closed until the index is rebuilt: opened, it
-    // would cut off the keys behind it.
-    let slot = places[params.row_capacity + row];
-    if (slot != NOWHERE) { atomicStore(&slots[slot], places[row]); }
-    let group = group_of(row);
-    if (group == NOWHERE) {
-      atomicAdd(&bits[0], 1u);
-      atomicOr(&bits[4u + params.selection_words + (row >> 5u)], 1u << (row & 31u));
-    } else {
-      fold(group - 1u, row);
-      atomicAdd(&taken, 1u);
-    }
+    let group = settle(row);
+    if (group != NOWHERE) { fold(group * UNITS, group, row); }
   }
-  workgroupBarrier();
-  if (lane == 0u) { atomicAdd(&control[2], atomicLoad(&taken)); }
+  report(lane);
 }
 
 @compute @workgroup_size(64)

@@ -35,6 +35,11 @@ pub fn write(adapter: &Adapter, tier: Option<Tier>, kept: &Kept) {
     }
 }
 
+/// Where what the device's driver has compiled is kept, by `ingest`.
+pub fn pipelines(adapter: &Adapter, tier: Option<Tier>) -> Option<PathBuf> {
+    Some(named(&directory()?, "pipelines", adapter, tier))
+}
+
 /// `XDG_CACHE_HOME`, else `.cache` at home.
 fn directory() -> Option<PathBuf> {
     let absolute = |name| {
@@ -52,8 +57,12 @@ fn identity(adapter: &Adapter, tier: Option<Tier>) -> Value {
 }
 
 fn path(directory: &Path, adapter: &Adapter, tier: Option<Tier>) -> PathBuf {
+    named(directory, "gpu", adapter, tier)
+}
+
+fn named(directory: &Path, what: &str, adapter: &Adapter, tier: Option<Tier>) -> PathBuf {
     let hash = XxHash3_64::oneshot(identity(adapter, tier).to_string().as_bytes());
-    directory.join(format!("gpu-{hash:016x}"))
+    directory.join(format!("{what}-{hash:016x}"))
 }
 
 fn read_in(directory: &Path, adapter: &Adapter, tier: Option<Tier>) -> Option<Kept> {

@@ -6,6 +6,7 @@
 
 pub mod cases;
 pub mod data;
+pub mod gpu;
 pub mod jobs;
 pub mod kafka;
 pub mod kills;

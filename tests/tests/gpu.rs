@@ -1,52 +1,14 @@
-//! Jobs with `device = "gpu"` on software Vulkan, in both tiers, against the naive oracle and the CPU.
+//! Jobs with `device = "gpu"` on software Vulkan, in both tiers, against the naive oracle; what `auto`,
+//! `hardware` and `check` say. `gpu_bytes` compares files with the CPU's.
 
-use std::collections::BTreeMap;
 use std::process::Command;
 
 use pelton_bench::oracle::{self, SENSORS_HEADER};
 use pelton_tests::data::Sensors;
+use pelton_tests::gpu::{TIERS, expect_on_gpu, files, run};
 use pelton_tests::jobs::{self, DELAY_MS};
 use pelton_tests::output;
-use pelton_tests::program::{Ended, Job, binary, pelton, start};
-
-const TIERS: [&str; 2] = ["native", "portable"];
-
-/// Runs `job.toml` with more arguments; `tier`: the device's.
-fn run(job: &Job, args: &[&str], tier: &str) -> Ended {
-    run_with(job, args, &[("PELTON_GPU_TIER", tier)])
-}
-
-fn run_with(job: &Job, args: &[&str], variables: &[(&str, &str)]) -> Ended {
-    let mut command = Command::new(binary());
-    command.args(["run", "job.toml", "--progress", "json"]).args(args).current_dir(job.dir());
-    command.envs(variables.iter().copied());
-    start(command).end()
-}
-
-/// Every file of an output directory, by name.
-fn files(job: &Job, directory: &str) -> BTreeMap<String, String> {
-    let read = |entry: std::io::Result<std::fs::DirEntry>| {
-        let entry = entry.expect("an entry can be read");
-        let text = || std::fs::read_to_string(entry.path()).expect("an output is text");
-        let name = entry.file_name().into_string().expect("names are UTF-8");
-        entry.path().is_file().then(|| (name, text()))
-    };
-    let entries = std::fs::read_dir(job.path(directory)).expect("there is an output");
-    entries.filter_map(read).collect()
-}
-
-/// All rows of the source went through the device, but at most so many whose framing is broken.
-fn expect_on_gpu(ended: &Ended, broken_max: u64) {
-    let (mut rows, mut gpu, mut cpu) = (0, 0, 0);
-    for epoch in ended.progress() {
-        let count = |key: &str| epoch["rowsByDevice"][key].as_u64().expect("a count");
-        rows += epoch["counters"]["rowsIn"].as_u64().expect("a count");
-        (gpu, cpu) = (gpu + count("gpu"), cpu + count("cpu"));
-        assert_eq!(epoch["gpu"]["status"], "ok", "{epoch}");
-    }
-    assert_eq!(rows, gpu + cpu);
-    assert!(gpu > 0 && cpu <= broken_max, "{gpu} rows on the GPU, {cpu} on the CPU");
-}
+use pelton_tests::program::{Job, binary, pelton, start};
 
 #[test]
 fn sensors_on_the_gpu_give_the_oracles_rows_in_both_tiers() {
@@ -60,7 +22,7 @@ fn sensors_on_the_gpu_give_the_oracles_rows_in_both_tiers() {
                 let settings = jobs::Sensors { cores, max_epoch_bytes, ..Default::default() };
                 let job = Job::new(&settings.toml());
                 job.write("data.csv", &text);
-                let ended = run(&job, &["--device", "gpu"], tier).expect_code(0);
+                let ended = run(&job, "gpu", &[("PELTON_GPU_TIER", tier)]).expect_code(0);
                 assert_eq!(ended.fates(), answer.fates);
                 expect_on_gpu(&ended, answer.fates.rejected);
                 let rows = output::rows(&job.path("out"), SENSORS_HEADER);
@@ -69,218 +31,6 @@ fn sensors_on_the_gpu_give_the_oracles_rows_in_both_tiers() {
                 assert_eq!(rows.len(), answer.lines().len());
             }
         }
-    }
-}
-
-#[test]
-fn words_on_the_gpu_are_counted_as_on_the_cpu() {
-    let toml = r#"name = "words"
-cores = "0"
-
-[source.lines]
-type = "file"
-path = "lines.txt"
-format = "text"
-
-[query]
-sql = """
-SELECT value, count(*) AS count
-FROM (SELECT explode(split(value, ' ')) AS value FROM lines)
-GROUP BY value
-"""
-mode = "append"
-
-[sink.out]
-type = "file"
-path = "out"
-format = "csv"
-
-[checkpoint]
-path = "state"
-"#;
-    let mut lines = String::new();
-    for i in 0..30_000_u64 {
-        let word = |n: u64| i.wrapping_mul(n).wrapping_mul(2_654_435_761) % 5_000;
-        lines += &format!("w{} w{}  ä{}\n", word(3), word(5), word(7) % 10);
-    }
-    let run_on = |device: &str, tier: &str| {
-        let job = Job::new(toml);
-        job.write("lines.txt", &lines);
-        let ended = run(&job, &["--device", device], tier).expect_code(0);
-        if device == "gpu" {
-            expect_on_gpu(&ended, 0);
-        }
-        output::rows(&job.path("out"), "value,count")
-    };
-    let expected = run_on("cpu", "");
-    assert!(expected.len() > 5_000, "{}", expected.len());
-    for tier in TIERS {
-        assert!(run_on("gpu", tier) == expected, "{tier}");
-    }
-    let job = Job::new(
-        &toml.replace("path = \"state\"", "path = \"state\"\nmax_epoch_bytes = \"256KiB\""),
-    );
-    job.write("lines.txt", &lines);
-    let ended = run_with(&job, &["--device", "gpu"], &[("PELTON_GPU_LOSE", "5")]).expect_code(0);
-    expect_lost(&ended);
-    assert!(output::rows(&job.path("out"), "value,count") == expected);
-}
-
-/// Three queries in the manner of TPC-H 1: text, decimals, dates and NULLs.
-#[test]
-fn group_bys_over_decimals_and_nulls_write_the_same_bytes() {
-    let queries = [
-        "SELECT flag, status, sum(quantity) AS q, sum(price * (1 - discount)) AS p, avg(price) AS a, \
-         min(discount) AS l, max(shipped) AS s, count(comment) AS c, count(*) AS n \
-         FROM items WHERE shipped <= DATE '1998-09-02' GROUP BY flag, status",
-        "SELECT supplier, discount, sum(quantity) AS q, min(price) AS l, max(price) AS g, \
-         stddev_samp(weight) AS d, sum(weight) AS w FROM items \
-         WHERE quantity < 40 AND discount BETWEEN 0.02 AND 0.07 GROUP BY supplier, discount",
-        "SELECT upper(flag) AS f, CASE WHEN quantity > 25 THEN 1 ELSE 0 END AS big, \
-         sum(weight * 2) AS w, count(*) FILTER (WHERE price > 100) AS dear, max(weight) AS m \
-         FROM items GROUP BY upper(flag), CASE WHEN quantity > 25 THEN 1 ELSE 0 END",
-    ];
-    let mut rows = String::new();
-    for i in 0..12_000_u64 {
-        let random = |n: u64| (i * n + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
-        let null = |text: String, n: u64| if random(n) % 17 == 0 { String::new() } else { text };
-        rows += &format!(
-            "{},{},{},{},{},199{}-0{}-1{},{},{},{}\n",
-            null(["A", "N", "R"][(random(3) % 3) as usize].into(), 41),
-            ["O", "F"][(random(5) % 2) as usize],
-            null((random(11) % 50).to_string(), 43),
-            null(format!("{}.{:02}", random(13) % 9_000, random(17) % 100), 47),
-            null(format!("0.{:02}", random(19) % 10), 53),
-            random(23) % 9,
-            1 + random(29) % 9,
-            random(31) % 9,
-            random(37) % 60,
-            null(format!("{}e{}", random(59) % 999, random(61) % 40), 67),
-            null("c".into(), 71),
-        );
-    }
-    let two = jobs::two_cores().unwrap_or("0");
-    for (number, sql) in queries.iter().enumerate() {
-        let run_on = |device: &str, cores: &str, epoch: &str, variables: &[(&str, &str)]| {
-            let job = Job::new(&items(sql, cores, epoch));
-            job.write("items.csv", &rows);
-            let ended = run_with(&job, &["--device", device], variables).expect_code(0);
-            let loses = variables.iter().any(|(name, _)| *name == "PELTON_GPU_LOSE");
-            match (device, loses) {
-                ("gpu", false) => expect_on_gpu(&ended, 0),
-                ("gpu", true) => expect_lost(&ended),
-                _ => {}
-            }
-            // All groups leave with the last epoch.
-            files(&job, "out").into_values().collect::<String>()
-        };
-        let expected = run_on("cpu", "0", "1GiB", &[]);
-        assert!(expected.lines().count() > 3, "query {number}: {expected}");
-        let (native, portable) = (("PELTON_GPU_TIER", "native"), ("PELTON_GPU_TIER", "portable"));
-        for (cores, epoch, variables) in [
-            ("0", "1GiB", &[native][..]),
-            (two, "128KiB", &[portable]),
-            (two, "300KiB", &[native]),
-            ("0", "300KiB", &[portable, ("PELTON_GPU_LOSE", "3")]),
-        ] {
-            let found = run_on("gpu", cores, epoch, variables);
-            assert!(found == expected, "query {number}, {cores}, {epoch}, {variables:?}:\n{found}");
-        }
-    }
-}
-
-/// A query over `items.csv`.
-fn items(sql: &str, cores: &str, max_epoch_bytes: &str) -> String {
-    format!(
-        r#"name = "items"
-cores = "{cores}"
-
-[source.items]
-type = "file"
-path = "items.csv"
-format = "csv"
-schema = """flag STRING, status STRING, quantity INT, price DECIMAL(12,2), discount DECIMAL(4,2),
-  shipped DATE, supplier INT, weight DOUBLE, comment STRING"""
-
-[query]
-sql = """{sql}"""
-mode = "append"
-
-[sink.out]
-type = "file"
-path = "out"
-format = "csv"
-
-[checkpoint]
-path = "state"
-max_epoch_bytes = "{max_epoch_bytes}"
-"#
-    )
-}
-
-/// The device was lost in every epoch that had rows, and it was told.
-fn expect_lost(ended: &Ended) {
-    let epochs = ended.progress();
-    let with_rows = || epochs.iter().filter(|epoch| epoch["counters"]["rowsIn"] != 0);
-    assert!(with_rows().count() > 1, "{} epochs", epochs.len());
-    for epoch in with_rows() {
-        assert_eq!(epoch["gpu"]["status"], "degraded", "{epoch}");
-        let reason = epoch["gpu"]["reason"].as_str().expect("a reason");
-        assert!(reason.contains("lost"), "{reason}");
-    }
-}
-
-/// Three sizes of epochs, of which the smallest cuts the decoder's batches; one and two cores; one, two
-/// and eight threads of the software device: the same files, byte by byte, as the CPU's.
-#[test]
-fn no_batch_no_core_and_no_thread_of_the_device_shows_in_a_file() {
-    let sensors = Sensors { late_per_mille: 10, malformed_per_mille: 2, ..Sensors::new(5, 24_000) };
-    let (text, _) = sensors.make();
-    let cores: Vec<_> = [Some("0"), jobs::two_cores()].into_iter().flatten().collect();
-    for max_epoch_bytes in ["96KiB", "400KiB", "1GiB"] {
-        let run_on = |cores: &str, device: &str, variables: &[(&str, &str)]| {
-            let settings = jobs::Sensors { cores, max_epoch_bytes, ..Default::default() };
-            let job = Job::new(&settings.toml());
-            job.write("data.csv", &text);
-            let ended = run_with(&job, &["--device", device], variables).expect_code(0);
-            if device == "gpu" {
-                expect_on_gpu(&ended, ended.fates().rejected);
-            }
-            files(&job, "out")
-        };
-        let expected = run_on("0", "cpu", &[]);
-        assert!(!expected.is_empty());
-        for (turn, cores) in cores.iter().enumerate() {
-            for (place, tier) in TIERS.into_iter().enumerate() {
-                let threads = ["1", "2", "8"][(turn + 2 * place) % 3];
-                let variables = [("PELTON_GPU_TIER", tier), ("LP_NUM_THREADS", threads)];
-                let found = run_on(cores, "gpu", &variables);
-                assert!(found == expected, "{max_epoch_bytes}, {cores}, {tier}, {threads} threads");
-            }
-        }
-    }
-}
-
-/// F38 end to end: in every epoch the device is lost at a batch that a seed picks.
-#[test]
-fn f38_a_device_lost_in_every_epoch_changes_no_byte_and_is_told() {
-    let sensors = Sensors { late_per_mille: 10, malformed_per_mille: 2, ..Sensors::new(9, 24_000) };
-    let (text, _) = sensors.make();
-    let run_on = |device: &str, cores: &str, variables: &[(&str, &str)]| {
-        let settings = jobs::Sensors { cores, max_epoch_bytes: "400KiB", ..Default::default() };
-        let job = Job::new(&settings.toml());
-        job.write("data.csv", &text);
-        let ended = run_with(&job, &["--device", device], variables).expect_code(0);
-        (files(&job, "out"), ended)
-    };
-    let (expected, _) = run_on("cpu", "0", &[]);
-    let turns = [("native", "0", "1"), ("portable", jobs::two_cores().unwrap_or("0"), "7")];
-    for (tier, cores, seed) in turns {
-        let variables = [("PELTON_GPU_TIER", tier), ("PELTON_GPU_LOSE", seed)];
-        let (found, ended) = run_on("gpu", cores, &variables);
-        assert!(found == expected, "{tier}, seed {seed}");
-        expect_lost(&ended);
-        ended.expect_said(&["degraded: the GPU was lost", "with the same result"]);
     }
 }
 
@@ -296,7 +46,7 @@ fn overlapping_windows_write_the_same_bytes() {
     let run_on = |device: &str, tier: &str| {
         let job = Job::new(&toml);
         job.write("data.csv", &text);
-        let ended = run(&job, &["--device", device], tier).expect_code(0);
+        let ended = run(&job, device, &[("PELTON_GPU_TIER", tier)]).expect_code(0);
         if device == "gpu" {
             expect_on_gpu(&ended, ended.fates().rejected);
         }
@@ -340,6 +90,44 @@ fn f37_auto_never_takes_software_and_says_why() {
     let run = with_cache(&["run", "job.toml", "--progress", "json"]);
     for epoch in run.progress() {
         assert_eq!(epoch["rowsByDevice"]["gpu"], 0, "{epoch}");
+    }
+}
+
+/// What the driver has compiled lies in the user's cache directory, and another run begins with it;
+/// whatever becomes of the file, the job runs on the device and the file is whole again.
+#[test]
+fn f51_compiled_kernels_are_kept_and_a_damaged_file_is_ignored() {
+    let job = Job::new(&jobs::Sensors::default().toml());
+    job.write("data.csv", Sensors::new(3, 3_000).make().0);
+    let run_it = || {
+        for left in ["out", "state"] {
+            let _ = std::fs::remove_dir_all(job.path(left));
+        }
+        let cache = job.path("cache");
+        let cache = ("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
+        let ended = run(&job, "gpu", &[cache]).expect_code(0);
+        expect_on_gpu(&ended, 0);
+        files(&job, "out")
+    };
+    let expected = run_it();
+    let kept = std::fs::read_dir(job.path("cache/pelton")).expect("it is kept").flatten();
+    let mut kept = kept.filter(|entry| entry.file_name().to_string_lossy().starts_with("pipe"));
+    let path = kept.next().expect("lavapipe tells what it has compiled").path();
+    assert!(kept.next().is_none());
+    let whole = std::fs::read(&path).expect("it can be read");
+    assert!(whole.starts_with(b"pelton-pipelines 1 "), "{} bytes", whole.len());
+    let written = || std::fs::metadata(&path).and_then(|file| file.modified()).expect("a time");
+    let (before, again) = (written(), run_it());
+    assert!(again == expected);
+    assert_eq!(written(), before, "nothing new was compiled");
+    let mut flipped = whole.clone();
+    let middle = whole.len() / 2 + 20;
+    flipped[middle] ^= 0x10;
+    for damaged in [&flipped[..], &whole[..whole.len() - 1], b"", b"pelton-pipelines 1 "] {
+        std::fs::write(&path, damaged).expect("it can be written");
+        assert!(run_it() == expected);
+        let now = std::fs::read(&path).expect("it can be read");
+        assert_eq!(now.len(), whole.len(), "it is written anew");
     }
 }
 

@@ -10,6 +10,7 @@
 mod columns;
 mod ddl;
 pub mod finding;
+mod gpu;
 mod kafka;
 pub mod map;
 mod paths;
@@ -49,6 +50,7 @@ const TOP_KEYS: &[&str] = &[
     "query",
     "sink",
     "checkpoint",
+    "gpu",
     "http",
 ];
 
@@ -63,6 +65,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("in [source.NAME] with type = \"socket\"", source::SOCKET_KEYS),
     ("in [source.NAME] with type = \"generate\"", source::GENERATE_KEYS),
     ("in [source.NAME] with type = \"kafka\"", kafka::KEYS),
+    ("in [gpu]", gpu::KEYS),
     ("in watermark = { … }", rows::WATERMARK_KEYS),
     ("in dedup = { … }", rows::DEDUP_KEYS),
     ("in [source.NAME.csv]", columns::CSV_KEYS),
@@ -132,6 +135,7 @@ fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
     let timezone = r.parsed(&root, "timezone", unit::timezone, "a text", "write \"UTC\"");
     let memory_limit = r.size(&root, "memory_limit");
     http(r, &root);
+    let gpu = gpu::read(r, &root);
     let sources = source::read(r, &root);
     let tables = table::read(r, &root, &sources);
     let transform = match sources.first() {
@@ -175,6 +179,7 @@ fn job(r: &mut Reader, path: &Path, tree: &tree::Table) -> Option<JobSpec> {
         file: path.into(),
         device: device.unwrap_or(Device::Auto),
         device_at: root.get("device").map(|entry| entry.node.at.clone()),
+        gpu,
         cores,
         timezone: timezone.unwrap_or("UTC".into()),
         memory_limit,

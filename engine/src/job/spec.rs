@@ -24,6 +24,7 @@ pub struct JobSpec {
     pub device: Device,
     /// Where the job file names the device.
     pub device_at: Option<std::ops::Range<usize>>,
+    pub gpu: GpuSpec,
     /// Logical CPUs to pin to; `None`: the process's cpuset.
     pub cores: Option<Vec<usize>>,
     /// IANA name or fixed offset: text without zone, date parts, printing.
@@ -50,6 +51,23 @@ pub enum Device {
     Cpu,
     /// The adapter of this number, or the best one.
     Gpu(Option<usize>),
+}
+
+/// How a device is used, where one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuSpec {
+    /// One of so many epochs is computed on the CPU as well; 0: none.
+    pub shadow_one_in: u64,
+    /// Bytes of its memory at most; none: what the kernels take for safe.
+    pub memory: Option<u64>,
+}
+
+impl Default for GpuSpec {
+    /// A bit that flips in a device's memory, or a driver that compiles wrongly, is noticed, for 1.6 % of
+    /// the CPU's work.
+    fn default() -> Self {
+        GpuSpec { shadow_one_in: 64, memory: None }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -143,6 +143,7 @@ fn a_small_job_has_the_defaults_of_a_newcomer() {
     assert_eq!(job.timezone, "UTC");
     assert_eq!((job.query.mode, job.query.trigger), (OutputMode::Append, Trigger::Default));
     assert_eq!(job.epoch, EpochLimits::default());
+    assert_eq!(job.gpu, GpuSpec { shadow_one_in: 64, memory: None });
     assert!(job.checkpoint.is_none() && job.sources[0].watermark.is_none());
     assert_eq!(job.sources[0].format, Format::Csv(CsvDialect::default()));
     assert_eq!((job.sources[0].max_record_bytes, job.sources[0].max_error_ratio), (16 << 20, None));
@@ -313,6 +314,12 @@ fn query_sinks_and_checkpoint_are_read_as_they_are_written() {
         |job| format!("{:?} {:?}", job.checkpoint, job.epoch),
         "Some(CheckpointSpec { place: Directory(\"/state\"), compression: Zstd }) \
          EpochLimits { interval: 2s, max_bytes: 67108864, max_rows: Some(1000) }",
+    );
+    check(
+        "rest",
+        "[gpu]\nshadow_one_in = 0\nmemory = \"64MiB\"",
+        |job| format!("{:?}", job.gpu),
+        "GpuSpec { shadow_one_in: 0, memory: Some(67108864) }",
     );
 }
 

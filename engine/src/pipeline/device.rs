@@ -25,7 +25,7 @@ use crate::plan::choice::Auto;
 use crate::plan::device::{DevicePlan, Feed};
 use crate::plan::expr::{Compiled, Evaluated};
 use crate::plan::{Groups, Plan, Shape};
-pub use gpu::Gpu;
+pub use gpu::{Gpu, Keep, Pipelines};
 
 /// By expression: the rows that it failed at, and why.
 type Stops = Vec<(usize, Vec<(u32, String)>)>;
@@ -35,6 +35,8 @@ const WAITING_MAX: usize = 8;
 /// Epochs without the device after its first failure, and at most.
 const EPOCHS_WITHOUT: u32 = 4;
 const EPOCHS_WITHOUT_MAX: u32 = 256;
+/// A test's first epoch loses the device at one of so many batches.
+const LOST_WITHIN: u64 = 8;
 
 impl Pipeline {
     /// The same pipeline with its filters, keys and groups on a device.
@@ -241,8 +243,11 @@ impl OnDevice {
                 if let Some(seed) = &mut self.lose {
                     // Knuth's generator; a batch is one submission or more.
                     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    let before = (*seed >> 33) % self.batches.max(1);
+                    let before = (*seed >> 33) % self.batches.max(LOST_WITHIN);
                     program.device().faults.arm(Fault::Lost, before as u32);
+                }
+                if let Some(before) = self.gpu.flip {
+                    program.device().faults.arm(Fault::BitFlip, before);
                 }
                 self.kernels = Some(Kernels { projector, table });
             }
@@ -406,9 +411,17 @@ impl OnDevice {
         Ok(())
     }
 
+    /// An epoch that had fewer batches than the one before it has not lost its device yet.
+    fn lose_at_last(&self) {
+        if let (Some(_), Some(kernels), false) = (self.lose, &self.kernels, self.kept.is_empty()) {
+            kernels.table.device().destroy();
+        }
+    }
+
     /// Ends the epoch: what the device folded, or was to fold, is in `table` afterwards.
     pub fn drain(&mut self, table: &mut GroupTable, space: &mut KeySpace) {
         self.send();
+        self.lose_at_last();
         if let Err(error) = self.drain_device(table, space) {
             self.give_up(&error);
         }
@@ -431,7 +444,7 @@ impl OnDevice {
 
 /// Is what the device makes of this epoch compared with what the CPU makes of it?
 fn is_shadowed(gpu: &Gpu, epochs: u64) -> bool {
-    gpu.shadow_every > 0 && epochs.is_multiple_of(gpu.shadow_every)
+    gpu.shadow_one_in > 0 && epochs.is_multiple_of(gpu.shadow_one_in)
 }
 
 impl Projected {

@@ -11,6 +11,7 @@ use proptest::strategy::ValueTree;
 
 use super::super::tests::{oracle, plan, push, row, table_of};
 use super::super::{EventClock, Pipeline};
+use super::gpu::Pipelines;
 use super::*;
 use crate::batch::Counters;
 use crate::job::spec::{OnError, OutputMode};
@@ -20,11 +21,12 @@ use crate::plan::device::device_plan;
 
 const TIERS: [Tier; 2] = [Tier::Native, Tier::Portable];
 
-fn open(tier: Tier, shadow_every: u64) -> Arc<Gpu> {
+fn open(tier: Tier, shadow_one_in: u64) -> Arc<Gpu> {
     let part = device_plan(&plan(7_500, OutputMode::Append)).expect("a device takes all of it");
     let choice = Choice { tier: Some(tier), ..Choice::default() };
-    let gpu = Gpu::open(part, choice).expect("apt-get install mesa-vulkan-drivers libvulkan1");
-    Arc::new(Gpu { shadow_every, ..gpu })
+    let gpu = Gpu::open(part, choice, Pipelines::default())
+        .expect("apt-get install mesa-vulkan-drivers libvulkan1");
+    Arc::new(Gpu { shadow_one_in, ..gpu })
 }
 
 /// A device of each tier, opened once.
@@ -133,6 +135,36 @@ fn f38_to_f43_an_epoch_whose_device_fails_is_done_on_the_cpu() {
     }
 }
 
+/// F42: the driver takes none of the job's kernels: from the first epoch on the CPU does it, and tells
+/// why; each epoch in which the device is tried again tells it again.
+#[test]
+fn f42_kernels_that_the_driver_refuses_are_the_cpus() {
+    let plan = plan(7_500, OutputMode::Append);
+    let mut part = device_plan(&plan).expect("a device takes all of it");
+    let text = Expr::column(0, arrow::datatypes::DataType::Utf8);
+    part.query.filters.push(Expr {
+        kind: ExprKind::Not(Box::new(text)),
+        data_type: arrow::datatypes::DataType::Boolean,
+    });
+    let gpu = Arc::new(
+        Gpu::open(part, Choice::default(), Pipelines::default()).expect("there is a device"),
+    );
+    let mut pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter).on_device(&gpu);
+    let mut told = Vec::new();
+    for _ in 0..6 {
+        let epoch = epoch_of(&mut pipeline, 50, true);
+        let mut on_cpu = Pipeline::new(plan.clone(), OnError::DeadLetter);
+        let expected = epoch_of(&mut on_cpu, 50, true).partial;
+        let tables = [epoch.partial, expected].map(|p| table_of(&plan, p.as_slice()));
+        assert_eq!(tables[0], tables[1]);
+        assert_eq!(epoch.gpu_rows, 0);
+        told.push(epoch.gpu_trouble);
+    }
+    let refused = |told: &Option<String>| told.as_ref().is_some_and(|why| why.contains("refused"));
+    assert!(refused(&told[0]), "{told:?}");
+    assert_eq!(told.iter().filter(|told| told.is_some()).count(), 2, "{told:?}");
+}
+
 /// F46: a bit that flips on the way back is caught where the epoch is done on the CPU as well, and only
 /// there: what leaves is the device's answer, not the shadow's.
 #[test]
@@ -148,8 +180,8 @@ fn f46_a_flipped_bit_is_caught_by_the_shadow_and_shows_without_it() {
         .collect();
     let plan = plan(7_500, OutputMode::Append);
     let (expected, ..) = oracle(&rows, 7_500, true);
-    let run = |fault, shadow_every| {
-        let gpu = open(Tier::Native, shadow_every);
+    let run = |fault, shadow_one_in| {
+        let gpu = open(Tier::Native, shadow_one_in);
         gpu.program().expect("it is open").device().faults.arm(fault, 0);
         let mut pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter).on_device(&gpu);
         pipeline.open(0, EventClock::Known(None));
@@ -207,7 +239,7 @@ fn auto_goes_where_the_rates_say_and_thinks_again_when_an_epoch_is_another_one()
     let load = Load { rows: 300.0, groups: 1.0, ..Load::of(&part, 1) };
     let auto = Auto::new(dear_groups(), load);
     assert!(auto.choice().on_gpu);
-    let gpu = Arc::new(Gpu::auto(part, Choice::default(), auto));
+    let gpu = Arc::new(Gpu::auto(part, Choice::default(), Pipelines::default(), auto));
     let mut pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter).on_device(&gpu);
     let on_cpu = |rows, apart| {
         let mut pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter);
@@ -269,8 +301,10 @@ fn f38_a_row_falls_into_the_same_overlapping_windows_on_a_device() {
         for lost in [None, Some(2), Some(7)] {
             let part = device_plan(&plan).expect("a device takes all of it");
             let choice = Choice { tier: Some(tier), ..Choice::default() };
-            let gpu =
-                Arc::new(Gpu { shadow_every: 1, ..Gpu::open(part, choice).expect("lavapipe") });
+            let gpu = Arc::new(Gpu {
+                shadow_one_in: 1,
+                ..Gpu::open(part, choice, Pipelines::default()).expect("lavapipe")
+            });
             let pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter).on_device(&gpu);
             if let Some(before) = lost {
                 let program = gpu.program().expect("it is open");
@@ -296,7 +330,7 @@ fn f41_an_epoch_that_does_not_fit_the_budget_is_done_on_the_cpu() {
     for tier in TIERS {
         let part = device_plan(&plan).expect("a device takes all of it");
         let choice = Choice { tier: Some(tier), budget_bytes: Some(BUDGET), ..Choice::default() };
-        let gpu = Arc::new(Gpu::open(part, choice).expect("lavapipe"));
+        let gpu = Arc::new(Gpu::open(part, choice, Pipelines::default()).expect("lavapipe"));
         let program = gpu.program().expect("it is open");
         let mut pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter).on_device(&gpu);
         let mut see = |rows, fits: bool| {

@@ -8,6 +8,7 @@
 //! and against those that the one device spends on it for all cores. Decoding is the same in both.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use pelton_kernels::gpu::rates::{Rates, at_groups};
 use pelton_kernels::gpu::sample;
@@ -133,6 +134,8 @@ pub fn rows_crossover(rates: &Rates, load: &Load) -> Option<f64> {
 pub struct Candidate {
     pub index: Option<usize>,
     pub found: Found,
+    /// Where what its driver has compiled is kept.
+    pub pipelines: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -89,6 +89,7 @@ pub(crate) fn job(
         file: PathBuf::from("job.toml"),
         device: Device::Auto,
         device_at: None,
+        gpu: GpuSpec::default(),
         cores: None,
         timezone: "UTC".into(),
         memory_limit: None,

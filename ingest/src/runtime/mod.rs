@@ -41,6 +41,7 @@ mod build;
 mod core;
 mod direct;
 mod gpu;
+mod pipelines;
 mod scout;
 mod several;
 mod shared;

@@ -11,7 +11,7 @@ use pelton_engine::error::{Error, Result};
 use pelton_engine::job::spec::SourceSpec;
 use pelton_engine::pipeline::EventClock;
 
-use super::worker::{BATCH_ROWS_MAX, Worker};
+use super::worker::{Worker, batch_rows_max};
 use crate::decode::file_head;
 use crate::source::board::{Cut, Limits};
 use crate::source::inlet::Inlet;
@@ -165,7 +165,8 @@ impl Streaming {
                 peer.decodable = true;
                 break;
             }
-            let max_rows = left.map_or(BATCH_ROWS_MAX, |left| (left as usize).min(BATCH_ROWS_MAX));
+            let most = batch_rows_max();
+            let max_rows = left.map_or(most, |left| (left as usize).min(most));
             let place = &mut self.worker.place;
             (place.major, place.line) = (self.calls, peer.line);
             self.calls += 1;

@@ -3,7 +3,7 @@
 //! Invariant: of a range exactly the rows that start in it are taken, whatever the pieces in which
 //! its bytes arrive and however long its last row is. No allocation per row.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use memchr::memchr2_iter;
 use pelton_engine::batch::Place;
@@ -19,9 +19,20 @@ use crate::source::board::{Known, Outcome, Range};
 use crate::source::window::Bytes;
 
 /// Rows of a batch at most; the decoder also keeps a batch within 256 KiB.
-pub const BATCH_ROWS_MAX: usize = 8 << 10;
+const BATCH_ROWS_MAX: usize = 8 << 10;
+/// Fewer rows of a batch, for tests: no answer depends on it.
+const BATCH_ROWS_VARIABLE: &str = "PELTON_BATCH_ROWS";
 /// Generated rows written at once: about 100 KiB, which stay in L2.
 const GENERATED_ROWS: u64 = 2_048;
+
+/// Rows of a batch at most, as this process has them.
+pub fn batch_rows_max() -> usize {
+    static ROWS: OnceLock<usize> = OnceLock::new();
+    *ROWS.get_or_init(|| {
+        let fewer = std::env::var(BATCH_ROWS_VARIABLE).ok().and_then(|rows| rows.parse().ok());
+        fewer.unwrap_or(BATCH_ROWS_MAX).clamp(1, BATCH_ROWS_MAX)
+    })
+}
 
 impl Interners for InternerSet<'_> {
     fn interner(&mut self, input: usize) -> &mut Interner {
@@ -204,8 +215,8 @@ impl Worker {
             let at_end = file_ends && range.complete && taken.len() == bytes.len();
             let (there, left_of_limit) =
                 (bytes.len(), range.rows.map(|max| max.saturating_sub(rows)));
-            let max_rows = left_of_limit
-                .map_or(BATCH_ROWS_MAX, |left| left.clamp(1, BATCH_ROWS_MAX as u64) as usize);
+            let most = batch_rows_max();
+            let max_rows = left_of_limit.map_or(most, |left| left.clamp(1, most as u64) as usize);
             self.place.minor = at;
             let step = self.step(taken, at_end, if beyond { 1 } else { max_rows })?;
             let left = taken.len() - step.consumed;
@@ -241,7 +252,7 @@ impl Worker {
             let mut at = 0;
             while at < text.len() {
                 self.place.minor = at as u64;
-                at += self.step(&text[at..], true, BATCH_ROWS_MAX)?.consumed;
+                at += self.step(&text[at..], true, batch_rows_max())?.consumed;
             }
             bytes += text.len() as u64;
             self.text = text;

@@ -10,69 +10,72 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::device::Buffer;
+use super::device::{Buffer, Device};
 use super::error::{GpuError, Result};
+use super::near::{self, Near};
 use super::program::{Program, TableBuffers, dispatch};
 use super::project::{ANSWER, Batch, Projector, STAGING, STORAGE, UNIFORM};
+use super::room::Room;
 
-/// Groups that a new table has room for.
-const GROUPS_MIN: u32 = 1 << 10;
 const IN_FLIGHT_MAX: usize = 2;
 /// Batches of one submission.
 pub(super) const BATCHES_MAX: usize = 16;
 /// Words of the control buffer before the exceptions, and of each of those.
 pub(super) const CONTROL_WORDS: usize = 16;
 pub(super) const EXCEPTION_WORDS: usize = 4;
-/// Growing in vain so often means that keys collide on purpose.
-const GROWTHS_IN_VAIN_MAX: u32 = 4;
 
-/// The places of doubles' exponents where an exact sum begins unless the host knows better: from
-/// 2^-44 on, so that prices, measurements and counts fall inside.
-const BASE_DEFAULT: u32 = 1023 - 52 - 44;
+/// The exponent of the least double in an exact sum's window unless the host knows better. The window
+/// is 96 exponents wide: from 2^-44 up to 2^52, so that prices, measurements and counts fall inside.
+const BASE_DEFAULT: u32 = 1023 - 44;
 pub(super) const BASE_MAX: u32 = 0x7ff - 96;
 
 pub struct Table {
     pub(super) program: Arc<Program>,
     pub(super) room: Option<Room>,
-    scratch: Option<Scratch>,
-    in_flight: VecDeque<Flight>,
+    pub(super) scratch: Option<Scratch>,
+    pub(super) in_flight: VecDeque<Flight>,
     /// Rows sent since the last drain.
     pub(super) rows_sent: u64,
-    growths_in_vain: u32,
+    pub(super) growths_in_vain: u32,
+    /// Number of the epoch: what comes back must have it.
+    epoch: u32,
+    /// Groups of the epoch so far, or of the one before.
+    pub(super) groups_seen: u32,
+    pre_aggregates: bool,
     /// Base exponents of the exact sums.
     pub(super) bases: Vec<u32>,
     /// Exceptions that the table may hold by now.
-    exceptions_bound: usize,
-}
-
-/// What grows with the groups.
-pub(super) struct Room {
-    pub groups: u32,
-    slot_count: u32,
-    seed: u32,
-    pub slots: Buffer,
-    pub keys: Buffer,
-    pub sums: Buffer,
-    pub extremes: Buffer,
-    pub control: Buffer,
-    pub exceptions: usize,
+    pub(super) exceptions_bound: usize,
 }
 
 /// What one submission after the other uses.
-struct Scratch {
-    rows: usize,
-    params: Buffer,
+pub(super) struct Scratch {
+    pub rows: usize,
+    pub params: Buffer,
     places: Buffer,
     bits: Buffer,
     /// One for each submission in flight: staged parameters and selections; answers.
-    stages: Vec<(Buffer, Buffer)>,
-    next: usize,
+    pub stages: Vec<(Buffer, Buffer)>,
+    pub next: usize,
 }
 
-struct Flight {
+pub(super) struct Flight {
     index: wgpu::SubmissionIndex,
+    /// Its answer must have it.
+    number: u32,
     stage: usize,
-    batches: Vec<Selected>,
+    pub batches: Vec<Selected>,
+}
+
+/// What a dispatch is asked; of a table that only grows, no rows.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Asked {
+    pub rows: usize,
+    pub back_us: i64,
+    /// Groups there were before the table grew.
+    pub groups_before: u32,
+    pub number: u32,
+    pub near: Option<Near>,
 }
 
 /// A batch and a bit for each of its rows that counts.
@@ -87,7 +90,7 @@ pub struct Selected {
 
 /// Words of the parameters of `aggregate.wgsl`.
 fn params_words(program: &Program) -> usize {
-    12 + 4 * program.states.exact.len().max(1)
+    16 + 4 * program.states.exact.len().max(1)
 }
 
 fn selection_words(rows: usize) -> usize {
@@ -104,9 +107,33 @@ impl Table {
             in_flight: VecDeque::new(),
             rows_sent: 0,
             growths_in_vain: 0,
+            epoch: program.device.number(),
+            groups_seen: 0,
+            pre_aggregates: true,
             bases,
             exceptions_bound: 0,
         }
+    }
+
+    /// Whether few groups are folded in a workgroup's own memory first, as they are by default: the
+    /// states are the same, so that a measurement can ask for either.
+    pub fn pre_aggregate(&mut self, allowed: bool) {
+        self.pre_aggregates = allowed;
+    }
+
+    pub fn device(&self) -> &Arc<Device> {
+        &self.program.device
+    }
+
+    /// Number of the epoch, as the device has to tell it.
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    pub(super) fn near(&self) -> Option<Near> {
+        let states = &self.program.states;
+        let near = near::choose(self.groups_seen, near::groups_max(states.units));
+        near.filter(|_| self.pre_aggregates)
     }
 
     /// Takes the selected rows of some batches in. Their records serve `projector` again once they
@@ -167,10 +194,12 @@ impl Table {
         };
         let (staging, answer) = &scratch.stages[stage];
         let params = params_words(&program);
+        let (number, near) = (device.number(), self.near());
         let mut words = Vec::new();
         for selected in &batches {
             let (rows, back_us) = (selected.batch.rows, selected.back_us);
-            words.extend(self.params(rows, back_us, 0, room, scratch.rows));
+            let asked = Asked { rows, back_us, groups_before: 0, number, near };
+            words.extend(self.params(&asked, room, scratch.rows));
             words.extend(&selected.rows);
         }
         device.write_mapped(staging, &words)?;
@@ -190,46 +219,18 @@ impl Table {
             from += 4 * params as u64;
             encoder.copy_buffer_to_buffer(&staging.raw, from, bits, 16, selection);
             from += selection;
-            self.record(&program, &mut encoder, &selected.batch, room, scratch);
+            let buffers = self.buffers(&selected.batch.records, room, scratch);
+            record(&program, &mut encoder, &buffers, selected.batch.rows as u32, near.is_some());
             encoder.copy_buffer_to_buffer(bits, 0, &answer.raw, to, 16);
             encoder.copy_buffer_to_buffer(bits, 16 + selection, &answer.raw, to + 16, selection);
             to += 16 + selection;
         }
         encoder.copy_buffer_to_buffer(&room.control.raw, 0, &answer.raw, to, 16);
         let index = device.submit(encoder)?;
-        Ok(Flight { index, stage, batches })
+        Ok(Flight { index, number, stage, batches })
     }
 
-    fn record(
-        &self,
-        program: &Program,
-        encoder: &mut wgpu::CommandEncoder,
-        batch: &Batch,
-        room: &Room,
-        scratch: &Scratch,
-    ) {
-        let buffers = self.buffers(&batch.records, room, scratch);
-        let rows = batch.rows as u32;
-        let bind = |pipeline: &wgpu::ComputePipeline, used: &[u32]| {
-            buffers.bind(&program.device, pipeline, used)
-        };
-        let folding = program.folding();
-        let find = bind(&folding.find, &[0, 1, 2, 3, 4, 5, 8]);
-        // A binding that a shader does not use is not there.
-        let mut used = vec![0, 1, 2, 3, 4, 8];
-        used.extend((program.states.units > 0).then_some(6));
-        used.extend(folding.persist.as_ref().map(|_| 7));
-        let update = bind(&folding.update, &used);
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        dispatch(&mut pass, &folding.find, &find, rows);
-        dispatch(&mut pass, &folding.update, &update, rows);
-        if let Some(persist) = &folding.persist {
-            let group = bind(persist, &[0, 1, 2, 3, 6, 7]);
-            dispatch(&mut pass, persist, &group, rows);
-        }
-    }
-
-    fn buffers<'a>(
+    pub(super) fn buffers<'a>(
         &'a self,
         records: &'a Buffer,
         room: &'a Room,
@@ -248,14 +249,9 @@ impl Table {
         }
     }
 
-    fn params(
-        &self,
-        rows: usize,
-        back_us: i64,
-        groups_before: u32,
-        room: &Room,
-        row_capacity: usize,
-    ) -> Vec<u32> {
+    pub(super) fn params(&self, asked: &Asked, room: &Room, row_capacity: usize) -> Vec<u32> {
+        let Asked { rows, back_us, groups_before, number, near } = *asked;
+        let Near { groups, copies } = near.unwrap_or(Near { groups: 0, copies: 0 });
         let mut words = vec![
             rows as u32,
             room.slot_count,
@@ -269,6 +265,10 @@ impl Table {
             (back_us >> 32) as u32,
             0,
             0,
+            self.epoch,
+            number,
+            groups,
+            copies,
         ];
         words.extend(self.bases.iter().flat_map(|&base| [base, 0, 0, 0]));
         words.resize(params_words(&self.program), 0);
@@ -286,12 +286,18 @@ impl Table {
         let answer = program.device.read_mapped(answer, words + 4)?;
         let (batches, control) = answer.split_at(words);
         self.exceptions_bound = self.exceptions_bound.max(control[1] as usize);
+        self.groups_seen = control[0];
         let mut at = 0;
         let mut again = Vec::new();
         for selected in flight.batches {
             let end = at + 4 + selected.rows.len();
             let (head, left_over) = batches[at..end].split_at(4);
             at = end;
+            if head[1] != flight.number {
+                let (told, number) = (head[1], flight.number);
+                let told = format!("an answer to submission {told} in place of {number}");
+                return Err(GpuError::Untrusted(told));
+            }
             let counted: u32 = left_over.iter().map(|word| word.count_ones()).sum();
             if counted != head[0] {
                 let told = format!("{} rows found no room, but {counted} are marked", head[0]);
@@ -352,107 +358,11 @@ impl Table {
         Ok(())
     }
 
-    /// Room for an exception a row and exact sum of what is in flight and comes now.
-    fn make_exceptions(&mut self, batches: &[Selected]) -> Result<()> {
-        let sums = self.program.states.exact.len();
-        let flying = self.in_flight.iter().flat_map(|flight| &flight.batches);
-        let rows = flying.chain(batches).map(|selected| selected.batch.rows).sum::<usize>();
-        let needed = self.exceptions_bound + rows * sums;
-        let Some(room) = &mut self.room else { return Ok(()) };
-        if room.exceptions >= needed {
-            return Ok(());
-        }
-        let exceptions = needed.next_power_of_two();
-        let device = &self.program.device;
-        let control = device.buffer(control_bytes(exceptions), STORAGE)?;
-        let mut encoder = device.encoder();
-        let old = &room.control.raw;
-        encoder.copy_buffer_to_buffer(old, 0, &control.raw, 0, old.size());
-        device.submit(encoder)?;
-        (room.control, room.exceptions) = (control, exceptions);
-        Ok(())
-    }
-
-    fn make_room(&mut self) -> Result<()> {
-        if self.room.is_none() {
-            let rows = self.scratch.as_ref().map_or(0, |scratch| scratch.rows);
-            let exceptions = rows * self.program.states.exact.len() * BATCHES_MAX;
-            self.room =
-                Some(self.new_room(GROUPS_MIN, slots_for(GROUPS_MIN), 0x9747_b28c, exceptions)?);
-        }
-        Ok(())
-    }
-
-    fn new_room(&self, groups: u32, slots: u32, seed: u32, exceptions: usize) -> Result<Room> {
-        let (device, program) = (&self.program.device, &self.program);
-        let all = u64::from(groups);
-        Ok(Room {
-            groups,
-            slot_count: slots,
-            seed,
-            slots: device.buffer(4 * u64::from(slots), STORAGE)?,
-            keys: device.buffer(4 * all * program.records.key_words as u64, STORAGE)?,
-            sums: device.buffer(8 * all * program.states.units as u64, STORAGE)?,
-            extremes: device.buffer(4 * all * program.states.extreme_words as u64, STORAGE)?,
-            control: device.buffer(control_bytes(exceptions), STORAGE)?,
-            exceptions,
-        })
-    }
-
-    /// Makes room for more groups, or, where keys met by their hashes, hashes anew.
-    pub(super) fn grow(&mut self, groups_asked: u32) -> Result<()> {
-        self.growths_in_vain += 1;
-        if self.growths_in_vain > GROWTHS_IN_VAIN_MAX {
-            return Err(GpuError::Untrusted(
-                "keys find no place however often it grows".to_owned(),
-            ));
-        }
-        let old = self.room.take().ok_or_else(|| GpuError::Untrusted("no table".to_owned()))?;
-        let full = groups_asked >= old.groups;
-        let (groups, slots) = match full {
-            true => {
-                self.growths_in_vain = 0;
-                let groups = grown(old.groups, groups_asked);
-                (groups, slots_for(groups))
-            }
-            false => (old.groups, old.slot_count.saturating_mul(2)),
-        };
-        let seed = old.seed.wrapping_mul(0x2c1b_3c6d).wrapping_add(1);
-        let room = self.new_room(groups, slots, seed, old.exceptions)?;
-        let program = Arc::clone(&self.program);
-        let device = &program.device;
-        let mut encoder = device.encoder();
-        for (from, to) in [
-            (&old.keys, &room.keys),
-            (&old.sums, &room.sums),
-            (&old.extremes, &room.extremes),
-            (&old.control, &room.control),
-        ] {
-            let bytes = from.raw.size().min(to.raw.size());
-            encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, bytes);
-        }
-        let scratch = self.scratch.as_ref().expect("a table that grows has had a submission");
-        // Three stages for two submissions in flight: this one is free.
-        let stage = (scratch.next + 1) % scratch.stages.len();
-        let (staging, _) = &scratch.stages[stage];
-        let words = self.params(0, 0, old.groups, &room, scratch.rows);
-        device.write_mapped(staging, &words)?;
-        let bytes = 4 * words.len() as u64;
-        encoder.copy_buffer_to_buffer(&staging.raw, 0, &scratch.params.raw, 0, bytes);
-        let buffers = self.buffers(&room.keys, &room, scratch);
-        let group = buffers.bind(device, &program.folding().rehash, &[0, 4, 5, 8]);
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        dispatch(&mut pass, &program.folding().rehash, &group, old.groups);
-        drop(pass);
-        device.submit(encoder)?;
-        self.room = Some(room);
-        Ok(())
-    }
-
     /// Forgets all groups; keeps the room.
     pub(super) fn forget(&mut self) -> Result<()> {
         self.rows_sent = 0;
         self.exceptions_bound = 0;
+        self.epoch = self.program.device.number();
         let Some(room) = &self.room else { return Ok(()) };
         let device = &self.program.device;
         let mut encoder = device.encoder();
@@ -463,24 +373,41 @@ impl Table {
     }
 }
 
+/// Records the dispatches of a batch: every row to its group, and into its states.
+fn record(
+    program: &Program,
+    encoder: &mut wgpu::CommandEncoder,
+    buffers: &TableBuffers<'_>,
+    rows: u32,
+    is_near: bool,
+) {
+    let bind = |pipeline: &wgpu::ComputePipeline, used: &[u32]| {
+        buffers.bind(&program.device, pipeline, used)
+    };
+    let folding = program.folding();
+    let find = bind(&folding.find, &[0, 1, 2, 3, 4, 5, 8]);
+    // A binding that a shader does not use is not there.
+    let mut used = vec![0, 1, 2, 3, 4, 8];
+    used.extend((program.states.units > 0).then_some(6));
+    used.extend(folding.persist.as_ref().map(|_| 7));
+    let near = folding.update_near.as_ref().filter(|_| is_near);
+    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+    dispatch(&mut pass, &folding.find, &find, rows);
+    match near {
+        None => dispatch(&mut pass, &folding.update, &bind(&folding.update, &used), rows),
+        Some(near) => {
+            pass.set_pipeline(near);
+            pass.set_bind_group(0, &bind(near, &used), &[]);
+            pass.dispatch_workgroups(rows.div_ceil(near::ROWS).max(1), 1, 1);
+        }
+    }
+    if let Some(persist) = &folding.persist {
+        dispatch(&mut pass, persist, &bind(persist, &[0, 1, 2, 3, 6, 7]), rows);
+    }
+}
+
 impl Selected {
     fn count(&self) -> u64 {
         self.rows.iter().map(|word| u64::from(word.count_ones())).sum()
     }
-}
-
-/// A quarter more, or what is asked for and an eighth: so that the table is not twice its groups, and a
-/// batch of new ones does not make it grow many times.
-fn grown(groups: u32, asked: u32) -> u32 {
-    let more = |number: u32, part: u32| number.saturating_add(number / part);
-    more(groups, 4).max(more(asked, 8))
-}
-
-/// Half of them empty: probing ends after a few.
-fn slots_for(groups: u32) -> u32 {
-    groups.saturating_mul(2)
-}
-
-fn control_bytes(exceptions: usize) -> u64 {
-    4 * (CONTROL_WORDS + EXCEPTION_WORDS * exceptions) as u64
 }

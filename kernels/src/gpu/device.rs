@@ -4,19 +4,21 @@
 //! wgpu reports a loss by a callback at the next poll and errors to a handler; both only raise a flag
 //! here, and each method looks at it before it hands anything out. A wait has a timeout.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::adapter::{self, Adapter, Kind, Tier};
+use super::cache;
 use super::error::{GpuError, Result};
 use super::faults::{Fault, Faults};
 use super::project::STAGING;
 
-/// A dispatch of ours is done in milliseconds; drivers give a hung one up after 2 to 10 s themselves.
-/// Software Vulkan on a crowded machine is what needs so long.
-const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// A submission of ours is done in milliseconds; drivers give a hung one up after 2 to 10 s themselves.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// Software compiles at its first dispatch, which a crowded machine makes seconds of.
+const ANSWER_MAX_SOFTWARE: Duration = Duration::from_secs(120);
 /// Of the memory that a driver offers; nobody but the driver knows what is really free.
 const BUDGET_DEFAULT: u64 = 1 << 30;
 
@@ -29,6 +31,8 @@ pub struct Choice {
     pub tier: Option<Tier>,
     /// Bytes of buffers at most.
     pub budget_bytes: Option<u64>,
+    /// How long an answer may take; none: what is far beyond what it takes.
+    pub answer_max: Option<Duration>,
 }
 
 pub struct Device {
@@ -38,6 +42,10 @@ pub struct Device {
     tier: Tier,
     trouble: Arc<Mutex<Option<GpuError>>>,
     budget: Arc<Budget>,
+    numbers: AtomicU32,
+    /// Where the driver has one.
+    cache: Option<wgpu::PipelineCache>,
+    answer_max: Duration,
     pub faults: Faults,
 }
 
@@ -64,7 +72,21 @@ impl Device {
     ///
     /// Errors: `NoAdapter` where there is none of this kind, or it lacks the tier.
     pub fn open(choice: Choice) -> Result<Device> {
-        Device::open_with(choice, wgpu::Features::empty()).map(|(device, _)| device)
+        Device::open_kept(choice, None)
+    }
+
+    /// Opens an adapter with what its driver had compiled before: bytes of [`Device::compiled`], which
+    /// the caller has checked to be those.
+    pub fn open_kept(choice: Choice, kept: Option<&[u8]>) -> Result<Device> {
+        let caches = wgpu::Features::PIPELINE_CACHE;
+        let (mut device, _) = Device::open_with(choice, caches)?;
+        device.cache = cache::open(&device.raw, kept);
+        device.check().map(|()| device)
+    }
+
+    /// What the driver has compiled so far, where it tells.
+    pub fn compiled(&self) -> Option<Vec<u8>> {
+        self.cache.as_ref().and_then(wgpu::PipelineCache::get_data)
     }
 
     /// Opens an adapter with f64 in its shaders, where it has them; and whether it has.
@@ -107,7 +129,23 @@ impl Device {
         let max = choice.budget_bytes.unwrap_or(BUDGET_DEFAULT);
         let budget = Arc::new(Budget { max, used: AtomicU64::new(0) });
         let faults = Faults::default();
-        let device = Device { raw, queue, adapter, tier, trouble, budget, faults };
+        let numbers = AtomicU32::new(0);
+        let answer_max = choice.answer_max.unwrap_or(match adapter.kind {
+            Kind::Software => ANSWER_MAX_SOFTWARE,
+            _ => ANSWER_MAX,
+        });
+        let device = Device {
+            raw,
+            queue,
+            adapter,
+            tier,
+            trouble,
+            budget,
+            numbers,
+            cache: None,
+            answer_max,
+            faults,
+        };
         Ok((device, required_features))
     }
 
@@ -134,6 +172,11 @@ impl Device {
             None => Ok(()),
             Some(error) => Err(error.clone()),
         }
+    }
+
+    /// A number that nothing else on this device has, for what has to tell its answer from others.
+    pub(super) fn number(&self) -> u32 {
+        self.numbers.fetch_add(1, Relaxed).wrapping_add(1)
     }
 
     /// Destroys the device, as a driver's reset would.
@@ -175,9 +218,11 @@ impl Device {
         let raw = self.raw.create_buffer(&descriptor);
         let refused = adapter::block_on(scope.pop());
         let buffer = Buffer { raw, budget: Arc::clone(&self.budget) };
+        // A device that is lost may answer as one without room would.
+        self.check()?;
         match refused {
             Some(_) => Err(GpuError::OutOfMemory { asked: size, left }),
-            None => self.check().map(|()| buffer),
+            None => Ok(buffer),
         }
     }
 
@@ -201,7 +246,7 @@ impl Device {
             module: &module,
             entry_point: Some(entry),
             compilation_options: wgpu::PipelineCompilationOptions::default(),
-            cache: None,
+            cache: self.cache.as_ref(),
         });
         let refused = adapter::block_on(inner.pop());
         let refused = adapter::block_on(scope.pop()).or(refused);
@@ -245,7 +290,7 @@ impl Device {
     pub(crate) fn wait(&self, index: &wgpu::SubmissionIndex, what: &'static str) -> Result<()> {
         let wait = wgpu::PollType::Wait {
             submission_index: Some(index.clone()),
-            timeout: Some(ANSWER_MAX),
+            timeout: Some(self.answer_max),
         };
         if self.faults.fires(Fault::Hung) {
             return Err(self.fail(GpuError::Hung { what }));
@@ -302,9 +347,7 @@ impl Device {
         bytemuck::cast_slice_mut(&mut read).copy_from_slice(&view[..words * 4]);
         drop(view);
         buffer.raw.unmap();
-        if self.faults.fires(Fault::Zero) {
-            read.fill(0);
-        }
+        self.faults.spoil(&mut read);
         self.check().map(|()| read)
     }
 
@@ -323,11 +366,12 @@ impl Device {
         let _ = self.raw.poll(wgpu::PollType::Poll);
         let mut result = told.try_recv().ok();
         if result.is_none() {
-            let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(ANSWER_MAX) };
+            let wait =
+                wgpu::PollType::Wait { submission_index: None, timeout: Some(self.answer_max) };
             let _ = self.raw.poll(wait);
             self.check()?;
             // Another thread's poll may have taken the answer up, and be about to tell it.
-            result = told.recv_timeout(ANSWER_MAX).ok();
+            result = told.recv_timeout(self.answer_max).ok();
         }
         self.check()?;
         match result {

@@ -82,6 +82,10 @@ impl Table {
         let (keys, rest) = whole.split_at(sizes[0]);
         let (sums, rest) = rest.split_at(sizes[1]);
         let (extremes, control_again) = rest.split_at(sizes[2]);
+        if control[3] != self.epoch() {
+            let told = format!("a table of epoch {}, not of {}", control[3], self.epoch());
+            return Err(GpuError::Untrusted(told));
+        }
         if control_again[..4] != control[..4] {
             return Err(GpuError::Untrusted("it gives two answers to one question".to_owned()));
         }

@@ -2,7 +2,9 @@
 //!
 //! Each is armed by a test and fires at a counted call; a device that nobody arms has none.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 const NEVER: i64 = i64::MIN;
 
@@ -10,9 +12,11 @@ const NEVER: i64 = i64::MIN;
 pub struct Faults {
     /// Calls before each fault fires; counts on below zero afterwards.
     before: [AtomicI64; KINDS],
+    /// The last answer of each length, while a stale one is armed.
+    last: Mutex<BTreeMap<usize, Vec<u32>>>,
 }
 
-const KINDS: usize = 7;
+const KINDS: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -26,6 +30,8 @@ pub enum Fault {
     Pipeline,
     /// A read-back is all zeros, as from a device lost in silence.
     Zero,
+    /// A read-back is what the one of its length before it was.
+    Stale,
     /// A bit of a table that is read back is another one.
     BitFlip,
     /// A bit of the first row's fate is another one.
@@ -34,7 +40,7 @@ pub enum Fault {
 
 impl Default for Faults {
     fn default() -> Self {
-        Faults { before: [const { AtomicI64::new(NEVER) }; KINDS] }
+        Faults { before: [const { AtomicI64::new(NEVER) }; KINDS], last: Mutex::default() }
     }
 }
 
@@ -47,6 +53,23 @@ impl Faults {
     /// No fault is armed any more.
     pub fn disarm(&self) {
         self.before.iter().for_each(|before| before.store(NEVER, Relaxed));
+    }
+
+    /// Makes of a read-back what an armed fault makes of it.
+    pub(super) fn spoil(&self, read: &mut Vec<u32>) {
+        if self.fires(Fault::Zero) {
+            read.fill(0);
+        }
+        if self.before[Fault::Stale as usize].load(Relaxed) == NEVER {
+            return;
+        }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = last.insert(read.len(), read.clone());
+        if self.fires(Fault::Stale)
+            && let Some(before) = before
+        {
+            *read = before;
+        }
     }
 
     pub(super) fn fires(&self, fault: Fault) -> bool {

@@ -3,7 +3,7 @@
 //! Invariant: for all that [`Query::refusals`] lets pass, the answer is the CPU's, bit for bit, on
 //! every device and in both tiers; what fails is an error, never a wrong or a missing row.
 //! WGSL is in `kernels/shaders`; `emit` generates what depends on the query. No file, clock or thread
-//! is used here (`rates` asks the caller's clock). It lacks text, `first` and `last`, and decimals
+//! is used here (`rates` asks the caller's clock, `cache` is bytes that the caller keeps). It lacks text, `first` and `last`, and decimals
 //! that need more than 128 bits.
 //!
 //! The way of a batch: `upload` packs its columns, `project` computes each row's fate, key and
@@ -12,18 +12,21 @@
 
 mod adapter;
 pub mod aggregate;
+mod cache;
 mod device;
 mod drain;
 mod emit;
 mod error;
 mod faults;
 mod form;
+mod near;
 mod operations;
 mod probe;
 mod program;
 pub mod project;
 mod query;
 pub mod rates;
+mod room;
 pub mod sample;
 mod states;
 mod support;

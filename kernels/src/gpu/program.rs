@@ -13,6 +13,7 @@ use super::aggregate::{Selected, Table};
 use super::device::{Buffer, Device};
 use super::emit::{Emitter, and, not};
 use super::error::{GpuError, Result};
+use super::near;
 use super::project::Projector;
 use super::query::{Input, Query, Records};
 use super::states::States;
@@ -27,6 +28,8 @@ const NATIVE: &str = include_str!("../../shaders/native.wgsl");
 const PORTABLE: &str = include_str!("../../shaders/portable.wgsl");
 const FLOAT: &str = include_str!("../../shaders/float.wgsl");
 const DECIMAL: &str = include_str!("../../shaders/decimal.wgsl");
+const FAR: &str = include_str!("../../shaders/far.wgsl");
+const NEAR: &str = include_str!("../../shaders/near.wgsl");
 const SUMS_NATIVE: &str = include_str!("../../shaders/sums_native.wgsl");
 const SUMS_PORTABLE: &str = include_str!("../../shaders/sums_portable.wgsl");
 const AGGREGATE: &str = include_str!("../../shaders/aggregate.wgsl");
@@ -46,6 +49,8 @@ pub struct Program {
 pub(super) struct Folding {
     pub find: wgpu::ComputePipeline,
     pub update: wgpu::ComputePipeline,
+    /// None where a workgroup has no room for the states of some groups.
+    pub update_near: Option<wgpu::ComputePipeline>,
     /// None where no least or greatest value is asked for.
     pub persist: Option<wgpu::ComputePipeline>,
     pub rehash: wgpu::ComputePipeline,
@@ -58,11 +63,16 @@ impl Program {
     pub fn new(device: &Arc<Device>, query: Query) -> Result<Program> {
         let mut program = Program::projection(device, query)?;
         let Program { query, records, states, .. } = &program;
-        let shader = aggregate_shader(query, records, states, device.tier());
+        let shader = aggregate_shader(query, records, states, (device.tier(), FAR));
         let persist = states.extreme_words > 0;
+        let near = || {
+            let shader = aggregate_shader(query, records, states, (device.tier(), NEAR));
+            device.pipeline(&shader, "update_near")
+        };
         program.folding = Some(Folding {
             find: device.pipeline(&shader, "find")?,
             update: device.pipeline(&shader, "update")?,
+            update_near: (near::groups_max(states.units) > 0).then(near).transpose()?,
             persist: persist.then(|| device.pipeline(&shader, "persist")).transpose()?,
             rehash: device.pipeline(&shader, "rehash")?,
         });
@@ -97,8 +107,12 @@ impl Program {
         let (mut projector, mut table) = (Projector::new(self), Table::new(self));
         let batch = projector.project(&columns, 0, 1, &mut Vec::new())?;
         let batch = Arc::new(batch);
-        table.aggregate(vec![Selected { batch, rows: vec![0], back_us: 0 }], &mut projector)?;
-        table.settle(&mut projector)?;
+        for groups_seen in [0, 1] {
+            table.groups_seen = groups_seen;
+            let none = Selected { batch: Arc::clone(&batch), rows: vec![0], back_us: 0 };
+            table.aggregate(vec![none], &mut projector)?;
+            table.settle(&mut projector)?;
+        }
         table.grow(0)
     }
 
@@ -202,17 +216,24 @@ fn project_shader(query: &Query, records: &Records, tier: Tier) -> String {
     )
 }
 
-fn aggregate_shader(query: &Query, records: &Records, states: &States, tier: Tier) -> String {
+/// `words`: where the words of states lie.
+fn aggregate_shader(
+    query: &Query,
+    records: &Records,
+    states: &States,
+    (tier, words): (Tier, &str),
+) -> String {
     let classes: Vec<_> = query.arguments.iter().map(|e| Class::of(&e.data_type)).collect();
     let sums = if tier == Tier::Native { SUMS_NATIVE } else { SUMS_PORTABLE };
     let (keys, record, exact) = (records.key_words, records.words, states.exact.len().max(1));
     // The key's first word says which columns are there, so 0 is no column's.
     let window = query.window.map_or(0, |key| records.keys[key].at);
     format!(
-        "{}\n{sums}\n{AGGREGATE}\n\
-         const WINDOW_AT = {window}u;\nconst KEY_WORDS = {keys}u;\nconst RECORD_WORDS = {record}u;\nconst SUM_COUNT = {exact}u;\n{}",
+        "{}\n{sums}\n{words}\n{AGGREGATE}\n\
+         const NEAR_UNITS = {}u;\nconst WINDOW_AT = {window}u;\nconst KEY_WORDS = {keys}u;\nconst RECORD_WORDS = {record}u;\nconst SUM_COUNT = {exact}u;\n{}",
         prelude(tier),
-        states.shader(records, &classes)
+        near::UNITS,
+        states.shader(records, &classes, words == NEAR)
     )
 }
 

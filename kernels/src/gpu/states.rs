@@ -147,10 +147,11 @@ impl States {
         OnDevice::Exact { at, number }
     }
 
-    /// The functions `fold` and `keep` of `aggregate.wgsl`, with those that they call.
-    pub fn shader(&self, records: &Records, classes: &[Option<Class>]) -> String {
+    /// The functions `fold` and `keep` of `aggregate.wgsl`, with those that they call; and `merge` where
+    /// states lie near: a driver compiles also what nothing calls.
+    pub fn shader(&self, records: &Records, classes: &[Option<Class>], is_near: bool) -> String {
         let mut text = String::new();
-        let (mut fold, mut keep) = (String::new(), String::new());
+        let (mut fold, mut keep, mut merge) = (String::new(), String::new(), String::new());
         for filtered in &self.filters {
             let passes = filtered.filter.map_or("true".to_owned(), |filter| {
                 let at = records.arguments[filter].at;
@@ -158,6 +159,7 @@ impl States {
             });
             write_line(&mut fold, 1, &format!("if ({passes}) {{"));
             count(&mut fold, 2, filtered.rows);
+            merge_sum(&mut merge, filtered.rows, 1);
             for input in &filtered.inputs {
                 let class = classes[input.argument];
                 write_line(&mut fold, 2, &format!("if ({}) {{", is_there(input.argument)));
@@ -166,8 +168,10 @@ impl States {
                     let value = value_of(records.arguments[input.argument].at, class);
                     self.state(&mut text, (&mut fold, &mut keep), state, &value, class);
                 }
+                input.states.iter().for_each(|state| self.merge(&mut merge, state));
                 write_line(&mut fold, 2, "} else {");
                 count(&mut fold, 3, input.nulls);
+                merge_sum(&mut merge, input.nulls, 1);
                 write_line(&mut fold, 2, "}");
             }
             write_line(&mut fold, 1, "}");
@@ -176,11 +180,16 @@ impl States {
         let mask = records.key_words;
         write!(
             text,
-            "fn fold(group: u32, row: u32) {{\n  let unit = group * {units}u;\n  \
+            "const UNITS = {units}u;\n\
+             fn fold(unit: u32, group: u32, row: u32) {{\n  \
              let record = row * RECORD_WORDS;\n  let there = records[record + {mask}u];\n{fold}}}\n\
              fn keep(group: u32, row: u32) {{\n{keep}}}\n"
         )
         .expect("a String takes all text");
+        if is_near {
+            let head = "fn merge(other: u32, unit: u32, group: u32) {\n  var carry = 0u;\n";
+            text.extend([head, &merge, "}\n"]);
+        }
         text
     }
 
@@ -221,8 +230,30 @@ impl States {
                     value.to_owned()
                 };
                 self.extreme(text, at, copy, words, greatest, &value);
-                write_line(fold, 3, &format!("offer_{at}(group, row);"));
+                write_line(fold, 3, &format!("offer_{at}(unit + {at}u, group, row);"));
                 write_line(keep, 1, &format!("keep_{at}(group, row);"));
+            }
+        }
+    }
+
+    /// A state, taken into the same one of another copy of the group.
+    fn merge(&self, merge: &mut String, state: &OnDevice) {
+        match *state {
+            OnDevice::Sum { at, units } => merge_sum(merge, at, units),
+            OnDevice::Exact { at, number } => {
+                merge_sum(merge, at, if self.exact[number].is_square { 5 } else { 3 });
+            }
+            OnDevice::And { at } | OnDevice::Or { at } => {
+                write_line(merge, 1, &format!("unit_or(unit + {at}u, unit_load(other + {at}u));"));
+            }
+            OnDevice::Xor { at } => {
+                write_line(merge, 1, &format!("unit_xor(unit + {at}u, unit_load(other + {at}u));"));
+            }
+            OnDevice::Extreme { at, .. } => {
+                let there = format!("let row_{at} = pointer_load(other + {at}u);");
+                write_line(merge, 1, &there);
+                let offer = format!("offer_{at}(unit + {at}u, group, row_{at} & ~FRESH);");
+                write_line(merge, 1, &format!("if (row_{at} != 0u) {{ {offer} }}"));
             }
         }
     }
@@ -255,8 +286,8 @@ impl States {
              fn held_{at}(group: u32, owner: u32) -> vec{words}<u32> {{\n  \
              if (owner != PERSISTED) {{ return candidate_{at}(owner & ~FRESH); }}\n  \
              let copy = group * {extremes}u + {copy}u;\n  return vec{words}<u32>({held});\n}}\n\
-             fn offer_{at}(group: u32, row: u32) {{\n  let value = candidate_{at}(row);\n  \
-             let pointer = group * {units}u + {at}u;\n  var owner = pointer_load(pointer);\n  loop {{\n    \
+             fn offer_{at}(pointer: u32, group: u32, row: u32) {{\n  let value = candidate_{at}(row);\n  \
+             var owner = pointer_load(pointer);\n  loop {{\n    \
              if (owner != 0u && !{better}) {{ return; }}\n    \
              let swapped = pointer_swap(pointer, owner, FRESH | row);\n    \
              if (swapped.y == 1u) {{ return; }}\n    owner = swapped.x;\n  }}\n}}\n\
@@ -283,6 +314,14 @@ fn value_of(at: usize, class: Class) -> String {
 
 fn count(text: &mut String, depth: usize, unit: usize) {
     write_line(text, depth, &format!("unit_add(unit + {unit}u, vec2<u32>(1u, 0u), 0u);"));
+}
+
+fn merge_sum(text: &mut String, at: usize, units: usize) {
+    for unit in at..at + units {
+        let carry = if unit == at { "0u" } else { "carry" };
+        let add = format!("carry = unit_add(unit + {unit}u, unit_load(other + {unit}u), {carry});");
+        write_line(text, 1, &add);
+    }
 }
 
 fn write_line(text: &mut String, depth: usize, line: &str) {

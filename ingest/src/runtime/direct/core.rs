@@ -13,7 +13,7 @@ use pelton_engine::error::Result;
 use pelton_engine::job::spec::{CsvDialect, Escape, Format, Included, SourceKind, SourceSpec};
 use pelton_engine::pipeline::EventClock;
 
-use super::super::worker::{BATCH_ROWS_MAX, Worker};
+use super::super::worker::{Worker, batch_rows_max};
 use crate::decode::Mapping;
 use crate::kafka::{Chunk, Client, SplitStart, Standing};
 use crate::source::board::Limits;
@@ -223,7 +223,7 @@ impl Direct {
             };
             self.worker.decoder.begin(&self.mapping);
             while self.at < end && rows < rows_max {
-                let max = (rows_max - rows).min(BATCH_ROWS_MAX as u64) as usize;
+                let max = (rows_max - rows).min(batch_rows_max() as u64) as usize;
                 rows += self.step(&chunk.bytes[..end], max)?;
             }
             // A message is not cut, whatever the limit.
@@ -231,7 +231,7 @@ impl Direct {
             if self.at < end && chunk.messages[message].start as usize != self.at {
                 let end = message_end(chunk, message);
                 while self.at < end {
-                    rows += self.step(&chunk.bytes[..end], BATCH_ROWS_MAX)?;
+                    rows += self.step(&chunk.bytes[..end], batch_rows_max())?;
                 }
             }
         }

@@ -49,6 +49,7 @@ pub fn job(kind: SourceKind, format: Format, schema: Vec<Column>) -> JobSpec {
         file: "test.toml".into(),
         device: Device::Cpu,
         device_at: None,
+        gpu: GpuSpec::default(),
         cores: None,
         timezone: "UTC".into(),
         memory_limit: None,

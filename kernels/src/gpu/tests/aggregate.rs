@@ -268,3 +268,108 @@ fn no_batch_and_no_order_shows() {
     }
     assert!(partials.windows(2).all(|pair| pair[0] == pair[1]));
 }
+
+/// As [`Gpu::take`], as if so many groups had been seen: their rows are folded near first.
+fn take_near(gpu: &mut Gpu, columns: &[ArrayRef], batch_rows: usize, seen: u32) {
+    gpu.table.groups_seen = seen;
+    assert!(gpu.table.near().is_some(), "{seen} groups are few");
+    gpu.take(columns, batch_rows).expect("it fits");
+}
+
+/// As many groups as were expected, fewer, and so many more that most go to the table directly.
+#[test]
+fn few_groups_have_the_same_states_by_way_of_a_workgroups_memory() {
+    let query = sensors();
+    for tier in TIERS {
+        let mut gpu = Gpu::new(&device(tier), &query).expect("it compiles");
+        for (seen, count, devices, batch) in [
+            (1, 1, 1, 1),
+            (1, 3_000, 1, 3_000),
+            (2, 20_000, 1, 4_096),
+            (9, 20_000, 3, 1_025),
+            (60, 5_000, 3, 5_000),
+            (5, 9_000, 400, 9_000),
+        ] {
+            let (mut cpu_side, mut gpu_side) = (Side::new(&query), Side::new(&query));
+            let columns = readings(&mut cpu_side, &mut gpu_side, count, devices);
+            on_cpu(&query, &mut cpu_side, &columns);
+            take_near(&mut gpu, &columns, batch, seen);
+            gpu.drain(&mut gpu_side).expect("it comes back");
+            let found = gpu_side.partial(&query);
+            assert_eq!(found, cpu_side.partial(&query), "{tier:?}: {seen} of {devices}");
+        }
+    }
+}
+
+/// What a submission saw decides how the next is folded.
+#[test]
+fn the_observed_groups_decide_where_rows_are_folded() {
+    let query = sensors();
+    let mut gpu = Gpu::new(&device(Tier::Native), &query).expect("it compiles");
+    let mut see = |rows: usize, devices: u64| {
+        let (mut side, mut other) = (Side::new(&query), Side::new(&query));
+        let columns = readings(&mut side, &mut other, rows, devices);
+        gpu.take(&columns, 4_096).expect("it fits");
+        gpu.table.settle(&mut gpu.projector).expect("it ends");
+        let near = gpu.table.near();
+        gpu.drain(&mut side).expect("it comes back");
+        assert_eq!(gpu.table.near(), near, "the next epoch begins as this one ended");
+        near.is_some()
+    };
+    assert!(see(2_000, 2));
+    assert!(!see(9_000, 5_000));
+    assert!(see(2_000, 2));
+    gpu.table.pre_aggregate(false);
+    assert_eq!(gpu.table.near(), None);
+}
+
+#[test]
+fn every_aggregate_has_the_same_states_by_way_of_a_workgroups_memory() {
+    let whole = everything(vec![DataType::Int8]);
+    // So few aggregates that a workgroup has room for some groups of theirs: those of a type for each class.
+    for (seed, class) in
+        [DataType::Int32, DataType::Float64, DataType::Decimal128(10, 2)].iter().enumerate()
+    {
+        let calls = whole.calls.iter().filter(|call| call.spec.input.as_ref() == Some(class));
+        let query = Query { calls: calls.cloned().collect(), ..whole.clone() };
+        for tier in TIERS {
+            let mut random = Random(100 + seed as u64);
+            let (mut cpu_side, mut gpu_side) = (Side::new(&query), Side::new(&query));
+            let mut gpu = Gpu::new(&device(tier), &query).expect("it compiles");
+            for (rows, seen) in [(3_000, 8), (700, 1), (1, 5)] {
+                let columns: Vec<_> =
+                    types().iter().map(|t| column(&mut random, t, rows)).collect();
+                on_cpu(&query, &mut cpu_side, &columns);
+                take_near(&mut gpu, &columns, 2_000, seen);
+                gpu.table.settle(&mut gpu.projector).expect("every row finds its group");
+            }
+            gpu.drain(&mut gpu_side).expect("it comes back");
+            let (found, expected) = (gpu_side.partial(&query), cpu_side.partial(&query));
+            for (key, expected) in &expected {
+                assert_eq!(found.get(key), Some(expected), "{tier:?} calls {seed} at {key:?}");
+            }
+            assert_eq!(found.len(), expected.len());
+        }
+    }
+}
+
+/// What needs no exception leaves none, from the first batch on.
+#[test]
+fn prices_and_counts_fall_into_a_sums_window() {
+    let query = sensors();
+    let mut gpu = Gpu::new(&device(Tier::Native), &query).expect("it compiles");
+    let (mut cpu_side, mut gpu_side) = (Side::new(&query), Side::new(&query));
+    let mut columns = readings(&mut cpu_side, &mut gpu_side, 2_000, 3);
+    for (scale, outside) in
+        [(0.01, false), (-1.0, false), (1e9, false), (1e-13, false), (1e18, true)]
+    {
+        let values = (0..2_000).map(|row| f64::from(row) * scale);
+        columns[2] = Arc::new(Float64Array::from_iter_values(values));
+        on_cpu(&query, &mut cpu_side, &columns);
+        gpu.take(&columns, 2_000).expect("it fits");
+        gpu.table.settle(&mut gpu.projector).expect("it ends");
+        assert_eq!(gpu.table.exceptions_bound > 0, outside, "{scale}");
+        gpu.drain(&mut gpu_side).expect("it comes back");
+    }
+    assert_eq!(gpu_side.partial(&query), cpu_side.partial(&query));
+}

@@ -8,12 +8,14 @@ use crate::gpu::program::{dispatch, prelude};
 use crate::gpu::project::{ANSWER, STORAGE};
 use crate::gpu::{GpuError, Input, refusal};
 
-const SHADERS: [(&str, &str); 8] = [
+const SHADERS: [(&str, &str); 10] = [
     ("words", include_str!("../../../shaders/words.wgsl")),
     ("native", include_str!("../../../shaders/native.wgsl")),
     ("portable", include_str!("../../../shaders/portable.wgsl")),
     ("float", include_str!("../../../shaders/float.wgsl")),
     ("decimal", include_str!("../../../shaders/decimal.wgsl")),
+    ("far", include_str!("../../../shaders/far.wgsl")),
+    ("near", include_str!("../../../shaders/near.wgsl")),
     ("sums_native", include_str!("../../../shaders/sums_native.wgsl")),
     ("sums_portable", include_str!("../../../shaders/sums_portable.wgsl")),
     ("aggregate", include_str!("../../../shaders/aggregate.wgsl")),
