@@ -7,8 +7,9 @@
 pub(super) const UNITS: usize = 2_040;
 /// Rows of a workgroup, as in the shader.
 pub(super) const ROWS: u32 = 1_024;
-/// For fewer groups than these the detour is not worth a pipeline.
-const GROUPS_MIN: usize = 8;
+/// Where so many groups have no room, their states are a shader that takes drivers long to compile: with
+/// 200 units software needs a minute, more than linear in them.
+const GROUPS_MIN: usize = 32;
 /// A workgroup has to meet each group so many times: once is what the table itself costs.
 const ROWS_OF_GROUP: u32 = 4;
 /// States that invocations of a workgroup meet at: fewer of them, and they wait for each other.
