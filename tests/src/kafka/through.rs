@@ -316,14 +316,11 @@ interval = "50ms"
             self.good.extend([ROW, ROW].map(str::to_owned));
         }
         self.feed(300);
-        let mut running = self.start();
+        let running = self.start();
         if committed.is_some() {
             return self.settle(running);
         }
-        while running.is_running() {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let ended = running.end();
+        let ended = running.end_within(2 * PATIENCE);
         let stopped = ended.status.code() == Some(1)
             && [&format!("{output}/0"), "from offset", "kafka-transactions.sh"]
                 .iter()
