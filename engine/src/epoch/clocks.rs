@@ -84,3 +84,52 @@ impl Clocks {
 fn first(watermark: Watermark) -> Option<i64> {
     (watermark.late == LateRule::Epoch).then_some(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    /// Two scans, ten seconds of delay.
+    fn clocks(late: LateRule) -> Clocks {
+        let watermark = Watermark { delay_us: 10 * SECOND, late, max_future_skew_us: None };
+        let clock = || Clock { watermark: Some(watermark), ..Clock::default() };
+        Clocks { scans: vec![clock(), clock()] }
+    }
+
+    #[test]
+    fn the_least_clock_counts_and_one_that_has_ended_leaves() {
+        let mut clocks = clocks(LateRule::Row);
+        clocks.see(0, Some(100 * SECOND), false);
+        assert_eq!(clocks.watermark(), None, "the other source has not begun");
+        clocks.see(1, Some(50 * SECOND), false);
+        assert_eq!(clocks.watermark(), Some(40 * SECOND));
+        clocks.see(1, Some(30 * SECOND), false);
+        assert_eq!(clocks.watermark(), Some(40 * SECOND), "no clock goes back");
+        clocks.see(1, None, true);
+        assert_eq!(clocks.watermark(), Some(90 * SECOND));
+        clocks.see(0, None, true);
+        assert_eq!(clocks.watermark(), Some(i64::MAX));
+    }
+
+    #[test]
+    fn a_source_that_is_silent_after_a_restart_counts_with_what_it_had_seen() {
+        let mut clocks = clocks(LateRule::Row);
+        clocks.restore(&[Some(100 * SECOND), Some(50 * SECOND)]);
+        assert_eq!(clocks.times(), [Some(100 * SECOND), Some(50 * SECOND)]);
+        clocks.see(1, Some(80 * SECOND), false);
+        assert_eq!(clocks.watermark(), Some(70 * SECOND));
+    }
+
+    #[test]
+    fn by_sparks_rule_an_epoch_goes_by_the_rows_of_the_epochs_before() {
+        let mut clocks = clocks(LateRule::Epoch);
+        assert_eq!((clocks.first(), clocks.watermark()), (Some(0), Some(0)));
+        clocks.see(0, Some(100 * SECOND), false);
+        clocks.see(1, Some(50 * SECOND), false);
+        assert_eq!(clocks.watermark(), Some(0));
+        clocks.end_epoch();
+        assert_eq!(clocks.watermark(), Some(40 * SECOND));
+    }
+}

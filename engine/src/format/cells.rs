@@ -8,9 +8,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayAccessor, ArrayRef, AsArray, PrimitiveArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, DurationMicrosecondType, Field,
-    Fields, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
-    TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, DurationMicrosecondType,
+    DurationSecondType, Field, Fields, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 
@@ -201,6 +201,10 @@ fn write<D: Dialect>(array: &ArrayRef, rows: Range<usize>, cells: &mut Cells) {
                 cells.fill_runs(array, rows, local_time::<D>);
             }
         }
+        DataType::Duration(TimeUnit::Second) => {
+            let lengths = primitive::<DurationSecondType>(array);
+            cells.fill(lengths, rows, |out, days| D::plain(out, |out| time::days(out, days)));
+        }
         DataType::Duration(_) => {
             let lengths = primitive::<DurationMicrosecondType>(array);
             cells.fill(lengths, rows, |out, us| D::plain(out, |out| time::interval(out, us)));
@@ -305,6 +309,7 @@ fn normal_type(data_type: &DataType) -> DataType {
         Decimal32(precision, scale) | Decimal64(precision, scale) => Decimal128(*precision, *scale),
         LargeBinary | BinaryView | FixedSizeBinary(_) => Binary,
         Date64 => Timestamp(TimeUnit::Microsecond, None),
+        Duration(TimeUnit::Second) => data_type.clone(),
         Duration(_) => Duration(TimeUnit::Microsecond),
         Timestamp(_, zone) => Timestamp(TimeUnit::Microsecond, zone.clone()),
         Dictionary(_, value) => normal_type(value),

@@ -5,9 +5,9 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type,
-    Int8Type, Int16Type, Int32Type, Int64Type, Schema, TimestampMicrosecondType, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
+    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, DurationSecondType, Float32Type,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema, TimeUnit,
+    TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 use jiff::tz::TimeZone;
@@ -165,6 +165,9 @@ fn pretty(out: &mut Vec<u8>, array: &dyn Array, row: usize, zone: &TimeZone) {
             let us = array.as_primitive::<TimestampMicrosecondType>().value(row);
             let us = if instant.is_some() { time::wall_clock(us, zone) } else { us };
             time::timestamp(out, us, b' ', Fraction::Shortest);
+        }
+        DataType::Duration(TimeUnit::Second) => {
+            time::days(out, array.as_primitive::<DurationSecondType>().value(row));
         }
         DataType::Duration(_) => {
             time::interval(out, array.as_primitive::<DurationMicrosecondType>().value(row));

@@ -87,6 +87,12 @@ pub fn interval(out: &mut Vec<u8>, us: i64) {
     out.extend_from_slice(b"' DAY TO SECOND");
 }
 
+/// `INTERVAL '3' DAY`
+pub fn days(out: &mut Vec<u8>, seconds: i64) {
+    let days = seconds / (DAY_US / 1_000_000);
+    out.extend_from_slice(format!("INTERVAL '{days}' DAY").as_bytes());
+}
+
 /// The wall clock in a zone at an instant, both in microseconds; UTC beyond jiff's years.
 pub fn wall_clock(us: i64, zone: &TimeZone) -> i64 {
     match Timestamp::from_microsecond(us) {

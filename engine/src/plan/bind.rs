@@ -131,7 +131,9 @@ impl<'a> Context<'a> {
             sources.iter().map(|source| (source.name.as_str(), Table::of(&source.schema)));
         let tables = streams.chain(tables).collect();
         let between = catalog.scalar("time_between").expect("the catalog has it");
-        let operators: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(SparkOperators { between })];
+        let apart = catalog.scalar("days_between").expect("the catalog has it");
+        let operators: Vec<Arc<dyn ExprPlanner>> =
+            vec![Arc::new(SparkOperators { between, apart })];
         let mut options = ConfigOptions::default();
         options.sql_parser.map_string_types_to_utf8view = false;
         Context { catalog, tables, options, operators }

@@ -96,7 +96,16 @@ pub struct Compiler {
 impl Compiler {
     /// Compiles an expression over the columns given.
     pub fn compile(&self, expr: &Expr, columns: &Columns) -> Result<Compiled> {
-        let folded = self.fold(expr.clone(), &columns.schema()?)?;
+        let folded = match self.fold(expr.clone(), &columns.schema()?)? {
+            // An interval of whole days leaves as INTERVAL DAY; others have no column yet.
+            Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(of)), _)
+                if of.months == 0 && of.nanoseconds == 0 =>
+            {
+                let seconds = i64::from(of.days) * 86_400;
+                Expr::Literal(ScalarValue::DurationSecond(Some(seconds)), None)
+            }
+            other => other,
+        };
         self.folded(&folded, columns)
     }
 
@@ -201,7 +210,8 @@ fn is_sqls(data_type: &DataType) -> bool {
         DataType::Map(_, _) => {
             map_parts(data_type).is_some_and(|(key, value)| is_sqls(key) && is_sqls(value))
         }
-        DataType::Timestamp(unit, _) | DataType::Duration(unit) => *unit == TimeUnit::Microsecond,
+        DataType::Timestamp(unit, _) => *unit == TimeUnit::Microsecond,
+        DataType::Duration(unit) => matches!(unit, TimeUnit::Second | TimeUnit::Microsecond),
         DataType::Boolean | DataType::Utf8 | DataType::Binary | DataType::Date32 => true,
         number => is_number(number),
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion_common::{
     DFSchema, DataFusionError, Diagnostic, Result, ScalarValue, Span, plan_datafusion_err,
 };
@@ -15,14 +15,16 @@ use pelton_kernels::expr::ArithmeticOp;
 use super::coerce;
 use super::functions::arithmetic::arithmetic;
 use super::types::{
-    bounded_decimal, decimal_of, is_decimal, is_float, is_integer, is_number, is_text, is_time,
-    list_of, map_of, map_parts, sql_name, timestamp, wider_number,
+    bounded_decimal, days, decimal_of, is_decimal, is_float, is_integer, is_number, is_text,
+    is_time, length, list_of, map_of, map_parts, sql_name, timestamp, wider_number,
 };
 
 #[derive(Debug)]
 pub struct SparkOperators {
     /// The function `time_between`, which knows the job's zone.
     pub between: Arc<ScalarUDF>,
+    /// The function `days_between`.
+    pub apart: Arc<ScalarUDF>,
 }
 
 impl ExprPlanner for SparkOperators {
@@ -37,6 +39,7 @@ impl ExprPlanner for SparkOperators {
         let operation = Operation {
             op: raw.op.clone(),
             between: Arc::clone(&self.between),
+            apart: Arc::clone(&self.apart),
             left_type: raw.left.get_type(schema)?,
             right_type: raw.right.get_type(schema)?,
             left: raw.left,
@@ -72,6 +75,7 @@ impl ExprPlanner for SparkOperators {
 struct Operation {
     op: BinaryOperator,
     between: Arc<ScalarUDF>,
+    apart: Arc<ScalarUDF>,
     left: Expr,
     right: Expr,
     left_type: DataType,
@@ -173,12 +177,18 @@ impl Operation {
             ArithmeticOp::Subtract => Operator::Minus,
             _ => return Err(self.mismatch("numbers")),
         };
-        let (left, right) =
-            (fixed(&self.left, &self.left_type), fixed(&self.right, &self.right_type));
-        match (left, right) {
-            (Some(left), Some(right)) => Ok(binary(left, operator, right)),
-            _ => Err(self.mismatch("two intervals without months")),
+        match self.lengths() {
+            Some((left, right)) => Ok(binary(left, operator, right)),
+            None => Err(self.mismatch("two intervals without months")),
         }
+    }
+
+    /// Both sides as intervals of one type.
+    fn lengths(&self) -> Option<(Expr, Expr)> {
+        if self.left_type == days() && self.right_type == days() {
+            return Some((self.left.clone(), self.right.clone()));
+        }
+        Some((fixed(&self.left, &self.left_type)?, fixed(&self.right, &self.right_type)?))
     }
 
     /// Times and intervals; dates and days.
@@ -196,12 +206,25 @@ impl Operation {
                 let call = ScalarFunction::new_udf(self.between, vec![self.left, self.right]);
                 Ok(Expr::ScalarFunction(call))
             }
-            (Date32, Date32) => {
-                Err(self.fault("DATE - DATE is not in this version: write datediff(a, b)".into()))
+            (Date32, Date32) if op == ArithmeticOp::Subtract => {
+                let call = ScalarFunction::new_udf(self.apart, vec![self.left, self.right]);
+                Ok(Expr::ScalarFunction(call))
             }
-            (Timestamp(_, _), Duration(_)) => Ok(binary(self.left, operator, self.right)),
+            (Timestamp(_, _), Duration(_)) => {
+                let by = cast_from(self.right, &self.right_type, &length());
+                Ok(binary(self.left, operator, by))
+            }
             (Duration(_), Timestamp(_, _)) if op == ArithmeticOp::Add => {
-                Ok(binary(self.right, operator, self.left))
+                let by = cast_from(self.left, &self.left_type, &length());
+                Ok(binary(self.right, operator, by))
+            }
+            (Date32, Duration(TimeUnit::Second)) => {
+                let by = cast(self.right, &DataType::Int32);
+                Ok(arithmetic(op, self.left, by, Date32))
+            }
+            (Duration(TimeUnit::Second), Date32) if op == ArithmeticOp::Add => {
+                let by = cast(self.left, &DataType::Int32);
+                Ok(arithmetic(op, self.right, by, Date32))
             }
             // A part of a day makes a time of the day.
             (Date32, Interval(_)) if has_clock(&self.right) => {
@@ -224,10 +247,9 @@ impl Operation {
 
     fn compare(self, op: Operator) -> Result<Expr> {
         if is_length(&self.left_type) && is_length(&self.right_type) {
-            let sides = (fixed(&self.left, &self.left_type), fixed(&self.right, &self.right_type));
-            return match sides {
-                (Some(left), Some(right)) => Ok(binary(left, op, right)),
-                _ => Err(self.mismatch("two intervals without months")),
+            return match self.lengths() {
+                Some((left, right)) => Ok(binary(left, op, right)),
+                None => Err(self.mismatch("two intervals without months")),
             };
         }
         let to = common_type(&self.left_type, &self.right_type);
@@ -344,7 +366,9 @@ fn has_clock(interval: &Expr) -> bool {
 /// An interval of fixed length; a literal becomes one. `None`: it has months, or is no constant.
 fn fixed(expr: &Expr, data_type: &DataType) -> Option<Expr> {
     match expr {
-        _ if matches!(data_type, DataType::Duration(_)) => Some(expr.clone()),
+        _ if matches!(data_type, DataType::Duration(_)) => {
+            Some(cast_from(expr.clone(), data_type, &length()))
+        }
         Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _)
             if interval.months == 0 =>
         {

@@ -166,3 +166,66 @@ fn comparable(left: &DataType, right: &DataType) -> Result<()> {
     let (left, right) = (sql_name(left), sql_name(right));
     Err(DataFusionError::Plan(format!("a join compares {left} with {right}: cast one of them")))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::job;
+    use crate::plan::{Query, plan};
+
+    const SECOND: i64 = 1_000_000;
+    const MILLI: i64 = 1_000;
+
+    /// A query over two streams that meet by `on`, with or without windows above them.
+    fn query(on: &str, windows: bool) -> Query {
+        let source = |name: &str| {
+            format!(
+                "[source.{name}]\ntype = \"file\"\npath = \"/{name}\"\nschema = \"ts TIMESTAMP, k \
+                 STRING\"\nwatermark = {{ column = \"ts\", delay = \"4s\" }}\non_error = \"skip\"\n"
+            )
+        };
+        let sql = match windows {
+            true => format!(
+                "SELECT window.start, count(*) AS n FROM (SELECT l.ts FROM l JOIN r ON {on}) GROUP BY \
+                 window(ts, '10 seconds')"
+            ),
+            false => format!("SELECT l.ts, r.k FROM l JOIN r ON {on}"),
+        };
+        let (l, r) = (source("l"), source("r"));
+        let text = format!("name = \"join\"\n{l}{r}[query]\nsql = \"\"\"{sql}\"\"\"\n");
+        let (job, _) = job::from_text(&text, "job.toml".as_ref(), &[]).unwrap();
+        plan(&job).unwrap_or_else(|findings| panic!("{on}: {findings:?}"))
+    }
+
+    const RANGE: &str = "l.k = r.k AND r.ts BETWEEN l.ts - INTERVAL '2' SECOND AND l.ts + INTERVAL \
+                         '5' SECOND";
+
+    /// A later row has a time after the watermark, by a microsecond at least.
+    #[test]
+    fn rows_of_equal_times_leave_at_the_watermark_and_not_a_microsecond_after() {
+        let query = query("l.k = r.k AND l.ts = r.ts", false);
+        let join = query.levels.iter().find_map(|level| level.join.clone()).unwrap();
+        for side in &join.sides {
+            assert_eq!(side.passed(100 * SECOND), Some(100 * SECOND));
+        }
+        assert_eq!(join.output_watermark(100 * SECOND), Some(100 * SECOND));
+    }
+
+    #[test]
+    fn what_stands_above_a_join_waits_for_the_rows_that_the_join_still_holds() {
+        let query = query(RANGE, true);
+        let above = query.levels.len() - 1;
+        // A left row of 95 s may still meet one of 100 s, a right row of 98 s one of 100 s.
+        assert_eq!(query.watermark_at(above, Some(100 * SECOND)), Some(95 * SECOND - MILLI));
+        assert_eq!(query.watermark_at(above, Some(i64::MAX)), Some(i64::MAX), "all has ended");
+        assert_eq!(query.watermark_at(above, None), None);
+    }
+
+    #[test]
+    fn a_join_that_keeps_a_side_for_ever_lets_nothing_above_it_close() {
+        let query = query("l.k = r.k AND r.ts >= l.ts", false);
+        let join = query.levels.iter().find_map(|level| level.join.clone()).unwrap();
+        assert_eq!(join.sides[0].passed(100 * SECOND), None, "a later right row may meet it");
+        assert_eq!(join.sides[1].passed(100 * SECOND), Some(100 * SECOND - MILLI));
+        assert_eq!(join.output_watermark(100 * SECOND), None);
+    }
+}

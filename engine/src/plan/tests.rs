@@ -14,6 +14,7 @@ use crate::job::spec::{Column as SourceColumn, *};
 
 mod cases;
 mod evaluation;
+mod expressions;
 mod forms;
 mod functions;
 mod joins;

@@ -33,6 +33,11 @@ pub fn length() -> DataType {
     DataType::Duration(TimeUnit::Microsecond)
 }
 
+/// INTERVAL DAY, as two dates are apart: whole days, in seconds.
+pub fn days() -> DataType {
+    DataType::Duration(TimeUnit::Second)
+}
+
 /// The type as SQL writes it.
 pub fn sql_name(data_type: &DataType) -> String {
     match data_type {
@@ -50,6 +55,7 @@ pub fn sql_name(data_type: &DataType) -> String {
         DataType::Date32 => "DATE".into(),
         DataType::Timestamp(_, None) => "TIMESTAMP_NTZ".into(),
         DataType::Timestamp(_, Some(_)) => "TIMESTAMP".into(),
+        DataType::Duration(TimeUnit::Second) => "INTERVAL DAY".into(),
         DataType::Duration(_) => "INTERVAL DAY TO SECOND".into(),
         DataType::Interval(_) => "INTERVAL".into(),
         DataType::List(item) => format!("ARRAY<{}>", sql_name(item.data_type())),

@@ -15,7 +15,7 @@ use jiff::{Span, ToSpan};
 
 use super::native::{Context, Definition, Takes, define};
 use super::text_time;
-use super::time::{UTC, date_of, days_of, instant, local, zone_of};
+use super::time::{UTC, date_of, days_of, instant, lengths, local, zone_of};
 use crate::plan::types::timestamp;
 
 fn date(_: &[DataType]) -> DataType {
@@ -42,7 +42,7 @@ fn own(types: &[DataType]) -> DataType {
 const SECONDS: DataType = DataType::Decimal128(8, 6);
 
 pub fn functions() -> impl Iterator<Item = Definition> {
-    use Takes::{Boolean, Date, Double, Int, Long, Text, Time};
+    use Takes::{Boolean, Date, Double, Int, Long, Text, Time, TimeOrLength};
     const PARTS: &[Takes] = &[Int, Int, Int, Int, Int, Double, Text];
     [
         define("make_date", &[Int, Int, Int], 0, date, |_, a| make_date(a)),
@@ -63,7 +63,7 @@ pub fn functions() -> impl Iterator<Item = Definition> {
         define("monthname", &[Date], 0, text, |_, a| {
             Ok(names(a, |d| &text_time::MONTHS[d.month() as usize - 1][..3]))
         }),
-        define("second_fraction", &[Time], 0, |_| SECONDS, seconds),
+        define("second_fraction", &[TimeOrLength], 0, |_| SECONDS, seconds),
         define(
             "dayofweek_iso",
             &[Date],
@@ -239,6 +239,11 @@ fn trunc(args: &[ArrayRef]) -> Result<ArrayRef, String> {
 }
 
 fn seconds(context: &Context, args: &[ArrayRef]) -> Result<ArrayRef, String> {
+    if matches!(args[0].data_type(), DataType::Duration(_)) {
+        let lengths = lengths(&args[0])?;
+        let us = lengths.unary::<_, Decimal128Type>(|us| i128::from(us % 60_000_000));
+        return Ok(Arc::new(us.with_data_type(SECONDS)));
+    }
     let zone = zone_of(context, &args[0]);
     let times = args[0].as_primitive::<TimestampMicrosecondType>();
     let us = times.unary::<_, Decimal128Type>(|us| {

@@ -13,7 +13,8 @@ use arrow::array::{
     StructArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{
-    DataType, Date32Type, DurationMicrosecondType, FieldRef, TimestampMicrosecondType,
+    DataType, Date32Type, DurationMicrosecondType, DurationSecondType, FieldRef, Int64Type,
+    TimeUnit, TimestampMicrosecondType,
 };
 use datafusion_common::{Result, exec_datafusion_err, not_impl_err};
 use datafusion_expr::{
@@ -26,6 +27,8 @@ use pelton_kernels::expr::{Expr as Kernel, ExprKind, can_cast};
 use super::text_time::{date_text, read_date, read_timestamp, timestamp_text};
 use super::time::UTC;
 use crate::plan::types::sql_name;
+
+const SECONDS_PER_DAY: i64 = 86_400;
 
 /// `CAST(x AS to)`, or with `try_` `TRY_CAST`: NULL where the cast fails.
 pub fn spark_cast(to: DataType, try_: bool, zone: &TimeZone) -> ScalarUDF {
@@ -93,6 +96,13 @@ impl Cast<'_> {
             (Utf8, _) => self.read(from.as_string::<i32>()),
             (LargeUtf8 | Utf8View, _) => self.run(&arrow::compute::cast(from, &Utf8)?),
             (_, Utf8) => Ok(self.write(from)?),
+            (Duration(TimeUnit::Second), Int8 | Int16 | Int32 | Int64) => {
+                let lengths = from.as_primitive::<DurationSecondType>();
+                let days: ArrayRef =
+                    Arc::new(lengths.unary::<_, Int64Type>(|seconds| seconds / SECONDS_PER_DAY));
+                self.run(&days)
+            }
+            (Duration(_), Duration(_)) => Ok(arrow::compute::cast(from, self.to)?),
             (Timestamp(_, _), Date32) => self.days(from),
             (Date32, Timestamp(_, _)) => self.midnights(from),
             (Timestamp(_, _), Timestamp(_, _)) => self.rezone(from),
@@ -198,6 +208,15 @@ impl Cast<'_> {
                 let of = if zone.is_some() { self.zone } else { &UTC };
                 let times = values.as_primitive::<TimestampMicrosecondType>();
                 times.iter().map(|v| v.map(|us| timestamp_text(us, of))).collect()
+            }
+            DataType::Duration(TimeUnit::Second) => {
+                let text = |seconds: i64| {
+                    let mut out = Vec::new();
+                    crate::format::time::days(&mut out, seconds);
+                    String::from_utf8_lossy(&out).into_owned()
+                };
+                let lengths = values.as_primitive::<DurationSecondType>();
+                lengths.iter().map(|seconds| seconds.map(text)).collect()
             }
             DataType::Duration(_) => {
                 let text = |us: i64| {

@@ -61,7 +61,7 @@ impl Catalog {
                 continue;
             }
             // Spelt by others here: `map_from_arrays`, a generator.
-            if matches!(udf.name(), "map" | "map_extract" | "json_tuple") {
+            if matches!(udf.name(), "map" | "map_extract" | "json_tuple" | "version") {
                 continue;
             }
             for name in udf.aliases().iter().map(String::as_str).chain([udf.name()]) {
@@ -71,7 +71,7 @@ impl Catalog {
         let own = text::functions()
             .chain(math::functions())
             .chain(time::functions())
-            .chain([time::between()])
+            .chain([time::between(), time::days_between()])
             .chain(list::functions())
             .chain(array::functions())
             .chain(pieces::functions())

@@ -25,6 +25,8 @@ pub enum Takes {
     Date,
     /// TIMESTAMP; a date is its midnight, a text is read.
     Time,
+    /// The same, or an interval as it is.
+    TimeOrLength,
     /// Any integer, decimal or floating type, as it is.
     Number,
     /// A decimal that holds every value of the number's type.
@@ -228,6 +230,8 @@ fn taken(wanted: Takes, found: &DataType, item: &DataType) -> Option<DataType> {
             Some(found.clone())
         }
         Takes::Time if time || text || null => Some(timestamp()),
+        Takes::TimeOrLength if matches!(found, Duration(_)) => Some(found.clone()),
+        Takes::TimeOrLength => taken(Takes::Time, found, item),
         Takes::Number if number => Some(found.clone()),
         Takes::Number if text || null => Some(Float64),
         Takes::Decimal if crate::plan::types::is_integer(found) => {

@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DurationMicrosecondArray, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, DurationMicrosecondArray, DurationSecondArray, StringArray,
+};
 use arrow::datatypes::{
-    DataType, Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+    ArrowPrimitiveType, DataType, Date32Type, DurationMicrosecondType, Float64Type, Int8Type,
+    Int32Type, Int64Type, TimestampMicrosecondType,
 };
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
@@ -13,7 +16,7 @@ use jiff::{Span, Timestamp, ToSpan};
 
 use super::native::{Context, Definition, Takes};
 use super::text_time;
-use crate::plan::types::{length, timestamp};
+use crate::plan::types::{days, length, timestamp};
 
 pub const US_PER_DAY: i64 = 86_400_000_000;
 const UNIX_DAY: Date = Date::constant(1970, 1, 1);
@@ -122,6 +125,24 @@ fn own(types: &[DataType]) -> DataType {
     }
 }
 
+/// `end - start`, in whole days.
+pub fn days_between() -> Definition {
+    of(
+        "days_between",
+        &[Takes::Date, Takes::Date],
+        0,
+        |_| days(),
+        |_, a| {
+            let ends = a[0].as_primitive::<Date32Type>().iter();
+            let pairs = ends.zip(a[1].as_primitive::<Date32Type>());
+            let seconds = |(end, start): (Option<i32>, Option<i32>)| {
+                Some((i64::from(end?) - i64::from(start?)) * (US_PER_DAY / 1_000_000))
+            };
+            Ok(Arc::new(pairs.map(seconds).collect::<DurationSecondArray>()))
+        },
+    )
+}
+
 /// `end - start`, by the clocks on the wall.
 pub fn between() -> Definition {
     of(
@@ -149,18 +170,31 @@ pub fn between() -> Definition {
 }
 
 pub fn functions() -> impl Iterator<Item = Definition> {
-    use Takes::{Date, Int, Long, Number, Text, Time};
+    use Takes::{Date, Int, Long, Number, Text, Time, TimeOrLength};
     [
         part("year", |c, a| Ok(date_part(c, a, |d| d.year().into()))),
         part("quarter", |c, a| Ok(date_part(c, a, |d| i32::from((d.month() - 1) / 3 + 1)))),
         part("month", |c, a| Ok(date_part(c, a, |d| d.month().into()))),
-        part("day", |c, a| Ok(date_part(c, a, |d| d.day().into()))),
+        of("day", &[TimeOrLength], 0, int, |c, a| match a[0].data_type() {
+            DataType::Duration(_) => of_length::<Int32Type>(a, |us| (us / US_PER_DAY) as i32),
+            _ => Ok(date_part(c, a, |d| d.day().into())),
+        }),
         part("dayofyear", |c, a| Ok(date_part(c, a, |d| d.day_of_year().into()))),
         part("dayofweek", |c, a| Ok(date_part(c, a, |d| weekday(d).to_sunday_one_offset().into()))),
         part("weekday", |c, a| Ok(date_part(c, a, |d| weekday(d).to_monday_zero_offset().into()))),
         part("weekofyear", |c, a| Ok(date_part(c, a, |d| d.iso_week_date().week().into()))),
-        part("hour", |c, a| Ok(clock_part(c, a, |s| s / 3_600))),
-        part("minute", |c, a| Ok(clock_part(c, a, |s| s / 60 % 60))),
+        of("hour", &[TimeOrLength], 0, clock_type, |c, a| match a[0].data_type() {
+            DataType::Duration(_) => {
+                of_length::<Int8Type>(a, |us| (us % US_PER_DAY / 3_600_000_000) as i8)
+            }
+            _ => Ok(clock_part(c, a, |s| s / 3_600)),
+        }),
+        of("minute", &[TimeOrLength], 0, clock_type, |c, a| match a[0].data_type() {
+            DataType::Duration(_) => {
+                of_length::<Int8Type>(a, |us| (us % 3_600_000_000 / 60_000_000) as i8)
+            }
+            _ => Ok(clock_part(c, a, |s| s / 60 % 60)),
+        }),
         part("second", |c, a| Ok(clock_part(c, a, |s| s % 60))),
         of("date_trunc", &[Text, Time], 0, own, date_trunc),
         of("to_date", &[Date], 0, date, |_, a| Ok(Arc::clone(&a[0]))),
@@ -219,6 +253,27 @@ pub fn zone_of<'a>(context: &Context<'a>, times: &ArrayRef) -> &'a TimeZone {
         DataType::Timestamp(_, None) => &UTC,
         _ => context.zone,
     }
+}
+
+/// Of an interval Spark's EXTRACT gives these as TINYINT.
+fn clock_type(types: &[DataType]) -> DataType {
+    match types {
+        [DataType::Duration(_)] => DataType::Int8,
+        _ => DataType::Int32,
+    }
+}
+
+/// The microseconds of intervals.
+pub fn lengths(intervals: &ArrayRef) -> Result<DurationMicrosecondArray, String> {
+    let lengths = arrow::compute::cast(intervals, &length()).map_err(|error| error.to_string())?;
+    Ok(lengths.as_primitive::<DurationMicrosecondType>().clone())
+}
+
+fn of_length<T: ArrowPrimitiveType>(
+    args: &[ArrayRef],
+    part: fn(i64) -> T::Native,
+) -> Result<ArrayRef, String> {
+    Ok(Arc::new(lengths(&args[0])?.unary::<_, T>(part)))
 }
 
 fn date_part(context: &Context, args: &[ArrayRef], part: fn(Date) -> i32) -> ArrayRef {

@@ -7,11 +7,15 @@
 
 use std::any::TypeId;
 
-use datafusion_sql::sqlparser::ast::{BinaryOperator, Expr, Ident, Interval, ObjectName, Value};
+use datafusion_sql::sqlparser::ast::{
+    BinaryOperator, DateTimeField, Expr, ExtractSyntax, Ident, Interval, ObjectName, Value,
+};
 use datafusion_sql::sqlparser::dialect::{Dialect, Precedence, SparkSqlDialect};
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Token, Word};
+
+use super::spell::call;
 
 #[derive(Debug)]
 pub struct Spark(pub SparkSqlDialect);
@@ -78,6 +82,12 @@ impl Dialect for Spark {
         if let (Token::Number(digits, false), Token::Word(suffix)) = (&first.token, &second.token)
             && first.span.end == second.span.start
         {
+            if let Some(name) = typed_by(&suffix.value) {
+                let number = Value::Number(digits.clone(), false).with_span(first.span);
+                parser.next_token();
+                parser.next_token();
+                return Some(Ok(call(name, vec![Expr::Value(number)], first.span)));
+            }
             let digits = of_suffix(digits, &suffix.value)?;
             parser.next_token();
             parser.next_token();
@@ -98,6 +108,7 @@ impl Dialect for Spark {
                 parser.next_token();
                 Some(parser.parse_function(ObjectName::from(vec![name])))
             }
+            Keyword::EXTRACT if second.token == Token::LParen => Some(extract(parser)),
             Keyword::INTERVAL if is_amount(&second.token) => {
                 parser.next_token();
                 Some(interval(parser))
@@ -122,6 +133,27 @@ impl Dialect for Spark {
             right: Box::new(right),
         }))
     }
+}
+
+/// `3Y` is a TINYINT, `3S` a SMALLINT, `2.5F` a FLOAT: calls that leave the number's own name.
+fn typed_by(suffix: &str) -> Option<&'static str> {
+    match suffix.to_ascii_uppercase().as_str() {
+        "Y" => Some("literal_tinyint"),
+        "S" => Some("literal_smallint"),
+        "F" => Some("literal_float"),
+        _ => None,
+    }
+}
+
+/// `EXTRACT(field FROM time)`, its field as it is written: it is part of the column's name.
+fn extract(parser: &mut Parser) -> Result<Expr, ParserError> {
+    parser.next_token();
+    parser.expect_token(&Token::LParen)?;
+    let field = DateTimeField::Custom(parser.parse_identifier()?);
+    parser.expect_keyword_is(Keyword::FROM)?;
+    let expr = Box::new(parser.parse_expr()?);
+    parser.expect_token(&Token::RParen)?;
+    Ok(Expr::Extract { field, syntax: ExtractSyntax::From, expr })
 }
 
 /// `1.5D` is a double, `10BD` a decimal: numbers that show their type by their digits alone.

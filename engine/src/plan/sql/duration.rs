@@ -38,6 +38,9 @@ pub fn name(interval: &Interval) -> Option<String> {
         (Some(unit), None) => (text.as_str(), unit_name(unit)),
         _ => {
             let lower = text.strip_prefix("interval ").unwrap_or(&text);
+            if let Some(several) = of_several_units(lower) {
+                return Some(several);
+            }
             let (amount, unit) = lower.split_once(' ')?;
             (amount, unit.trim().to_lowercase())
         }
@@ -49,6 +52,50 @@ pub fn name(interval: &Interval) -> Option<String> {
         (unit, _) => (amount.to_string(), unit),
     };
     Some(format!("INTERVAL '{amount}' {}", unit.to_uppercase()))
+}
+
+/// `1 day 2 hours` as Spark shows it, `INTERVAL '1 02' DAY TO HOUR`. `None`: of one unit, or with a sign,
+/// or of units that make no such interval.
+fn of_several_units(text: &str) -> Option<String> {
+    const UNITS: [(&str, i64); 4] = [("day", 24), ("hour", 60), ("minute", 60), ("second", 1)];
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut amounts = [None; 4];
+    for pair in words.chunks(2) {
+        let [amount, unit] = pair else { return None };
+        let unit = unit.to_lowercase();
+        let at = UNITS.iter().position(|(known, _)| *known == unit.trim_end_matches('s'))?;
+        amounts[at] = Some(amount.parse::<u32>().ok()?);
+    }
+    let first = amounts.iter().position(Option::is_some)?;
+    let last = amounts.iter().rposition(Option::is_some)?;
+    let total: i64 = (0..4).fold(0, |total, at| {
+        let carried = if at == 0 { 0 } else { total * UNITS[at - 1].1 };
+        carried + i64::from(amounts[at].unwrap_or(0))
+    });
+    if first == last {
+        return None;
+    }
+    // Each unit below the first is less than one of the unit above it.
+    let mut rest = total;
+    let mut parts = Vec::new();
+    for at in (first..4).rev() {
+        let of_one = if at == first { i64::MAX } else { UNITS[at - 1].1 };
+        if at <= last {
+            parts.push((at, rest % of_one));
+        }
+        rest /= of_one;
+    }
+    let mut out = String::new();
+    for (at, part) in parts.into_iter().rev() {
+        out += match at {
+            at if at == first => "",
+            1 => " ",
+            _ => ":",
+        };
+        out += &if at == 0 { part.to_string() } else { format!("{part:02}") };
+    }
+    let name = |at: usize| UNITS[at].0.to_uppercase();
+    Some(format!("INTERVAL '{out}' {} TO {}", name(first), name(last)))
 }
 
 /// Length of a literal: a text, or `INTERVAL '10' SECOND`.

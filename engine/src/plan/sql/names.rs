@@ -257,6 +257,8 @@ fn function(call: &Function) -> String {
             "LOG" if written == 1 => return format!("LOG(E(), {})", args[0]),
             // The schema is no argument of what Spark runs.
             "from_json" | "from_csv" => args.truncate(1),
+            // A number with a type.
+            name if name.starts_with("literal_") => return args.remove(0),
             _ => {}
         }
         let known = DEFAULTS.iter().find(|(known, given, _)| *known == name && *given == written);
@@ -290,10 +292,12 @@ const IN_CAPITALS: [&str; 33] = [
 ];
 
 /// Arguments that a name shows although the call left them out: function, how many were written.
-const DEFAULTS: [(&str, usize, &[&str]); 22] = [
+const DEFAULTS: [(&str, usize, &[&str]); 24] = [
     ("round", 1, &["0"]),
     ("bround", 1, &["0"]),
     ("split", 2, &["-1"]),
+    ("str_to_map", 1, &[",", ":"]),
+    ("str_to_map", 2, &[":"]),
     ("substr", 2, &["2147483647"]),
     ("locate", 2, &["1"]),
     ("position", 2, &["1"]),

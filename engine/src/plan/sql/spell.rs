@@ -22,7 +22,7 @@ pub(super) fn volatile(name: &str) -> Option<&'static str> {
 
 /// Whether Spark has the function, and we have not.
 pub(super) fn absent(name: &str) -> bool {
-    const ABSENT: [&str; 25] = [
+    const ABSENT: [&str; 26] = [
         "aes_decrypt",
         "aes_encrypt",
         "bitmap_construct_agg",
@@ -46,6 +46,7 @@ pub(super) fn absent(name: &str) -> bool {
         "to_xml",
         "validate_utf8",
         "variant_get",
+        "version",
         "xpath",
         "xpath_string",
     ];
@@ -300,11 +301,11 @@ pub(super) fn literal_text(expr: &Expr) -> Option<String> {
 
 pub(super) fn cast_target(name: &str) -> Option<DataType> {
     Some(match name {
-        "tinyint" => DataType::TinyInt(None),
-        "smallint" => DataType::SmallInt(None),
+        "tinyint" | "literal_tinyint" => DataType::TinyInt(None),
+        "smallint" | "literal_smallint" => DataType::SmallInt(None),
         "int" => DataType::Int(None),
         "bigint" => DataType::BigInt(None),
-        "float" => DataType::Float(ExactNumberInfo::None),
+        "float" | "literal_float" => DataType::Float(ExactNumberInfo::None),
         "double" => DataType::Double(ExactNumberInfo::None),
         "decimal" => DataType::Decimal(ExactNumberInfo::PrecisionAndScale(10, 0)),
         "string" => DataType::String(None),
