@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::device::{Buffer, Device};
 use super::error::{GpuError, Result};
+use super::faults::Fault;
 use super::near::{self, Near};
 use super::program::{Program, TableBuffers, dispatch};
 use super::project::{ANSWER, Batch, Projector, STAGING, STORAGE, UNIFORM};
@@ -201,6 +202,10 @@ impl Table {
             let asked = Asked { rows, back_us, groups_before: 0, number, near };
             words.extend(self.params(&asked, room, scratch.rows));
             words.extend(&selected.rows);
+            if device.faults.fires(Fault::Row) {
+                let last = words.len() - 1;
+                words[last] &= words[last].wrapping_sub(1);
+            }
         }
         device.write_mapped(staging, &words)?;
         let mut encoder = device.encoder();
@@ -283,7 +288,8 @@ impl Table {
         let (_, answer) =
             &scratch.expect("a submission in flight has its buffers").stages[flight.stage];
         let words = flight.batches.iter().map(|selected| 4 + selected.rows.len()).sum::<usize>();
-        let answer = program.device.read_mapped(answer, words + 4)?;
+        let mut answer = program.device.read_mapped(answer, words + 4)?;
+        answer[0] += u32::from(program.device.faults.fires(Fault::Mark));
         let (batches, control) = answer.split_at(words);
         self.exceptions_bound = self.exceptions_bound.max(control[1] as usize);
         self.groups_seen = control[0];

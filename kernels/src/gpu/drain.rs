@@ -108,6 +108,10 @@ impl Table {
                 None => units.iter_mut().rev().take(1).for_each(|unit| *unit ^= 1 << 40),
             }
         }
+        let counted = states.filters.first().map(|filtered| filtered.rows);
+        if let (Some(at), true) = (counted, device.faults.fires(Fault::Count)) {
+            units[at] += 1;
+        }
         Ok(Drained { groups, keys, units, extremes, exceptions: outside })
     }
 

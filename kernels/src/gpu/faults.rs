@@ -16,7 +16,7 @@ pub struct Faults {
     last: Mutex<BTreeMap<usize, Vec<u32>>>,
 }
 
-const KINDS: usize = 8;
+const KINDS: usize = 11;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -36,6 +36,12 @@ pub enum Fault {
     BitFlip,
     /// A bit of the first row's fate is another one.
     Fate,
+    /// A row is left out on its way to its group.
+    Row,
+    /// A row more has found no room than are marked so.
+    Mark,
+    /// A group counts a row more than it has.
+    Count,
 }
 
 impl Default for Faults {

@@ -117,6 +117,25 @@ fn f39_an_answer_to_another_question_is_not_believed() {
     }
 }
 
+/// F39: each account of rows is compared with the host's own.
+#[test]
+fn f39_rows_that_do_not_add_up_are_not_believed() {
+    let accounts = [
+        (Fault::Row, "rows of"),
+        (Fault::Mark, "found no room, but"),
+        (Fault::Count, "do not add up to"),
+    ];
+    for (fault, why) in accounts {
+        for tier in TIERS {
+            let device = fresh_device(tier);
+            let error = run(&device, Some((fault, 0))).expect_err("a row is missing, or too many");
+            assert!(matches!(&error, GpuError::Untrusted(told) if told.contains(why)), "{error}");
+            device.faults.disarm();
+            run(&device, None).expect("the device is as before");
+        }
+    }
+}
+
 /// A shader that takes its time, and a device that is given less.
 #[test]
 fn f40_a_kernel_without_an_end_is_given_up_in_time() {
