@@ -98,6 +98,11 @@ impl Compaction {
         for (level, of) in self.query.levels.iter().enumerate() {
             let files = self.files.iter().filter(|file| file.level == level);
             let Some(last) = files.clone().next_back() else { continue };
+            if files.clone().all(|file| file.kind == StateKind::Base) {
+                // Nothing came to this level since, and a new base would have the old one's name.
+                bases.extend(files.cloned());
+                continue;
+            }
             let mut part = 0;
             let mut write = |partials: &[RecordBatch]| {
                 let heading = Heading {
