@@ -11,7 +11,7 @@ use crate::seeded::{self, Bug};
 /// Seeds that once failed: kept for ever.
 const FAILED_ONCE: &[u64] = &[
     153, 2_553, 4_628, 9_223, 46_892, 64_860, 65_473, 73_938, 84_298, 97_308, 1_048_791, 1_049_965,
-    1_063_106,
+    1_063_106, 1_071_567,
 ];
 
 /// Histories of an ordinary run.
