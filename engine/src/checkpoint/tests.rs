@@ -375,6 +375,26 @@ fn f21_a_zombie_whose_base_finds_its_files_gone_says_who_has_taken_over() {
     assert_eq!(error.exit_code(), 69, "{error}");
 }
 
+/// A base is named after the newest epoch in it: another one of the same rows would take its place, and
+/// for a moment there would be neither (simulated, seed 1071567).
+#[test]
+fn f52_a_base_to_which_nothing_came_stays_as_it_is() {
+    let (query, disk) = (update(), MemoryStorage::new());
+    let mut run = open(&disk, &query, "1", Marker::Manifest).expect("an empty disk");
+    let base = until_a_base_is_due(&mut run, &query).run(None);
+    run.epochs.journal().expect("it has one").adopt(base).expect("it was made");
+    let nothing = run.input(&[]);
+    let finished = run.epochs.finish(nothing, &OneByOne).expect("good rows");
+    finished.commit(run.epochs.journal(), BTreeMap::new()).expect("nothing fails");
+    let files = inspect::find(&disk, None).expect("whole").manifest.files;
+    assert!(files.iter().all(|file| file.kind == StateKind::Base), "{files:?}");
+    let operations = disk.operations();
+    let again = run.epochs.journal().expect("it has one").compaction(&query, 0);
+    let again = again.expect("it is asked for").run(None).expect("nothing fails");
+    assert_eq!(again.bases, files);
+    assert_eq!(disk.operations(), operations, "no file was touched");
+}
+
 #[test]
 fn f52_a_base_in_the_making_is_not_collected_and_stands_for_its_deltas() {
     let (query, disk) = (update(), MemoryStorage::new());
