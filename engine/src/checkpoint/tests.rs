@@ -1,7 +1,10 @@
 //! Checkpoints over a disk on which anything may have changed, and over one that two runs share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
+
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::ipc::writer::FileWriter;
 
 use super::*;
 use crate::epoch::{EpochInput, Epochs, OneByOne, Restored, ScanInput};
@@ -428,7 +431,7 @@ fn f52_a_base_in_the_making_is_not_collected_and_stands_for_its_deltas() {
 }
 
 #[test]
-fn f57_a_state_file_of_a_newer_format_is_refused_by_name() {
+fn f57_a_manifest_of_a_newer_format_is_never_passed_over() {
     let (query, disk) = (update(), MemoryStorage::new());
     let mut run = open(&disk, &query, "1", Marker::Manifest).expect("an empty disk");
     run.epoch().expect("nothing fails");
@@ -438,6 +441,23 @@ fn f57_a_state_file_of_a_newer_format_is_refused_by_name() {
     let error = open(&disk, &query, "2", Marker::Manifest).err().expect("it is newer");
     assert_eq!(error.exit_code(), 74);
     assert!(error.to_string().contains("has format 3"), "{error}");
+}
+
+#[test]
+fn f57_a_state_file_of_a_newer_format_is_refused_by_name() {
+    for (format, fault) in [("2", None), ("3", Some("has format")), ("two", Some("has format"))] {
+        let metadata = HashMap::from([("pelton.format".to_owned(), format.to_owned())]);
+        let schema =
+            Schema::new_with_metadata(vec![Field::new("k", DataType::Int64, true)], metadata);
+        let mut writer = FileWriter::try_new(Vec::new(), &schema).expect("a schema");
+        writer.write(&RecordBatch::new_empty(schema.into())).expect("memory takes it");
+        let read = ipc::read(writer.into_inner().expect("memory takes it"));
+        let told = read.err().map(|error| error.to_string());
+        match fault {
+            None => assert_eq!(told, None),
+            Some(fault) => assert!(told.expect("it is newer").contains(fault), "{format}"),
+        }
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::{StateSpec, StateStore};
 use crate::error::{Error, Result, is_full};
 
 /// Fewer groups than this are not worth a file for each partition.
-const GROUPS_MIN: usize = 4 * PARTITIONS;
+const GROUPS_MIN: usize = if cfg!(test) { 16 } else { 4 * PARTITIONS };
 /// A partition with this many runs becomes one when it is read anyway.
 const RUNS_MAX: usize = 8;
 /// More than a group of numbers costs: memory is made ready for no more groups than its share holds.
