@@ -42,7 +42,8 @@ pub trait Storage: Send + Sync {
     fn publish(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
 
     /// Gives a file another name and replaces what bore it; durable after [`Storage::sync_dir`] of
-    /// the directory of `to`. Until the directory of `from` is synced the old name may come back.
+    /// the directory of `to`. Until the directory of `from` is synced the old name may come back; the
+    /// file is never without either, whichever directory is synced first.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file; until its directory is synced it may come back.

@@ -313,7 +313,13 @@ impl Storage for MemoryStorage {
         let mut disk = self.disk();
         disk.operate()?;
         let Disk { live, durable, .. } = &mut *disk;
-        durable.retain(|name, _| directory(name) != dir);
+        let is_here = |name: &str| directory(name) == dir;
+        let gone = durable.iter().filter(|(name, _)| is_here(name) && !live.contains_key(*name));
+        let gone: BTreeSet<u64> = gone.map(|(_, file)| *file).collect();
+        durable.retain(|name, _| !is_here(name));
+        // A rename is one entry of a file system's journal: with the old name gone the new one is there.
+        let renamed = live.iter().filter(|(_, file)| gone.contains(file));
+        durable.extend(renamed.map(|(name, file)| (name.clone(), *file)));
         let names = live.iter().filter(|(name, _)| directory(name) == dir);
         durable.extend(names.map(|(name, file)| (name.clone(), *file)));
         Ok(())

@@ -87,6 +87,19 @@ fn unsynced_bytes_and_names_do_not_survive_a_power_cut() {
     assert_eq!(storage.read("named").unwrap(), b"");
 }
 
+/// Simulated, seed 148375: another process synced the directory that the file had just left.
+#[test]
+fn a_renamed_file_is_never_without_a_name() {
+    let storage = MemoryStorage::new();
+    storage.create_dir_all("staged").unwrap();
+    write_new(&storage, "staged/file", b"bytes").unwrap();
+    storage.rename("staged/file", "file").unwrap();
+    storage.sync_dir("staged").unwrap();
+    storage.crash(Crash::Synced);
+    assert_eq!(storage.read("file").unwrap(), b"bytes");
+    assert_eq!(storage.list("staged").unwrap(), [""; 0]);
+}
+
 #[test]
 fn f47_f48_a_crash_anywhere_leaves_the_old_file_or_the_new_one() {
     for left in [Crash::Synced, Crash::Names, Crash::Everything] {
