@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use pelton_engine::batch::DeadLetter;
-use pelton_engine::checkpoint::{Compacted, DELTAS_MAX, Journal};
+use pelton_engine::checkpoint::{Changes, Compacted, DELTAS_MAX, Journal};
 use pelton_engine::epoch::Finished;
 use pelton_engine::error::{Error, Result};
 use pelton_engine::failpoint;
@@ -46,7 +46,7 @@ enum Work {
     /// The first rows of an epoch that goes on.
     Part(u64, RecordBatch, Vec<DeadLetter>),
     /// The first part of what its checkpoint needs, by level.
-    Delta(u64, Vec<Vec<RecordBatch>>),
+    Changes(u64, Vec<Changes>),
     Epoch(Epoch),
 }
 
@@ -113,8 +113,8 @@ impl Committer {
     /// through.
     ///
     /// Errors: as [`Committer::part`].
-    pub fn delta(&mut self, epoch: u64, delta: Vec<Vec<RecordBatch>>) -> Result<()> {
-        self.hand_over(Work::Delta(epoch, delta))
+    pub fn changes(&mut self, epoch: u64, changes: Vec<Changes>) -> Result<()> {
+        self.hand_over(Work::Changes(epoch, changes))
     }
 
     /// Hands over an epoch; waits while the one before is on its way.
@@ -202,9 +202,9 @@ impl Commits {
                 self.outputs.stage_part(epoch, &rows, &letters)?;
                 None
             }
-            Work::Delta(epoch, delta) => {
+            Work::Changes(epoch, changes) => {
                 let journal = self.journal.as_mut().expect("who keeps deltas has a journal");
-                patiently(&UntilRoom, "the checkpoint", || journal.stage(epoch, &delta))?;
+                patiently(&UntilRoom, "the checkpoint", || journal.stage(epoch, &changes))?;
                 None
             }
             Work::Epoch(epoch) => Some(self.commit(epoch)?),

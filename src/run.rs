@@ -262,8 +262,8 @@ impl<'a> Run<'a> {
         let (input, _) = self.barrier(sources, false)?;
         self.absorbed = true;
         let rows = self.epochs.absorb(input, &Threads)?;
-        if let Some(delta) = self.epochs.take_delta(self.rooms.delta) {
-            committer.delta(self.epochs.next(), delta)?;
+        if let Some(changes) = self.epochs.take_changes(self.rooms.delta) {
+            committer.changes(self.epochs.next(), changes)?;
         }
         let letters = self.epochs.take_dead_letters();
         if rows.num_rows() > 0 || !letters.is_empty() {

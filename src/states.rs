@@ -18,7 +18,6 @@ use pelton_ingest::runtime::{LOG_DIRECTORY, SourceState};
 
 use crate::cli::{Checkpoint, StateQuery};
 use crate::lock::StateLock;
-use crate::run::Threads;
 
 /// The checkpoints of a job; a directory is made where it is missing.
 ///
@@ -147,7 +146,7 @@ pub fn query(args: &StateQuery) -> Result<()> {
         println!("{}", state_query::describe(&kept.manifest)?);
         return Ok(());
     };
-    let rows = state_query::query(&*storage, &kept.manifest, sql, &Threads)?;
+    let rows = state_query::query(&*storage, &kept.manifest, sql)?;
     let zone = plan::zone("UTC").map_err(Error::failed)?;
     let mut table = Table::new(rows.num_rows(), None, zone);
     let printed = table.push(&rows);

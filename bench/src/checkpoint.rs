@@ -64,7 +64,7 @@ fn cost(options: &Options, scratch: &Scratch) -> Result<Value, Error> {
     let data = Groups { rows: options.rows / groups * groups, groups };
     let file = data.file(&options.dir)?;
     let (mut on, mut off) = (Vec::new(), Vec::new());
-    let (mut epochs, mut written) = (0, Written::default());
+    let (mut epochs, mut files) = (0, Written::default());
     for round in 1..=options.rounds {
         eprintln!("with and without checkpoints, round {round} of {}", options.rounds);
         for (kept, runs) in [(KEPT, &mut on), ("", &mut off)] {
@@ -76,7 +76,7 @@ fn cost(options: &Options, scratch: &Scratch) -> Result<Value, Error> {
             runs.push((ended.seconds, ended.cpu_seconds));
             if !kept.is_empty() {
                 epochs = ended.stderr.lines().filter(|line| line.starts_with('{')).count();
-                written = deltas(&dir.join("state"))?;
+                files = written(&dir.join("state"))?;
             }
         }
     }
@@ -92,7 +92,7 @@ fn cost(options: &Options, scratch: &Scratch) -> Result<Value, Error> {
         "cpu_seconds_off": off.iter().map(|run| run.1).collect::<Vec<_>>(),
         "overhead_percent_of_the_best": (best_on.0 / best_off.0 - 1.0) * 100.0,
         "cpu_overhead_percent_of_the_best": (best_on.1 / best_off.1 - 1.0) * 100.0,
-        "bytes_per_changed_group": written.bytes as f64 / written.rows.max(1) as f64,
+        "bytes_per_changed_group": files.bytes as f64 / files.rows.max(1) as f64,
     }))
 }
 
@@ -106,8 +106,8 @@ struct Written {
     rows: u64,
 }
 
-/// The deltas that the newest manifest names.
-fn deltas(state: &Path) -> Result<Written, Error> {
+/// The state files that the newest manifest names, as epochs wrote them.
+fn written(state: &Path) -> Result<Written, Error> {
     let failed = |error| Error::io(format!("cannot read {}", state.display()), error);
     let mut manifests = Vec::new();
     for entry in fs::read_dir(state).map_err(failed)? {
@@ -123,10 +123,8 @@ fn deltas(state: &Path) -> Result<Written, Error> {
         .map_err(|error| Error::Wrong(format!("{}: {error}", newest.display())))?;
     let mut written = Written::default();
     for file in manifest["files"].as_array().into_iter().flatten() {
-        if file["kind"] == "delta" {
-            written.bytes += file["length"].as_u64().unwrap_or(0);
-            written.rows += file["rows"].as_u64().unwrap_or(0);
-        }
+        written.bytes += file["length"].as_u64().unwrap_or(0);
+        written.rows += file["rows"].as_u64().unwrap_or(0);
     }
     Ok(written)
 }

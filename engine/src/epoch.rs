@@ -27,7 +27,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 
 use crate::batch::{Counters, DeadLetter};
-use crate::checkpoint::Journal;
+use crate::checkpoint::{Changes, Journal};
 use crate::error::{Error, Result};
 use crate::job::spec::{OnError, OutputMode};
 use crate::pipeline::CoreEpoch;
@@ -97,7 +97,7 @@ pub struct Finished {
     /// Offsets at its end, as the source wrote them.
     pub source: serde_json::Value,
     /// By level.
-    delta: Vec<Vec<RecordBatch>>,
+    changes: Vec<Changes>,
     clocks: Vec<Option<i64>>,
     rows_out: u64,
     /// The watermark as far as groups leave by it.
@@ -117,7 +117,7 @@ struct Running {
     dead_letters: Vec<DeadLetter>,
     source: serde_json::Value,
     /// By level.
-    delta: Vec<Vec<RecordBatch>>,
+    changes: Vec<Changes>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -220,7 +220,7 @@ impl Epochs {
     pub fn bytes_held(&self) -> usize {
         let levels: usize = self.levels.iter().map(Level::bytes_held).sum();
         let letters = self.running.dead_letters.iter().map(DeadLetter::bytes_held);
-        levels + self.delta_bytes() + letters.sum::<usize>()
+        levels + self.changed_bytes() + letters.sum::<usize>()
     }
 
     pub fn journal(&mut self) -> Option<&mut Journal> {
@@ -249,7 +249,7 @@ impl Epochs {
         }
         assert!(self.running.counters.close(), "one fate a row: {:?}", self.running.counters);
         self.watermark = if ended { Some(i64::MAX) } else { self.emission_watermark() };
-        self.running.delta.resize_with(self.levels.len(), Vec::new);
+        self.running.changes.resize_with(self.levels.len(), Changes::default);
         let mut left = Vec::with_capacity(cores.len());
         for (at, cores) in cores.into_iter().enumerate() {
             let Scan { level, arm, .. } = self.query.scans[at];
@@ -258,17 +258,6 @@ impl Epochs {
         }
         let rows = self.together(left)?;
         self.leave(rows)
-    }
-
-    fn delta_bytes(&self) -> usize {
-        self.running.delta.iter().flatten().map(RecordBatch::get_array_memory_size).sum()
-    }
-
-    /// What the running epoch's checkpoint needs so far, by level, where that is more than `most` bytes:
-    /// for [`Journal::stage`], as memory need not hold it until the epoch's end.
-    pub fn take_delta(&mut self, most: usize) -> Option<Vec<Vec<RecordBatch>>> {
-        let is_much = self.delta_bytes() > most;
-        is_much.then(|| self.running.delta.iter_mut().map(std::mem::take).collect())
     }
 
     /// Counts what a scan's cores have made of their rows.
@@ -302,13 +291,13 @@ impl Epochs {
         let keeps_delta = self.keeps_delta;
         let watermark = self.query.watermark_at(at, self.watermark);
         let passed = self.levels[at].take(arm, cores, watermark, keeps_delta, workers)?;
-        let Passed { rows, delta, dropped } = passed;
+        let Passed { rows, changes, dropped } = passed;
         // Rows that were seen before go no further.
         self.running.counters.applied -= dropped;
         self.running.counters.filtered += dropped;
         let forgets = at > 0 && seeded::is(Bug::UpperDeltaForgotten);
         if keeps_delta && self.query.mode() != OutputMode::Batch && !forgets {
-            self.running.delta[at].extend(delta);
+            self.running.changes[at].extend(changes);
         }
         Ok(rows)
     }
@@ -391,7 +380,7 @@ impl Epochs {
             let keeps_delta = self.keeps_delta;
             let mut emitted = self.levels[at].emit(watermark, ended, keeps_delta, workers)?;
             state.add(&emitted.facts);
-            self.running.delta[at].extend(emitted.delta);
+            self.running.changes[at].extend(emitted.changes);
             while let Some(leaving) = emitted.leaving.advance()? {
                 if matches!(emitted.leaving, Leaving::Merged(_)) && bytes_of(&rows) > PART_BYTES {
                     let part = self.together(std::mem::take(&mut rows))?;
@@ -425,7 +414,7 @@ impl Epochs {
             ended,
             state,
             source: running.source,
-            delta: running.delta,
+            changes: running.changes,
             clocks: self.clocks.times(),
             rows_out: self.rows_out,
             evicts: self.evicts(self.watermark),

@@ -57,6 +57,8 @@ bugs! {
     NeededCollected,
     /// A base stands in for one file more than it was made from.
     BaseCoversTooMuch,
+    /// A state that is written whole is added to what was written before.
+    BaseOverDeltas,
     /// Files that a killed process staged are published as they are.
     LeftoversPublished,
     /// Late rows are left out and counted nowhere.

@@ -36,17 +36,39 @@ pub struct Compaction {
     files: Vec<StateFile>,
 }
 
-/// Bases, by level in one or more parts, that stand for the first `covers` files of the manifest they
-/// were made from.
-pub struct Compacted {
-    pub(super) bases: Vec<StateFile>,
-    pub(super) covers: usize,
+/// Bases, by level in one or more parts, that stand for the files that they were made of.
+pub struct Compacted(pub(super) Vec<StateFile>);
+
+/// What a base is made of, and the base, once it is there.
+pub(super) struct Making {
+    of: Vec<StateFile>,
+    made: Option<Compacted>,
+}
+
+impl Making {
+    /// Files with the bases in the place of what they stand for. At a level whose state was written whole
+    /// meanwhile they stand for nothing any more.
+    pub fn applied(&self, files: &[StateFile]) -> Vec<StateFile> {
+        let Some(Compacted(bases)) = &self.made else { return files.to_vec() };
+        let stands = |level| {
+            let mut of = self.of.iter().filter(|file| file.level == level);
+            of.all(|file| files.contains(file))
+        };
+        let rest = files.iter().filter(|file| !(stands(file.level) && self.of.contains(file)));
+        let too_many = usize::from(seeded::is(Bug::BaseCoversTooMuch));
+        let bases = bases.iter().filter(|base| stands(base.level));
+        bases.chain(rest.skip(too_many)).cloned().collect()
+    }
+
+    pub fn is_made(&self) -> bool {
+        self.made.is_some()
+    }
 }
 
 impl Journal {
     /// Work to be done beside the epochs, once `deltas_max` deltas lie above the base.
     pub fn compaction(&mut self, query: &Arc<Query>, deltas_max: usize) -> Option<Compaction> {
-        if self.compacting {
+        if self.making.is_some() {
             return None;
         }
         let files = &self.last()?.files;
@@ -55,11 +77,12 @@ impl Journal {
             return None;
         }
         let files = files.clone();
-        self.compacting = true;
+        self.making = Some(Making { of: files.clone(), made: None });
         Some(Compaction {
             storage: Arc::clone(&self.storage),
             query: Arc::clone(query),
-            attempt: self.attempt.clone(),
+            // An epoch may write a base, too.
+            attempt: format!("{}-compacted", self.attempt),
             columns: self.plan.columns.clone(),
             compression: self.compression,
             files,
@@ -68,24 +91,38 @@ impl Journal {
 
     /// The work came to nothing: it may be begun again.
     pub fn give_up_compaction(&mut self) {
-        self.compacting = false;
+        self.making = None;
     }
 
-    /// From the next commit on the base stands in the place of what it was made from. Where there was
-    /// no room for it the deltas stand for it, and it is tried again.
+    /// From the next commit on the base stands in the place of what it was made of. Where there was no
+    /// room for it the deltas stand for it, and it is tried again; where a file went that no manifest needs
+    /// any more, nothing is missed.
     ///
     /// Errors: `Unavailable` where another process took over, which may have removed what was to be
     /// read; else those of [`Compaction::run`].
     pub fn adopt(&mut self, made: Result<Compacted>) -> Result<()> {
         match made {
-            Ok(compacted) => self.compacted = Some(compacted),
+            Ok(compacted) => {
+                if let Some(making) = &mut self.making {
+                    making.made = Some(compacted);
+                }
+            }
             Err(error) if error.wants_room() => self.give_up_compaction(),
             Err(error) => {
                 fence::check(&*self.storage, self.fence)?;
-                return Err(error);
+                if self.needs_all_that_is_compacted() {
+                    return Err(error);
+                }
+                self.give_up_compaction();
             }
         }
         Ok(())
+    }
+
+    fn needs_all_that_is_compacted(&self) -> bool {
+        let needed = self.last().map_or(&[][..], |last| &last.files);
+        let mut of = self.making.iter().flat_map(|making| &making.of);
+        of.all(|file| needed.contains(file))
     }
 }
 
@@ -154,8 +191,7 @@ impl Compaction {
                 write(&held)?;
             }
         }
-        let too_many = usize::from(seeded::is(Bug::BaseCoversTooMuch));
-        Ok(Compacted { bases, covers: self.files.len() + too_many })
+        Ok(Compacted(bases))
     }
 
     /// What recovery would make of a join's files.

@@ -13,6 +13,36 @@ use crate::storage::{Hashed, Storage, write_new_with};
 /// A system call for each piece of this size.
 const BUFFER_BYTES: usize = 256 << 10;
 
+/// What an epoch changed at a level of the plan.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// The merge of the partials is the whole state: what was written before is not needed.
+    pub is_whole: bool,
+    pub partials: Vec<RecordBatch>,
+}
+
+impl Changes {
+    pub fn of(partials: Vec<RecordBatch>) -> Changes {
+        Changes { is_whole: false, partials }
+    }
+
+    /// What came after.
+    pub fn extend(&mut self, later: Changes) {
+        match later.is_whole {
+            true => *self = later,
+            false => self.partials.extend(later.partials),
+        }
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.partials.iter().map(|partial| partial.num_rows() as u64).sum()
+    }
+
+    pub fn bytes_held(&self) -> usize {
+        self.partials.iter().map(RecordBatch::get_array_memory_size).sum()
+    }
+}
+
 /// What a state file is, beside its rows.
 pub(super) struct Heading<'a> {
     pub kind: StateKind,

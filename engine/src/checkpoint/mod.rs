@@ -1,7 +1,8 @@
 //! Checkpoints: what an epoch changed, as Arrow IPC files, and the manifest that commits them.
 //!
 //! Invariant: a published manifest names only files that were durable before it was published, and
-//! the state it stands for is the base, then for each delta `merge`, `evict`. A manifest's name is
+//! the state it stands for is the base, then for each delta `merge`, `evict`. An epoch whose partials
+//! outgrow the state writes the state: a base. A manifest's name is
 //! given once, to the run whose fence is the newest. At least two manifests and all that they name
 //! are kept. This module reads no clock and takes no lock: the caller owns the directory.
 //!
@@ -21,6 +22,8 @@ pub mod recovery;
 pub mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod whole_tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -37,7 +40,9 @@ use crate::seeded::{self, Bug};
 use crate::sink::{Committed, Marker, Staged};
 use crate::storage::{Storage, write_new};
 pub use bring::bring;
+use compaction::Making;
 pub use compaction::{Compacted, Compaction, DELTAS_MAX};
+pub use files::Changes;
 use files::{Heading, read_state, write_state};
 pub use ipc::Compression;
 use manifest::{Kept, Manifest, Part, StateFile, StateKind};
@@ -63,11 +68,10 @@ pub struct Journal {
     passed_over: Vec<String>,
     /// Names of manifests that were passed over: they make way for the epochs that come again.
     set_aside: Vec<String>,
-    compacted: Option<Compacted>,
     /// Parts of the next epoch's delta that memory did not hold; no manifest names them yet.
     staged: Vec<StateFile>,
-    /// A base is being made that no manifest names yet.
-    compacting: bool,
+    /// A base is being made, or is there, that no manifest names yet.
+    making: Option<Making>,
     prepared: u64,
 }
 
@@ -163,9 +167,8 @@ impl Journal {
             candidates: Vec::new(),
             passed_over: Vec::new(),
             set_aside: Vec::new(),
-            compacted: None,
             staged: Vec::new(),
-            compacting: false,
+            making: None,
             prepared: 0,
             storage,
         };
@@ -285,9 +288,9 @@ impl Journal {
     ///
     /// Errors: `StateIo`; the last checkpoint stays valid and the call may be repeated.
     /// `Unavailable` where another process has taken over.
-    pub fn commit(&mut self, facts: Facts, delta: &[Vec<RecordBatch>]) -> Result<Committed> {
+    pub fn commit(&mut self, facts: Facts, changes: &[Changes]) -> Result<Committed> {
         assert!(self.decided_by.is_none(), "an output decides: prepare, then confirm");
-        let manifest = self.write(facts, delta)?;
+        let manifest = self.write(facts, changes)?;
         let bytes = manifest.to_bytes();
         self.publish(manifest, &bytes)
     }
@@ -295,9 +298,9 @@ impl Journal {
     /// Writes what the epoch changed and a manifest that waits for an output's transaction.
     ///
     /// Errors: as [`Journal::commit`].
-    pub fn prepare(&mut self, facts: Facts, delta: &[Vec<RecordBatch>]) -> Result<Prepared> {
+    pub fn prepare(&mut self, facts: Facts, changes: &[Changes]) -> Result<Prepared> {
         assert!(self.decided_by.is_some(), "the manifest decides: commit");
-        let manifest = self.write(facts, delta)?;
+        let manifest = self.write(facts, changes)?;
         let (storage, bytes) = (&*self.storage, manifest.to_bytes());
         fence::check(storage, self.fence)?;
         let name = manifest::prepared_name(manifest.epoch, &self.attempt, self.prepared);
@@ -320,21 +323,29 @@ impl Journal {
         let _ = self.storage.remove(&prepared.name);
     }
 
-    fn write(&mut self, facts: Facts, delta: &[Vec<RecordBatch>]) -> Result<Manifest> {
+    fn write(&mut self, facts: Facts, changes: &[Changes]) -> Result<Manifest> {
         fence::check(&*self.storage, self.fence)?;
         self.make_way()?;
         let mut files = self.last().map_or(Vec::new(), |last| last.files.clone());
-        if let Some(Compacted { bases, covers }) = &self.compacted {
-            files.splice(..*covers.min(&files.len()), bases.iter().cloned());
+        if let Some(making) = &self.making {
+            files = making.applied(&files);
         }
         // Where nothing leaves by the watermark, nothing did before.
         let before = self.last().and_then(|last| last.watermark_us);
         let before = before.filter(|_| facts.evicts_us.is_some());
-        for (level, partials) in delta.iter().enumerate() {
+        for (level, changes) in changes.iter().enumerate() {
             let staged = self.staged.iter().filter(|file| file.level == level).cloned();
             let mut parts: Vec<StateFile> = staged.collect();
-            if partials.iter().any(|partial| partial.num_rows() > 0) {
-                parts.push(self.write_delta(facts.epoch, (level, 0), partials)?);
+            if changes.rows() > 0 {
+                parts.push(self.write_changes(facts.epoch, (level, 0), changes)?);
+            }
+            let base = match changes.is_whole {
+                true => Some(parts.len() - usize::from(changes.rows() > 0)),
+                false => parts.iter().rposition(|file| file.kind == StateKind::Base),
+            };
+            if let Some(base) = base.filter(|_| !seeded::is(Bug::BaseOverDeltas)) {
+                parts.drain(..base);
+                files.retain(|file| file.level != level);
             }
             // The state evicts before the first and after the last: parts of a session that seems to be
             // over may meet one that is not.
@@ -373,27 +384,27 @@ impl Journal {
     /// Writes a part of what the next epoch changes, by level, ahead of its commit.
     ///
     /// Errors: `StateIo`; the call may be repeated.
-    pub fn stage(&mut self, epoch: u64, delta: &[Vec<RecordBatch>]) -> Result<()> {
+    pub fn stage(&mut self, epoch: u64, changes: &[Changes]) -> Result<()> {
         fence::check(&*self.storage, self.fence)?;
         let mut files = Vec::new();
-        for (level, partials) in delta.iter().enumerate() {
-            if partials.iter().any(|partial| partial.num_rows() > 0) {
+        for (level, changes) in changes.iter().enumerate() {
+            if changes.rows() > 0 {
                 let part = self.staged.len() + files.len() + 1;
-                files.push(self.write_delta(epoch, (level, part), partials)?);
+                files.push(self.write_changes(epoch, (level, part), changes)?);
             }
         }
         self.staged.append(&mut files);
         Ok(())
     }
 
-    fn write_delta(
+    fn write_changes(
         &self,
         epoch: u64,
         (level, part): (usize, usize),
-        partials: &[RecordBatch],
+        changes: &Changes,
     ) -> Result<StateFile> {
         let heading = Heading {
-            kind: StateKind::Delta,
+            kind: if changes.is_whole { StateKind::Base } else { StateKind::Delta },
             level,
             part,
             epoch,
@@ -403,7 +414,7 @@ impl Journal {
             columns: self.columns(level),
             compression: self.compression,
         };
-        write_state(&*self.storage, &heading, partials)
+        write_state(&*self.storage, &heading, &changes.partials)
     }
 
     /// Renames the manifests that were passed over: the outputs agreed, and their epochs come again.
@@ -437,9 +448,7 @@ impl Journal {
         fence::check(storage, self.fence)?;
         let kept = Kept { hash: manifest::identity(bytes), manifest };
         let committed = kept.committed();
-        if self.compacted.take().is_some() {
-            self.compacting = false;
-        }
+        self.making.take_if(|making| making.is_made());
         self.staged.clear();
         self.candidates.insert(0, kept);
         self.candidates.truncate(MANIFESTS_KEPT);
@@ -451,7 +460,7 @@ impl Journal {
     /// What cannot be read or removed stays: an old file costs room, not correctness.
     pub fn collect_garbage(&self) {
         let Some(last) = self.last() else { return };
-        let unnamed = self.compacting.then_some(self.attempt.as_str());
+        let unnamed = self.making.is_some().then_some(self.attempt.as_str());
         inspect::collect(&*self.storage, MANIFESTS_KEPT, (last.epoch, self.fence), unnamed);
     }
 }

@@ -69,9 +69,9 @@ impl Run {
     fn absorb(&mut self, rows: &[Row]) {
         let input = self.input(rows);
         self.epochs.absorb(input, &OneByOne).expect("good rows");
-        let (epoch, delta) =
-            (self.epochs.next(), self.epochs.take_delta(0).expect("there is some"));
-        self.epochs.journal().expect("it has one").stage(epoch, &delta).expect("nothing fails");
+        let (epoch, changes) =
+            (self.epochs.next(), self.epochs.take_changes(0).expect("there is some"));
+        self.epochs.journal().expect("it has one").stage(epoch, &changes).expect("nothing fails");
     }
 
     fn epoch(&mut self) -> Result<Committed> {
@@ -394,7 +394,7 @@ fn f52_a_base_to_which_nothing_came_stays_as_it_is() {
     let operations = disk.operations();
     let again = run.epochs.journal().expect("it has one").compaction(&query, 0);
     let again = again.expect("it is asked for").run(None).expect("nothing fails");
-    assert_eq!(again.bases, files);
+    assert_eq!(again.0, files);
     assert_eq!(disk.operations(), operations, "no file was touched");
 }
 

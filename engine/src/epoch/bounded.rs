@@ -1,28 +1,23 @@
 //! A query over inputs that are in memory and end: one epoch, no state before it and none after.
 //!
-//! Static sides of joins and subqueries are answered so. They have no checkpoint and no late rows.
+//! Static sides of joins, subqueries and questions to a state are answered so. They have no checkpoint
+//! and no late rows.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::datatypes::DataType;
 
-use super::{EpochInput, Epochs, Finished, ScanInput, Task, Workers};
+use super::{EpochInput, Epochs, Finished, OneByOne, ScanInput};
 use crate::batch::{Encoding, InputBatch, InputColumn, Place};
-use crate::checkpoint::query::ids;
 use crate::error::Result;
 use crate::job::spec::OnError;
 use crate::pipeline::{CoreEpoch, EventClock, Pipeline};
 use crate::plan::Query;
 use crate::plan::query::Scan;
 
-/// Runs one task after the other, on the thread that asks.
-struct InTurn;
-
-impl Workers for InTurn {
-    fn run(&self, tasks: Vec<Task<'_>>) {
-        tasks.into_iter().for_each(|task| task());
-    }
-}
+/// Rows that go through a pipeline at once.
+const ROWS: usize = 8 << 10;
 
 /// All rows that leave the query, where its sources hold these rows and end.
 ///
@@ -40,19 +35,29 @@ fn finish(query: &Arc<Query>, inputs: &[&RecordBatch]) -> Result<Finished> {
     let input =
         EpochInput { scans: scans.collect::<Result<_>>()?, source: serde_json::Value::Null };
     let (mut epochs, _) = Epochs::open(Arc::clone(query), 1, None, (OnError::Fail, &[]))?;
-    epochs.finish(input, &InTurn)
+    epochs.finish(input, &OneByOne)
 }
 
 fn take_in(scan: &Scan, rows: &RecordBatch) -> Result<CoreEpoch> {
     let mut pipeline = Pipeline::new(Arc::clone(&scan.plan), OnError::Fail);
-    let columns = columns(&mut pipeline, scan, rows);
+    pipeline.open(0, EventClock::Known(None));
+    for first in (0..rows.num_rows()).step_by(ROWS) {
+        push(&mut pipeline, scan, &rows.slice(first, ROWS.min(rows.num_rows() - first)), first);
+    }
+    let segment = pipeline.close();
+    pipeline.keep(segment, 0)?;
+    Ok(pipeline.barrier())
+}
+
+fn push(pipeline: &mut Pipeline, scan: &Scan, rows: &RecordBatch, first: usize) {
+    let columns = columns(pipeline, scan, rows);
     let count = rows.num_rows() as u32;
     let starts: Vec<u32> = (0..count).collect();
     let ends: Vec<u32> = (1..=count).collect();
     // A line a row, so that an error tells the row.
     let bytes = vec![b'\n'; rows.num_rows()];
-    let place = Place { name: scan.plan.source_name.as_str().into(), line: 1, ..Place::default() };
-    pipeline.open(0, EventClock::Known(None));
+    let name = scan.plan.source_name.as_str().into();
+    let (minor, line) = (first as u64, first as u64 + 1);
     pipeline.push(&InputBatch {
         columns: &columns,
         rows: rows.num_rows(),
@@ -61,11 +66,8 @@ fn take_in(scan: &Scan, rows: &RecordBatch) -> Result<CoreEpoch> {
         row_ends: &ends,
         value_errors: &[],
         row_errors: &[],
-        place: &place,
+        place: &Place { name, minor, line, ..Place::default() },
     });
-    let segment = pipeline.close();
-    pipeline.keep(segment, 0)?;
-    Ok(pipeline.barrier())
 }
 
 /// The columns that the plan reads, in the forms in which it reads them.
@@ -79,6 +81,16 @@ fn columns(pipeline: &mut Pipeline, scan: &Scan, rows: &RecordBatch) -> Vec<Arra
         }
     };
     scan.plan.input.iter().enumerate().map(&mut column).collect()
+}
+
+/// Ids of texts, 0 for NULL.
+fn ids(column: &ArrayRef, mut intern: impl FnMut(&[u8]) -> u32) -> UInt32Array {
+    let text = |row: usize| match column.data_type() {
+        DataType::Binary => column.as_binary::<i32>().value(row),
+        _ => column.as_string::<i32>().value(row).as_bytes(),
+    };
+    let id = |row| if column.is_null(row) { 0 } else { intern(text(row)) };
+    UInt32Array::from_iter_values((0..column.len()).map(id))
 }
 
 #[cfg(test)]

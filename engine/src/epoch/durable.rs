@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::level::Level;
 use super::{Epochs, Finished, Restored, Workers};
 use crate::checkpoint::manifest::Manifest;
-use crate::checkpoint::{Facts, Journal, Prepared};
+use crate::checkpoint::{Changes, Facts, Journal, Prepared};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::seeded::{self, Bug};
@@ -40,6 +40,22 @@ impl Epochs {
             sinks: last.sinks.clone(),
             passed_over: journal.passed_over().to_vec(),
         }))
+    }
+
+    pub(super) fn changed_bytes(&self) -> usize {
+        self.running.changes.iter().map(Changes::bytes_held).sum()
+    }
+
+    /// What the running epoch's checkpoint needs so far, by level, where that is more than `most` bytes:
+    /// for [`Journal::stage`], as memory need not hold it until the epoch's end.
+    pub fn take_changes(&mut self, most: usize) -> Option<Vec<Changes>> {
+        let is_much = self.changed_bytes() > most;
+        // One without rows says that what came before it is not needed: for the next to say.
+        let take = |changes: &mut Changes| match changes.rows() {
+            0 => Changes::default(),
+            _ => std::mem::take(changes),
+        };
+        is_much.then(|| self.running.changes.iter_mut().map(take).collect())
     }
 
     fn read_state(&mut self, workers: &dyn Workers) -> Result<()> {
@@ -82,7 +98,7 @@ impl Finished {
             None => Ok(Committed { epoch: self.epoch, manifest_hash: 0 }),
             Some(journal) => {
                 let facts = self.facts(sinks, journal.last());
-                journal.commit(facts, &self.delta)
+                journal.commit(facts, &self.changes)
             }
         }
     }
@@ -96,7 +112,7 @@ impl Finished {
         sinks: BTreeMap<String, Staged>,
     ) -> Result<Prepared> {
         let facts = self.facts(sinks, journal.last());
-        journal.prepare(facts, &self.delta)
+        journal.prepare(facts, &self.changes)
     }
 
     /// What the manifest says of the epoch. `before`: the last checkpoint's.

@@ -17,6 +17,7 @@ use super::leaving;
 use super::leaving::{Leaving, Pieces};
 use super::{StateFacts, Task, Workers};
 use crate::batch::{Counters, DeadLetter, InputBatch, Place};
+use crate::checkpoint::Changes;
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::format::json;
@@ -41,14 +42,27 @@ pub(super) struct Level {
     /// Where two streams meet: it has the level's state.
     meeting: Option<Meeting>,
     closes: bool,
+    growth: Growth,
 }
+
+/// What the running epoch's partials come to, for its checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Growth {
+    /// So many rows of them are kept as they are.
+    Partials(u64),
+    /// They outgrew the state, which is written in their place at the epoch's end.
+    State,
+}
+
+/// Fewer rows of partials are not worth a look at the state.
+const OUTGROWN_MIN: u64 = if cfg!(test) { 8 } else { 1 << 16 };
 
 /// What came of rows or partials at a level.
 pub(super) struct Passed {
     /// Rows that leave at once.
     pub rows: RecordBatch,
     /// What a checkpoint needs.
-    pub delta: Vec<RecordBatch>,
+    pub changes: Changes,
     /// Input rows that go no further: seen before.
     pub dropped: u64,
 }
@@ -58,7 +72,7 @@ pub(super) struct Emitted {
     pub leaving: Leaving,
     pub facts: StateFacts,
     /// What a checkpoint needs, where that is known only now.
-    pub delta: Vec<RecordBatch>,
+    pub changes: Changes,
 }
 
 /// What was fed to a level.
@@ -108,6 +122,7 @@ impl Level {
             pipelines: level.arms.iter().map(pipeline).collect(),
             meeting: level.join.as_ref().map(Meeting::of),
             closes: level.evicting(Some(0)).is_some(),
+            growth: Growth::Partials(0),
         }
     }
 
@@ -158,6 +173,7 @@ impl Level {
     pub fn clear(&mut self) {
         self.shards.iter_mut().for_each(Shard::clear);
         self.meeting.iter_mut().for_each(Meeting::clear);
+        self.growth = Growth::Partials(0);
     }
 
     pub fn settle(&mut self, watermark: Option<i64>) -> Result<()> {
@@ -209,7 +225,7 @@ impl Level {
     ) -> Result<Passed> {
         if let Some(meeting) = &mut self.meeting {
             meeting.take(arm, cores);
-            return Ok(Passed { rows: meeting.nothing(), delta: Vec::new(), dropped: 0 });
+            return Ok(Passed { rows: meeting.nothing(), changes: Changes::default(), dropped: 0 });
         }
         let plan = Arc::clone(&self.plan);
         let (mut partials, mut rows) = (Vec::new(), Vec::new());
@@ -227,7 +243,7 @@ impl Level {
         match &plan.shape {
             Shape::Rows { schema, .. } => {
                 let rows = plan.output.run(whole(schema)?)?;
-                Ok(Passed { rows, delta: Vec::new(), dropped: 0 })
+                Ok(Passed { rows, changes: Changes::default(), dropped: 0 })
             }
             Shape::First(first) => {
                 let all = whole(&first.schema)?;
@@ -239,25 +255,60 @@ impl Level {
                     true => Vec::new(),
                     false => vec![admitted.delta],
                 };
-                Ok(Passed { rows, delta, dropped })
+                Ok(Passed { rows, changes: Changes::of(delta), dropped })
             }
             Shape::Groups(groups) => {
                 self.merge(&partials, workers)?;
-                let delta = match keeps_delta && plan.mode != OutputMode::Batch {
-                    false => Vec::new(),
-                    true if keeps_parts(groups) => partials,
-                    true => {
-                        let closing = closing(groups);
-                        partials
-                            .iter()
-                            .map(|partial| still_open(closing, partial, evicts))
-                            .collect()
-                    }
+                let changes = match keeps_delta && plan.mode != OutputMode::Batch {
+                    false => Changes::default(),
+                    true => self.changes(groups, partials, evicts)?,
                 };
                 let rows = RecordBatch::new_empty(Arc::clone(&plan.output.schema));
-                Ok(Passed { rows, delta, dropped: 0 })
+                Ok(Passed { rows, changes, dropped: 0 })
             }
         }
+    }
+
+    /// What a checkpoint needs of partials that were merged: their rows, or the state where that is
+    /// less. A core that gives its groups away many times an epoch makes partials of the same groups again
+    /// and again.
+    fn changes(
+        &mut self,
+        groups: &Groups,
+        partials: Vec<RecordBatch>,
+        evicts: Option<i64>,
+    ) -> Result<Changes> {
+        let is_at_ease = self.shards.iter().all(Shard::is_at_ease);
+        let Growth::Partials(before) = self.growth else {
+            if is_at_ease {
+                return Ok(Changes::default());
+            }
+            // It is about to leave memory: while it fits, and from here on the partials again.
+            self.growth = Growth::Partials(0);
+            return Ok(Changes { is_whole: true, partials: self.snapshot()? });
+        };
+        let partials = match keeps_parts(groups) {
+            true => partials,
+            false => {
+                let closing = closing(groups);
+                partials.iter().map(|partial| still_open(closing, partial, evicts)).collect()
+            }
+        };
+        let changes = Changes::of(partials);
+        let rows = before + changes.rows();
+        let held: usize = self.shards.iter().map(Shard::len).sum();
+        if is_at_ease && rows > OUTGROWN_MIN.max(2 * held as u64) {
+            self.growth = Growth::State;
+            return Ok(Changes { is_whole: true, partials: Vec::new() });
+        }
+        self.growth = Growth::Partials(rows);
+        Ok(changes)
+    }
+
+    /// The state as partials.
+    fn snapshot(&self) -> Result<Vec<RecordBatch>> {
+        let partials = self.shards.iter().map(Shard::partials);
+        Ok(partials.collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// The rows of partials for each shard.
@@ -290,8 +341,8 @@ impl Level {
     ) -> Result<Emitted> {
         if let Some(meeting) = &mut self.meeting {
             let (rows, facts) = meeting.finish(watermark, ended)?;
-            let delta = meeting.store.take_delta(keeps_delta)?;
-            return Ok(Emitted { leaving: Leaving::Whole(Some(rows)), facts, delta });
+            let changes = Changes::of(meeting.store.take_delta(keeps_delta)?);
+            return Ok(Emitted { leaving: Leaving::Whole(Some(rows)), facts, changes });
         }
         let plan = Arc::clone(&self.plan);
         if let Shape::Groups(groups) = &plan.shape
@@ -329,7 +380,11 @@ impl Level {
             state.add(&facts);
             pieces.push(of_shard);
         }
-        Ok(Emitted { leaving: Leaving::of(&plan, pieces)?, facts: state, delta: Vec::new() })
+        let changes = match std::mem::replace(&mut self.growth, Growth::Partials(0)) {
+            Growth::Partials(_) => Changes::default(),
+            Growth::State => Changes { is_whole: true, partials: self.snapshot()? },
+        };
+        Ok(Emitted { leaving: Leaving::of(&plan, pieces)?, facts: state, changes })
     }
 
     /// A shard's room for rows that leave in this epoch.

@@ -201,11 +201,11 @@ impl Life {
                     let letters = self.epochs.take_dead_letters();
                     let epoch = self.epochs.next();
                     if epoch.is_multiple_of(2)
-                        && let Some(delta) = self.epochs.take_delta(0)
+                        && let Some(changes) = self.epochs.take_changes(0)
                     {
                         let patience = Waiting { machine: &self.machine, waits: Cell::new(0) };
                         let journal = self.epochs.journal().expect("it was given one");
-                        patiently(&patience, "the checkpoint", || journal.stage(epoch, &delta))?;
+                        patiently(&patience, "the checkpoint", || journal.stage(epoch, &changes))?;
                     }
                     self.outputs.stage_part(self.epochs.next(), &rows, &letters)?;
                     self.read_some()?;

@@ -149,6 +149,7 @@ each_bug_is_caught! {
     seeded_bug_last_delta_forgotten: LastDeltaForgotten,
     seeded_bug_needed_file_collected: NeededCollected,
     seeded_bug_base_covers_too_much: BaseCoversTooMuch,
+    seeded_bug_base_over_deltas: BaseOverDeltas,
     seeded_bug_late_rows_uncounted: LateUncounted,
     seeded_bug_hash_ignored: HashIgnored,
 }

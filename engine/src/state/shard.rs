@@ -165,6 +165,27 @@ impl Shard {
         Ok(done)
     }
 
+    /// All groups are in memory, which has room for as many again.
+    pub fn is_at_ease(&self) -> bool {
+        let fits = |spill: &Spill| self.hot.bytes_held() as u64 <= spill.bytes / 2;
+        self.cold.is_empty() && self.spill.as_ref().is_none_or(fits)
+    }
+
+    /// The whole state as partials; it stays as it is.
+    pub fn partials(&self) -> Result<Vec<RecordBatch>> {
+        if self.cold.is_empty() {
+            return Ok(vec![self.hot.partial()]);
+        }
+        let mut split = self.split(|partition| self.cold.contains_key(&partition));
+        let whole = |&partition: &usize| {
+            let groups = split.wanted.remove(&partition).unwrap_or_default();
+            Ok(self.load(partition, &groups)?.partial())
+        };
+        let mut partials = self.cold.keys().map(whole).collect::<Result<Vec<_>>>()?;
+        partials.push(self.hot.partial_of(&split.rest.concat()));
+        Ok(partials)
+    }
+
     /// The whole state as partials, a spilled partition each, then the rest.
     pub fn into_partials(mut self, mut take: impl FnMut(RecordBatch) -> Result<()>) -> Result<()> {
         if self.cold.is_empty() {
