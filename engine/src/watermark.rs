@@ -18,10 +18,51 @@ pub fn late_from(end: i64, delay_us: i64) -> i64 {
     ceiling.saturating_add(delay_us)
 }
 
+/// How one of several sources stands towards the watermark that they have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub delay_us: i64,
+    pub event_time_max: Option<i64>,
+    /// It was silent for so long that nobody waits for it any more; or it has ended.
+    pub is_silent: bool,
+}
+
+/// The watermark of the sources that are not silent: those that are leave the minimum. Where all are,
+/// the greatest of theirs: nothing is expected any more that could be late by it.
+pub fn watermark_without_silent(sources: impl Iterator<Item = Standing> + Clone) -> Option<i64> {
+    let of = |source: Standing| source.event_time_max.map(|t| watermark_after(t, source.delay_us));
+    let mut active = sources.clone().filter(|source| !source.is_silent).peekable();
+    match active.peek() {
+        Some(_) => active.map(of).min().flatten(),
+        None => sources.filter_map(of).max(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Sources by (greatest event time in seconds, delay in seconds, whether silent).
+    fn check(sources: &[(Option<i64>, i64, bool)], expected: Option<i64>) {
+        let of = |&(time, delay, is_silent): &(Option<i64>, i64, bool)| Standing {
+            delay_us: delay * 1_000_000,
+            event_time_max: time.map(|time| time * 1_000_000),
+            is_silent,
+        };
+        let found = watermark_without_silent(sources.iter().map(of));
+        assert_eq!(found, expected.map(|second| second * 1_000_000), "{sources:?}");
+    }
+
+    #[test]
+    fn a_silent_source_holds_no_watermark_back() {
+        check(&[(Some(100), 10, false), (Some(50), 0, false)], Some(50));
+        check(&[(Some(100), 10, false), (Some(50), 0, true)], Some(90));
+        check(&[(Some(100), 10, false), (None, 0, true)], Some(90));
+        check(&[(Some(100), 10, true), (None, 0, false)], None);
+        check(&[(Some(100), 10, true), (Some(95), 0, true), (None, 0, true)], Some(95));
+        check(&[(None, 0, true)], None);
+    }
 
     #[test]
     fn the_watermark_is_cut_to_milliseconds_downwards() {

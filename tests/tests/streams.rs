@@ -275,3 +275,67 @@ fn f47_a_join_that_is_killed_again_and_again_loses_and_doubles_nothing() {
     job.run().expect_code(0);
     assert_eq!(rows(&job), expected, "after {kills} kills");
 }
+
+/// Two growing directories; what is silent for a second is idle.
+fn two_that_grow() -> Job {
+    let source = |name: &str| {
+        format!(
+            "[source.{name}]\ntype = \"file\"\npath = \"{name}/*.csv\"\nschema = \"ts TIMESTAMP, v \
+             INT\"\nwatermark = {{ column = \"ts\", delay = \"0s\", idle_timeout = \"1s\" }}\n"
+        )
+    };
+    let job = Job::new(&format!(
+        "name = \"quiet\"\n{}{}[query]\nsql = \"\"\"SELECT window.start AS start, count(*) AS n FROM \
+         (SELECT * FROM l UNION ALL SELECT * FROM r) GROUP BY window(ts, '10 \
+         seconds')\"\"\"\n[sink.out]\ntype = \"file\"\npath = \"out\"\n[checkpoint]\npath = \
+         \"state\"\n",
+        source("l"),
+        source("r")
+    ));
+    for directory in ["l", "r", "out"] {
+        std::fs::create_dir_all(job.path(directory)).expect("a directory can be made");
+    }
+    job
+}
+
+/// What of a window starting then was published: its rows, each time it left.
+fn published(job: &Job, start: u32) -> Vec<u64> {
+    let rows = output::rows(&job.path("out"), "start,n");
+    let of = |row: &String| {
+        let (begin, n) = row.split_once(',').expect("two columns");
+        begin.contains(at(start).trim_end_matches('Z')).then(|| n.parse().expect("a count"))
+    };
+    rows.iter().filter_map(of).collect()
+}
+
+#[test]
+fn f58_a_source_that_is_quiet_holds_no_window_back_and_meets_none_that_left_also_after_a_crash() {
+    let job = two_that_grow();
+    let row = |second: u32| format!("{},1\n", at(second));
+    job.write("l/a.csv", row(1) + &row(2) + &row(30));
+    job.write("r/a.csv", row(5));
+    let mut running = job.start();
+    running.wait_until("the rows are in", |running| running.stderr().contains("\"batchId\":0"));
+    assert!(published(&job, 0).is_empty(), "the quiet one may still bring rows");
+    let mut file = 0;
+    running.wait_until("the window leaves while the other goes on", |_| {
+        file += 1;
+        job.write(&format!("l/b{file:06}.csv"), row(31));
+        !published(&job, 0).is_empty()
+    });
+    running.kill();
+
+    // Back from idleness, in another process: one row of a window that has left, one of one that has not.
+    job.write("r/b.csv", row(8) + &row(32) + &row(45));
+    job.write("l/z.csv", row(46));
+    let mut running = job.start();
+    running.wait_until("the next window leaves", |_| !published(&job, 30).is_empty());
+    running.interrupt();
+    let ended = running.end().expect_code(0);
+    assert_eq!(published(&job, 0), [3], "a window leaves once");
+    assert_eq!(ended.fates().late, 1, "{:?}", ended.fates());
+    for epoch in ended.progress().iter().filter(|epoch| epoch["batchId"].is_u64()) {
+        let now = epoch["eventTime"]["watermark"].as_str().expect("there is a watermark");
+        assert!(now >= &watermark(30)[..], "it went back to {now}");
+    }
+}

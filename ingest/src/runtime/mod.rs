@@ -213,18 +213,21 @@ impl Ingest {
     ///
     /// Errors: as [`Ingest::collect`].
     pub fn barrier(&mut self, late_by: Option<i64>) -> Result<EpochInput> {
-        self.cut(late_by);
+        self.cut(late_by, None);
         self.collect()
     }
 
-    /// Cuts the epoch, as [`Ingest::barrier`], and waits for nothing.
-    pub(crate) fn cut(&mut self, late_by: Option<i64>) {
+    /// Cuts the epoch, as [`Ingest::barrier`], and waits for nothing. `clock`: the event time up to which
+    /// windows leave without this source; its rows behind the cut are late by it.
+    pub(crate) fn cut(&mut self, late_by: Option<i64>, clock: Option<i64>) {
         let mut inner = self.shared.lock();
         inner.barriers += 1;
         inner.late_by = late_by;
+        inner.clock = clock;
+        inner.cut_at = Some(Instant::now());
         inner.set_full(false);
         if let Some(board) = &mut inner.board {
-            board.cut(late_by);
+            board.cut(late_by, clock);
         }
         self.shared.notify(inner);
         self.wakes.iter().for_each(Waker::wake);
@@ -272,6 +275,11 @@ impl Ingest {
             }
         }
         inner
+    }
+
+    /// Whether nothing came for so long: every split answered "empty" all the time, and more may come.
+    pub(crate) fn is_idle(&self, now: Instant, idle_after: Duration) -> bool {
+        self.shared.lock().is_idle(now, idle_after)
     }
 
     /// An epoch is committed, and the source stood at `state` then: a Kafka source tells its group.

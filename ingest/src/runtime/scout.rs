@@ -61,6 +61,7 @@ fn look(mut discovery: Discovery, shared: &Shared) -> Result<()> {
             }
             // Once running, what is not there now may come back.
             Err(error @ Error::Unavailable { .. }) => {
+                shared.lock().begin_silence_anew();
                 let error = error.to_string();
                 if trouble.as_ref() != Some(&error) {
                     say(&format!("{error}; trying again"));

@@ -79,6 +79,10 @@ pub(crate) struct Inner {
     pub stream_cut: Option<Cut>,
     /// The watermark by which rows behind the last barrier are late, where one is for all of them.
     pub late_by: Option<i64>,
+    /// What the clock moves on to at the barrier in progress, where it is behind.
+    pub clock: Option<i64>,
+    /// When that was asked for: who was idle then is idle for all cores.
+    pub cut_at: Option<Instant>,
     /// Partitions of a Kafka source.
     pub splits: Option<Splits>,
     /// And where in its write-ahead log.
@@ -92,6 +96,8 @@ pub(crate) struct Inner {
     /// Of cores that are through the barrier in progress.
     next: Counted,
     caught_up: bool,
+    /// Since when, with nothing read meanwhile.
+    empty_since: Option<Instant>,
     ended: bool,
     full: bool,
     stalls: u64,
@@ -153,6 +159,7 @@ impl Inner {
     pub fn set_caught_up(&mut self, caught_up: bool, ended: bool) {
         if (self.caught_up, self.ended) != (caught_up, ended) {
             (self.caught_up, self.ended) = (caught_up, ended);
+            self.empty_since = caught_up.then(|| self.empty_since.unwrap_or_else(Instant::now));
             self.version += 1;
         }
     }
@@ -170,6 +177,22 @@ impl Inner {
         let caught_up = splits.standing.iter().all(|(caught_up, _)| *caught_up);
         let ended = splits.standing.iter().all(|(_, ended)| *ended);
         self.set_caught_up(caught_up, ended);
+    }
+
+    /// As [`super::Ingest::is_idle`]. A run that takes what is there expects nothing that it could
+    /// wait for.
+    pub fn is_idle(&self, now: Instant, idle_after: Duration) -> bool {
+        let is_long = |since| now.saturating_duration_since(since) >= idle_after;
+        let is_silent = match &self.splits {
+            Some(splits) => splits.all.iter().all(|split| split.is_idle(now, idle_after)),
+            None => self.empty_since.is_some_and(is_long),
+        };
+        is_silent && self.caught_up && !self.frozen && !self.running.has_input()
+    }
+
+    /// Nobody could look: what was silent until now may not be.
+    pub fn begin_silence_anew(&mut self) {
+        self.empty_since = self.empty_since.map(|_| Instant::now());
     }
 
     pub fn set_full(&mut self, full: bool) {

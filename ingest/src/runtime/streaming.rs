@@ -257,6 +257,7 @@ impl Streaming {
         inner.charge(0, reads, self.worker.pipeline.bytes_held());
         inner.parts[0] = Some(part);
         self.late_by = inner.late_by;
+        self.event_time_max = self.event_time_max.max(inner.clock);
         let event_time_max = self.event_time_max;
         inner.stream_cut = Some(Cut { files: Vec::new(), event_time_max, ended });
         inner.stream_log = place;

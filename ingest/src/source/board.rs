@@ -175,6 +175,8 @@ pub struct Board {
     next_order: u64,
     event_time_max: Option<i64>,
     late_by: Option<i64>,
+    /// What the clock moves on to at the cut in progress.
+    clock: Option<i64>,
     verdicts: Vec<VecDeque<Verdict>>,
     epoch: u64,
     epoch_bytes: u64,
@@ -208,6 +210,7 @@ impl Board {
             next_order: 0,
             event_time_max,
             late_by,
+            clock: None,
             verdicts: vec![VecDeque::new(); cores],
             epoch: 0,
             epoch_bytes: 0,
@@ -440,11 +443,12 @@ impl Board {
     }
 
     /// Ends the epoch behind the last range handed out; [`Board::take_cut`] tells where that was.
-    /// Ranges behind it are late by `late_by`.
-    pub fn cut(&mut self, late_by: Option<i64>) {
+    /// Ranges behind it are late by `late_by`, and by a clock that is at least at `clock`.
+    pub fn cut(&mut self, late_by: Option<i64>, clock: Option<i64>) {
         assert!(!self.cutting && self.cut.is_none(), "one cut at a time");
         self.cutting = true;
         self.late_by = late_by;
+        self.clock = clock;
         if self.slots.is_empty() {
             self.settle_cut();
         }
@@ -454,6 +458,7 @@ impl Board {
         if !std::mem::take(&mut self.cutting) {
             return;
         }
+        self.event_time_max = self.event_time_max.max(self.clock.take());
         self.cut = Some(Cut {
             files: self.files.iter().map(|file| file.facts).collect(),
             event_time_max: self.event_time_max,

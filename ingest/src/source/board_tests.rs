@@ -225,7 +225,7 @@ fn drive(files: &[Vec<u8>], disturb: Disturb, choices: &[u8]) -> (Vec<Row>, usiz
         let full = dispensed == Dispensed::Full;
         let cutting = all.board.cutting || all.board.cut.is_some();
         if !cutting && (full || choice.is_multiple_of(23) || all.board.is_drained() && part == 4) {
-            all.board.cut(None);
+            all.board.cut(None, None);
         }
         if let Some(cut) = all.board.take_cut() {
             assert!(!all.busy(), "an epoch ends when all of it is settled");
@@ -384,7 +384,7 @@ fn an_epoch_takes_no_more_than_its_bytes_and_files() {
             }
             Dispensed::Full => {
                 taken.push((9, 9, 9));
-                board.cut(None);
+                board.cut(None, None);
                 board.take_cut().unwrap();
             }
             other => {
@@ -448,7 +448,7 @@ fn nothing_is_handed_out_while_an_epoch_is_being_cut() {
     let mut board = Board::new(Mode::Guessing, 10, 2, UNLIMITED, (Some(7), None));
     board.add_file(fresh(0, 1, Extent::Known(100), true));
     let range = work(&mut board, 0);
-    board.cut(None);
+    board.cut(None, None);
     assert_eq!((board.dispense(1), board.take_cut()), (Dispensed::Wait, None));
     board.submit(range.order, read_to(&range, 10));
     let files = vec![fresh(10, 2, Extent::Known(100), true)];
@@ -469,11 +469,23 @@ fn where_an_epoch_is_a_number_of_files_one_without_rows_is_an_epoch_too() {
     board.add_new_file(facts(4));
     assert_eq!(board.dispense(0), Dispensed::EmptyFile);
     assert_eq!(board.dispense(0), Dispensed::Full);
-    board.cut(Some(7));
+    board.cut(Some(7), None);
     assert!(!board.take_cut().unwrap().ended);
     assert_eq!(work(&mut board, 0).late_by, Some(7));
     // Nobody counts files: an empty one is nothing.
     let mut board = Board::new(Mode::Exact, 10, 1, UNLIMITED, (None, None));
     board.add_new_file(facts(0));
     assert_eq!(board.dispense(0), Dispensed::Empty);
+}
+
+#[test]
+fn a_cut_moves_a_clock_that_is_behind_and_none_back() {
+    let mut board = Board::new(Mode::Exact, 10, 1, UNLIMITED, (Some(5), None));
+    let mut clock = |to| {
+        board.cut(None, to);
+        board.take_cut().expect("nothing is open").event_time_max
+    };
+    assert_eq!(clock(Some(9)), Some(9));
+    assert_eq!(clock(Some(7)), Some(9));
+    assert_eq!(clock(None), Some(9));
 }

@@ -116,6 +116,18 @@ impl HeadHash {
 }
 
 impl SourceState {
+    /// The clock up to here.
+    ///
+    /// Errors: as [`State::from_json`].
+    pub fn event_time_max(&self) -> Result<Option<i64>> {
+        Ok(match State::from_json(self)? {
+            State::File { event_time_max, .. }
+            | State::Generate { event_time_max, .. }
+            | State::Stream { event_time_max, .. }
+            | State::Kafka { event_time_max, .. } => event_time_max,
+        })
+    }
+
     /// Where in a write-ahead log a job goes on from here; `None` for what can be read again.
     ///
     /// Errors: as [`State::from_json`].

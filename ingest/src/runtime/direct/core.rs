@@ -5,7 +5,7 @@
 //! close within it is decoded alone.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use memchr::memchr;
 use pelton_engine::batch::{DeadLetter, Place, Position};
@@ -292,9 +292,9 @@ impl Direct {
         let part = self.worker.pipeline.barrier();
         self.barriers += 1;
         self.told = None;
-        let now = Instant::now();
         let reads = self.client.bytes_held() + self.chunk.bytes.capacity();
         let mut inner = self.worker.shared.lock();
+        let (now, clock) = (inner.cut_at.expect("the barrier was asked for"), inner.clock);
         inner.charge(self.worker.core, reads, self.worker.pipeline.bytes_held());
         let splits = inner.splits.as_mut().expect("a Kafka source has splits");
         let idle_after = splits.idle_after;
@@ -314,7 +314,7 @@ impl Direct {
         inner.parts[self.worker.core] = Some(part);
         if inner.parts.iter().all(Option::is_some) {
             let splits = inner.splits.as_mut().expect("a Kafka source has splits");
-            inner.stream_cut = Some(splits.cut(now));
+            inner.stream_cut = Some(splits.cut(now, clock));
         }
         self.worker.shared.notify(inner);
     }

@@ -104,9 +104,12 @@ impl Splits {
         self.combined_clock(now) > self.floor
     }
 
-    /// All cores have passed the barrier: where the epoch ends.
-    pub fn cut(&mut self, now: Instant) -> Cut {
-        self.floor = self.floor.max(self.combined_clock(now));
+    /// All cores have passed the barrier that was asked for at `now`: where the epoch ends. Where all
+    /// splits are idle still, the clock moves on to `clock`, that of the job's other sources.
+    pub fn cut(&mut self, now: Instant, clock: Option<i64>) -> Cut {
+        let is_idle = self.all.iter().all(|split| split.is_idle(now, self.idle_after));
+        let clock = clock.filter(|_| is_idle);
+        self.floor = self.floor.max(self.combined_clock(now)).max(clock);
         self.cuts += 1;
         let ended = self.all.iter().all(|split| split.standing.ended);
         Cut { files: Vec::new(), event_time_max: self.floor, ended }
@@ -287,8 +290,10 @@ mod tests {
         assert!(!splits.is_due(now + Duration::from_secs(9)));
         let idle = now + Duration::from_secs(10);
         assert!(splits.is_due(idle));
-        assert_eq!(splits.cut(idle).event_time_max, Some(9));
+        assert_eq!(splits.cut(idle, Some(20)).event_time_max, Some(9));
         assert!(!splits.is_due(idle), "it moved");
+        splits.all[0].standing.empty_since = Some(now);
+        assert_eq!(splits.cut(idle, Some(20)).event_time_max, Some(20), "the other sources' clock");
     }
 
     #[test]
@@ -301,7 +306,7 @@ mod tests {
             across_max: false,
             idle_after: IDLE_AFTER,
         };
-        assert_eq!(splits.cut(Instant::now()).event_time_max, Some(7));
+        assert_eq!(splits.cut(Instant::now(), None).event_time_max, Some(7));
         assert_eq!(splits.cuts, 1);
     }
 }
