@@ -23,6 +23,9 @@ struct Params {
   back: vec4<u32>,
   // Numbers of the epoch and of the submission; groups and their copies in a workgroup's own memory.
   more: vec4<u32>,
+  // Of the batch: split, number of its first row, major; minor and the words that there is room for of texts.
+  place: vec4<u32>,
+  minor: vec4<u32>,
   bases: array<vec4<u32>, SUM_COUNT>,
 }
 
@@ -35,7 +38,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> slots: array<atomic<u32>>;
 @group(0) @binding(5) var<storage, read_write> keys: array<u32>;
 @group(0) @binding(7) var<storage, read_write> extremes: array<u32>;
-// 0: groups, 1: exceptions, 2: rows taken in, 3: the epoch's number; exceptions from 16 on: group, state,
+// 0: groups, 1: exceptions, 2: rows taken in, 3: the epoch's number, 4: words of texts; exceptions from 16 on: group, state,
 // bits of the double.
 @group(0) @binding(8) var<storage, read_write> control: array<atomic<u32>>;
 

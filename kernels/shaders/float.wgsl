@@ -189,6 +189,12 @@ fn float_of_single(a: u32) -> vec2<u32> {
   let zeros = countLeadingZeros(fraction);
   return pack(sign != 0u, 905 - i32(zeros), shl2(vec2<u32>(fraction, 0u), zeros + 31u));
 }
+// The same, but for a NaN, whose bits stay as a processor keeps them.
+fn widened(a: u32) -> vec2<u32> {
+  let fraction = a & 0x7fffffu;
+  let kept = vec2<u32>(fraction << 29u, (a & 0x80000000u) | 0x7ff80000u | (fraction >> 3u));
+  return select(float_of_single(a), kept, (a & 0x7f800000u) == 0x7f800000u && fraction != 0u);
+}
 // Sums, products and quotients of two singles, computed in 53 bits and rounded here, are rounded as if once:
 // 53 >= 2 * 24 + 2 (Figueroa, "When is double rounding innocuous?", 1995).
 fn single_of_float(a: vec2<u32>) -> u32 {

@@ -151,8 +151,8 @@ fn a_query_that_a_gpu_cannot_run_is_refused_by_its_node() {
         let ended = job.start_with(&["check", "job.toml", "--set", "device=gpu"]).end();
         ended.expect_code(78).expect_said(said);
     };
-    let first = toml.replace("count(*)", "first(region)");
-    refused(&first, &["device = \"gpu\"", "first", "position"]);
+    let mode = toml.replace("count(*)", "mode(region)");
+    refused(&mode, &["device = \"gpu\"", "mode", "kept on the CPU"]);
 }
 
 /// The suite compares every group on every device with the CPU before it tells a rate.

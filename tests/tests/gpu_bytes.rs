@@ -113,12 +113,15 @@ fn f38_groups_by_decimals_write_the_same_bytes() {
     );
 }
 
-/// In the manner of TPC-H 12: groups by what is computed of texts and numbers, counts under a condition.
+/// In the manner of TPC-H 12: groups by what is computed of texts and numbers, counts under a condition;
+/// and what one row decides, by its text or by its place.
 #[test]
 fn f38_groups_by_what_is_computed_write_the_same_bytes() {
     items(
         "SELECT upper(flag) AS f, CASE WHEN quantity > 25 THEN 1 ELSE 0 END AS big, \
-         sum(weight * 2) AS w, count(*) FILTER (WHERE price > 100) AS dear, max(weight) AS m \
+         sum(weight * 2) AS w, count(*) FILTER (WHERE price > 100) AS dear, max(weight) AS m, \
+         min(comment) AS least, max(comment) FILTER (WHERE price > 100) AS most, \
+         first(comment) AS c, last(price) AS p, first(discount, true) AS d, last(status) AS s \
          FROM items GROUP BY upper(flag), CASE WHEN quantity > 25 THEN 1 ELSE 0 END",
     );
 }
@@ -144,7 +147,7 @@ fn items(sql: &str) {
             random(31) % 9,
             random(37) % 60,
             null(format!("{}e{}", random(59) % 999, random(61) % 40), 67),
-            null("c".into(), 71),
+            null(format!("{}ä{}", "c".repeat((random(73) % 9) as usize), random(79) % 50), 71),
         );
     }
     let toml = toml(source, sql);

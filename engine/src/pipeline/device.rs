@@ -13,13 +13,15 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::take;
-use pelton_kernels::cpu::aggregate::GroupTable;
+use pelton_kernels::cpu::aggregate::{GroupTable, Positions};
 use pelton_kernels::cpu::keys::{KeySpace, Rows};
-use pelton_kernels::gpu::{Batch, Fate, Fault, GpuError, Projector, ROWS_MAX, Selected, Table};
+use pelton_kernels::gpu::{
+    Batch, Fate, Fault, GpuError, Place, Projector, ROWS_MAX, Selected, Table,
+};
 
 use super::derive::Derived;
 use super::segment::{Segment, copy_of};
-use super::{CoreEpoch, Pipeline, windows};
+use super::{CoreEpoch, Pipeline, positions, windows};
 use crate::batch::InputBatch;
 use crate::plan::choice::Auto;
 use crate::plan::device::{DevicePlan, Feed};
@@ -49,19 +51,22 @@ impl Pipeline {
     pub(super) fn project(
         &mut self,
         plan: &Plan,
-        columns: &[ArrayRef],
-        rows: usize,
+        batch: &InputBatch<'_>,
         derived: Option<&Derived<'_>>,
     ) -> Option<Projected> {
         let (Shape::Groups(groups), Some(device)) = (&plan.shape, &mut self.device) else {
             return None;
         };
         let grouping = self.grouping.as_mut().expect("a grouped plan has its groups");
-        let alive = match derived {
-            None => self.fates.alive_rows(),
-            Some(derived) => self.fates.surviving(derived),
+        let (rows, starts, alive) = match derived {
+            None => ((batch.columns, batch.rows), batch.row_starts, self.fates.alive_rows()),
+            Some(derived) => {
+                let rows = (derived.columns(), derived.rows());
+                (rows, derived.row_starts(batch), self.fates.surviving(derived))
+            }
         };
-        device.project(groups, &mut grouping.space, (columns, rows), alive)
+        let positions = positions(plan, batch, starts);
+        device.project(groups, &mut grouping.space, rows, alive, &positions)
     }
 
     pub(super) fn fold_on_device(
@@ -145,6 +150,8 @@ struct Kernels {
 pub(super) struct Projected {
     pub fates: Vec<Fate>,
     batches: Vec<Arc<Batch>>,
+    /// Of the first row.
+    place: Place,
     /// The query's inputs.
     columns: Vec<ArrayRef>,
     /// Rows at which what the CPU computed stopped, by the number of the expression.
@@ -163,6 +170,8 @@ pub(super) struct Part {
 struct Kept {
     columns: Vec<ArrayRef>,
     rows: usize,
+    /// Of the batch, whose rows have their offsets among the columns where something asks for them.
+    place: Place,
     /// How far their window lies before the last one that holds them.
     back_us: i64,
 }
@@ -273,19 +282,23 @@ impl OnDevice {
         space: &mut KeySpace,
         (columns, rows): (&[ArrayRef], usize),
         alive: Option<&[u32]>,
+        positions: &Positions<'_>,
     ) -> Option<Projected> {
         self.batches += 1;
         if self.kernels.is_none() || rows == 0 {
             return None;
         }
-        let (inputs, stops) = self.inputs(groups, space, (columns, rows), alive);
+        let starts = positions.offsets;
+        let (inputs, stops) = self.inputs(groups, space, (columns, rows), alive, starts);
+        let Positions { split, major, minor, .. } = *positions;
         let kernels = self.kernels.as_mut()?;
         let (mut fates, mut batches) = (Vec::with_capacity(rows), Vec::new());
         let mut result = Ok(());
         for start in (0..rows).step_by(ROWS_MAX) {
             let some = ROWS_MAX.min(rows - start);
             let batch = kernels.projector.project(&inputs, start, some, &mut fates);
-            result = batch.map(|batch| batches.push(Arc::new(batch)));
+            let place = Place { split, major, minor, first: start as u32 };
+            result = batch.map(|batch| batches.push(Arc::new(batch.at(place))));
             if result.is_err() {
                 break;
             }
@@ -299,7 +312,8 @@ impl OnDevice {
             self.give_up(&error);
             return None;
         }
-        Some(Projected { fates, batches, columns: inputs, stops })
+        let place = Place { split, major, minor, first: 0 };
+        Some(Projected { fates, batches, place, columns: inputs, stops })
     }
 
     fn inputs(
@@ -308,6 +322,7 @@ impl OnDevice {
         space: &mut KeySpace,
         (columns, rows): (&[ArrayRef], usize),
         alive: Option<&[u32]>,
+        row_starts: &[u32],
     ) -> (Vec<ArrayRef>, Stops) {
         let filters = self.gpu.plan.query.filters.len();
         let mut stops = Vec::new();
@@ -328,6 +343,7 @@ impl OnDevice {
             Feed::Argument(argument) => {
                 compute(filters + groups.keys.len() + argument, &groups.arguments[argument])
             }
+            Feed::RowStarts => Arc::new(UInt32Array::from(row_starts.to_vec())),
         };
         let inputs = self.gpu.plan.feeds.iter().map(&mut input).collect();
         (inputs, stops)
@@ -342,12 +358,12 @@ impl OnDevice {
         alive: Option<&[u32]>,
         back_us: i64,
     ) -> Part {
-        let mut bits = vec![0_u32; rows.div_ceil(32)];
+        let (mut bits, place) = (vec![0_u32; rows.div_ceil(32)], projected.place);
         let kept = match alive {
             None => {
                 (0..rows).for_each(|row| bits[row / 32] |= 1 << (row % 32));
                 let columns = projected.columns.iter().map(|column| copy_of(column)).collect();
-                Kept { columns, rows, back_us }
+                Kept { columns, rows, place, back_us }
             }
             Some(alive) => {
                 alive.iter().for_each(|&row| bits[row as usize / 32] |= 1 << (row % 32));
@@ -356,7 +372,7 @@ impl OnDevice {
                     take(column, &chosen, None).expect("row numbers are within the batch")
                 };
                 let columns = projected.columns.iter().map(choose).collect();
-                Kept { columns, rows: alive.len(), back_us }
+                Kept { columns, rows: alive.len(), place, back_us }
             }
         };
         // A batch holds a whole number of words.

@@ -169,7 +169,7 @@ impl Pipeline {
         self.fates.begin(batch.rows);
         self.fates.reject_values(batch, |input| plan.input[input].in_filter);
         let mut projected = match plan.derive.is_empty() {
-            true => self.project(&plan, batch.columns, batch.rows, None),
+            true => self.project(&plan, batch, None),
             false => None,
         };
         let asked = self.device.as_ref().map_or(&[][..], |device| &device.plan().filters);
@@ -199,8 +199,7 @@ impl Pipeline {
             }
             Shape::Groups(groups) => {
                 if !plan.derive.is_empty() {
-                    projected =
-                        self.project(&plan, derived.columns(), derived.rows(), Some(&derived));
+                    projected = self.project(&plan, batch, Some(&derived));
                 }
                 match projected {
                     Some(projected) => {
@@ -247,7 +246,7 @@ impl Pipeline {
                 Rows::Selected(&with_window)
             }
         };
-        let positions = positions(&plan, batch, derived);
+        let positions = positions(&plan, batch, derived.row_starts(batch));
         let table = &mut segment.table;
         match groups.window.filter(|window| window.overlaps()) {
             None => grouping.take(&plan, derived, (&keys, &arguments), rows, &positions, table),
@@ -431,16 +430,12 @@ fn evaluate<'a>(
     expressions.into_iter().map(value).collect()
 }
 
-fn positions<'a>(
-    plan: &Plan,
-    batch: &'a InputBatch<'_>,
-    derived: &'a Derived<'_>,
-) -> Positions<'a> {
+fn positions<'a>(plan: &Plan, batch: &InputBatch<'_>, row_starts: &'a [u32]) -> Positions<'a> {
     Positions {
         split: plan.split(batch.place.split),
         major: batch.place.major,
         minor: batch.place.minor,
-        offsets: derived.row_starts(batch),
+        offsets: row_starts,
     }
 }
 

@@ -44,16 +44,12 @@ pub struct Load {
 impl Load {
     /// What a plan is taken for before its first epoch.
     pub fn of(plan: &DevicePlan, cores: usize) -> Load {
-        let words = |input: &pelton_kernels::gpu::Input| match input.is_ids {
-            true => 4,
-            false => input.data_type.primitive_width().unwrap_or(1),
-        };
         let calls = plan.query.calls.iter().filter(|call| call.argument.is_some()).count();
         Load {
             rows: ROWS_ASSUMED,
             groups: GROUPS_ASSUMED,
             cores: cores.max(1) as f64,
-            row_bytes: plan.query.inputs.iter().map(words).sum::<usize>() as f64,
+            row_bytes: plan.query.row_bytes() as f64,
             columns: calls as f64 / sample::CALLS_OF_COLUMN as f64,
         }
     }

@@ -1,12 +1,12 @@
 //! Which part of a plan a GPU takes: its filters, keys, arguments and aggregates, as one query.
 //!
 //! Invariant: pure; the same plan gives the same part. A key or an argument that the kernels' tree
-//! cannot say is computed on the CPU and goes up as a column; so does text, as ids. A filter that it
+//! cannot say is computed on the CPU and goes up as a column; so does text, a key's as ids. A filter that it
 //! cannot say stays on the CPU, and so do filters in front of an explode, whose rows are others.
 
 use arrow::datatypes::DataType;
 use pelton_kernels::expr::Expr;
-use pelton_kernels::gpu::{Input, Query, Refusal, refusal};
+use pelton_kernels::gpu::{Input, Query, Refusal, goes_by_position, refusal};
 
 use super::expr::Compiled;
 use super::{Derive, Explode, ExplodeList, Groups, Plan, Shape};
@@ -32,6 +32,8 @@ pub enum Feed {
     KeyIds(usize),
     /// An argument, computed on the CPU.
     Argument(usize),
+    /// Where each row begins among its batch's bytes, for `first` and `last`.
+    RowStarts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,9 @@ pub fn device_plan(plan: &Plan) -> Result<DevicePlan, Vec<Refusal>> {
     let keys = groups.keys.iter().enumerate().map(|(i, key)| inputs.key(i, &key.expr)).collect();
     let arguments = groups.arguments.iter().enumerate();
     let arguments = arguments.map(|(i, argument)| inputs.argument(i, argument)).collect();
+    let calls = groups.calls();
+    let by_position = calls.iter().any(goes_by_position);
+    let offsets = by_position.then(|| inputs.feed(Feed::RowStarts, &DataType::UInt32, true));
     let Inputs { inputs, feeds, .. } = inputs;
     let query = Query {
         inputs,
@@ -79,7 +84,8 @@ pub fn device_plan(plan: &Plan) -> Result<DevicePlan, Vec<Refusal>> {
         window: groups.window.filter(|window| window.overlaps()).map(|window| window.key),
         key_fields: groups.key_fields(),
         arguments,
-        calls: groups.calls(),
+        calls,
+        offsets,
     };
     let refusals = query.refusals();
     match refusals.is_empty() {
@@ -105,7 +111,7 @@ fn window_refusal(groups: &Groups) -> Option<Refusal> {
 /// What of a query's groups is computed on the CPU and goes up as a column, by name.
 pub fn computed_on_cpu<'a>(device: &DevicePlan, groups: &'a Groups) -> Vec<&'a Compiled> {
     let computed = |feed: &Feed| match *feed {
-        Feed::Column(_) => None,
+        Feed::Column(_) | Feed::RowStarts => None,
         Feed::Key(key) | Feed::KeyIds(key) => Some(&groups.keys[key].expr),
         Feed::Argument(argument) => Some(&groups.arguments[argument]),
     };

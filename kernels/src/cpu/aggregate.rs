@@ -28,6 +28,7 @@ use arrow::datatypes::DataType;
 pub use error::AggregateError;
 pub use layout::{is_supported, partial_schema};
 pub(crate) use load::Loaded;
+pub(crate) use pick::Pick;
 pub use table::GroupTable;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

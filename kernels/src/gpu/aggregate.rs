@@ -15,14 +15,16 @@ use super::error::{GpuError, Result};
 use super::faults::Fault;
 use super::near::{self, Near};
 use super::program::{Program, TableBuffers, dispatch};
-use super::project::{ANSWER, Batch, Projector, STAGING, STORAGE, UNIFORM};
+use super::project::{ANSWER, Batch, Place, Projector, STAGING, STORAGE, UNIFORM};
 use super::room::Room;
 
 const IN_FLIGHT_MAX: usize = 2;
 /// Batches of one submission.
 pub(super) const BATCHES_MAX: usize = 16;
-/// Words of the control buffer before the exceptions, and of each of those.
+/// Words of the control buffer before the exceptions, of them those that come back with every
+/// submission, and of each exception.
 pub(super) const CONTROL_WORDS: usize = 16;
+pub(super) const CONTROL_TOLD: usize = 8;
 pub(super) const EXCEPTION_WORDS: usize = 4;
 
 /// The exponent of the least double in an exact sum's window unless the host knows better. The window
@@ -45,8 +47,9 @@ pub struct Table {
     pre_aggregates: bool,
     /// Base exponents of the exact sums.
     pub(super) bases: Vec<u32>,
-    /// Exceptions that the table may hold by now.
+    /// Exceptions that the table may hold by now, and words of texts.
     pub(super) exceptions_bound: usize,
+    pub(super) heap_bound: usize,
 }
 
 /// What one submission after the other uses.
@@ -77,6 +80,7 @@ pub(super) struct Asked {
     pub groups_before: u32,
     pub number: u32,
     pub near: Option<Near>,
+    pub place: Place,
 }
 
 /// A batch and a bit for each of its rows that counts.
@@ -91,7 +95,7 @@ pub struct Selected {
 
 /// Words of the parameters of `aggregate.wgsl`.
 fn params_words(program: &Program) -> usize {
-    16 + 4 * program.states.exact.len().max(1)
+    24 + 4 * program.states.exact.len().max(1)
 }
 
 fn selection_words(rows: usize) -> usize {
@@ -113,6 +117,7 @@ impl Table {
             pre_aggregates: true,
             bases,
             exceptions_bound: 0,
+            heap_bound: 0,
         }
     }
 
@@ -180,6 +185,7 @@ impl Table {
         self.make_scratch(rows)?;
         self.make_exceptions(&batches)?;
         self.make_room()?;
+        self.make_heap(&batches)?;
         let flight = self.submit(batches)?;
         self.in_flight.push_back(flight);
         Ok(())
@@ -199,7 +205,8 @@ impl Table {
         let mut words = Vec::new();
         for selected in &batches {
             let (rows, back_us) = (selected.batch.rows, selected.back_us);
-            let asked = Asked { rows, back_us, groups_before: 0, number, near };
+            let place = selected.batch.place;
+            let asked = Asked { rows, back_us, groups_before: 0, number, near, place };
             words.extend(self.params(&asked, room, scratch.rows));
             words.extend(&selected.rows);
             if device.faults.fires(Fault::Row) {
@@ -230,7 +237,8 @@ impl Table {
             encoder.copy_buffer_to_buffer(bits, 16 + selection, &answer.raw, to + 16, selection);
             to += 16 + selection;
         }
-        encoder.copy_buffer_to_buffer(&room.control.raw, 0, &answer.raw, to, 16);
+        let told = 4 * CONTROL_TOLD as u64;
+        encoder.copy_buffer_to_buffer(&room.control.raw, 0, &answer.raw, to, told);
         let index = device.submit(encoder)?;
         Ok(Flight { index, number, stage, batches })
     }
@@ -255,7 +263,9 @@ impl Table {
     }
 
     pub(super) fn params(&self, asked: &Asked, room: &Room, row_capacity: usize) -> Vec<u32> {
-        let Asked { rows, back_us, groups_before, number, near } = *asked;
+        let Asked { rows, back_us, groups_before, number, near, place } = *asked;
+        let halves = |value: u64| [value as u32, (value >> 32) as u32];
+        let (major, minor) = (halves(place.major), halves(place.minor));
         let Near { groups, copies } = near.unwrap_or(Near { groups: 0, copies: 0 });
         let mut words = vec![
             rows as u32,
@@ -274,6 +284,14 @@ impl Table {
             number,
             groups,
             copies,
+            place.split,
+            place.first,
+            major[0],
+            major[1],
+            minor[0],
+            minor[1],
+            room.heap_words as u32,
+            0,
         ];
         words.extend(self.bases.iter().flat_map(|&base| [base, 0, 0, 0]));
         words.resize(params_words(&self.program), 0);
@@ -288,10 +306,11 @@ impl Table {
         let (_, answer) =
             &scratch.expect("a submission in flight has its buffers").stages[flight.stage];
         let words = flight.batches.iter().map(|selected| 4 + selected.rows.len()).sum::<usize>();
-        let mut answer = program.device.read_mapped(answer, words + 4)?;
+        let mut answer = program.device.read_mapped(answer, words + CONTROL_TOLD)?;
         answer[0] += u32::from(program.device.faults.fires(Fault::Mark));
         let (batches, control) = answer.split_at(words);
         self.exceptions_bound = self.exceptions_bound.max(control[1] as usize);
+        self.heap_bound = self.heap_bound.max(control[4] as usize);
         self.groups_seen = control[0];
         let mut at = 0;
         let mut again = Vec::new();
@@ -348,7 +367,7 @@ impl Table {
         let selection = 4 * selection_words(rows) as u64;
         let params = 4 * params_words(&self.program) as u64;
         let staged = BATCHES_MAX as u64 * (params + selection);
-        let answered = BATCHES_MAX as u64 * (16 + selection) + 16;
+        let answered = BATCHES_MAX as u64 * (16 + selection) + 4 * CONTROL_TOLD as u64;
         // One more than are in flight, as rows without room go again while the next one is.
         let stages = (0..=IN_FLIGHT_MAX)
             .map(|_| Ok((device.buffer(staged, STAGING)?, device.buffer(answered, ANSWER)?)))
@@ -367,13 +386,18 @@ impl Table {
     /// Forgets all groups; keeps the room.
     pub(super) fn forget(&mut self) -> Result<()> {
         self.rows_sent = 0;
-        self.exceptions_bound = 0;
+        (self.exceptions_bound, self.heap_bound) = (0, 0);
         self.epoch = self.program.device.number();
         let Some(room) = &self.room else { return Ok(()) };
         let device = &self.program.device;
         let mut encoder = device.encoder();
         for buffer in [&room.slots, &room.sums, &room.control] {
             encoder.clear_buffer(&buffer.raw, 0, None);
+        }
+        let copies = room.copies_bytes(&self.program.states);
+        if self.program.states.texts > 0 {
+            // A text goes where the group's own lay.
+            encoder.clear_buffer(&room.extremes.raw, 0, Some(copies));
         }
         device.submit(encoder).map(|_| ())
     }
@@ -408,7 +432,9 @@ fn record(
         }
     }
     if let Some(persist) = &folding.persist {
-        dispatch(&mut pass, persist, &bind(persist, &[0, 1, 2, 3, 6, 7]), rows);
+        let mut used = vec![0, 1, 2, 3, 6, 7];
+        used.extend((program.states.texts > 0).then_some(8));
+        dispatch(&mut pass, persist, &bind(persist, &used), rows);
     }
 }
 

@@ -5,20 +5,20 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{Array, ArrayRef, StructArray, UInt32Array, UInt64Array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 use hashbrown::HashMap;
 
-use super::aggregate::{CONTROL_WORDS, EXCEPTION_WORDS, Table};
+use super::aggregate::{CONTROL_TOLD, CONTROL_WORDS, EXCEPTION_WORDS, Table};
 use super::error::{GpuError, Result};
 use super::faults::Fault;
 use super::form::Form;
 use super::project::{ANSWER, Projector};
 use super::query::Slot;
-use super::states::OnDevice;
-use crate::cpu::aggregate::{GroupTable, Loaded};
-use crate::cpu::column::{Rows, narrow_decimals, narrow_floats, narrow_ints};
+use super::states::{OnDevice, PLACE_WORDS, Race};
+use crate::cpu::aggregate::{GroupTable, Loaded, Pick};
+use crate::cpu::column::{Class, Rows, narrow_bytes, narrow_decimals, narrow_floats, narrow_ints};
 use crate::cpu::exact_sum::device_total;
 use crate::cpu::keys::{KeyInput, KeySpace};
 
@@ -28,6 +28,8 @@ struct Drained {
     keys: Vec<u32>,
     units: Vec<u64>,
     extremes: Vec<u32>,
+    /// Bytes of the texts that `extremes` tells of.
+    texts: Vec<u8>,
     /// Doubles outside of their sum's window, by group and sum.
     exceptions: HashMap<(u32, u32), Vec<u64>>,
 }
@@ -61,8 +63,8 @@ impl Table {
         let Some(room) = &self.room else {
             return Err(GpuError::Untrusted("rows were sent to no table".to_owned()));
         };
-        let control = self.copy(&[(&room.control, CONTROL_WORDS)])?;
-        let (groups, exceptions) = (control[0] as usize, control[1] as usize);
+        let control = self.copy(&[(&room.control, 0, CONTROL_WORDS)])?;
+        let [groups, exceptions, heap] = [0, 1, 4].map(|at| control[at] as usize);
         if control[2] != self.rows_sent as u32 || groups == 0 || groups > room.groups as usize {
             let (took, sent) = (control[2], self.rows_sent);
             let told = format!("it took {took} rows of {sent} into {groups} groups");
@@ -71,22 +73,27 @@ impl Table {
         if exceptions > room.exceptions {
             return Err(GpuError::Untrusted(format!("{exceptions} exceptions in too little room")));
         }
+        if heap > room.heap_words {
+            return Err(GpuError::Untrusted(format!("texts of {heap} words in too little room")));
+        }
         let (key_words, states) = (program.records.key_words, &program.states);
         let sizes = [groups * key_words, 2 * groups * states.units, groups * states.extreme_words];
         let whole = self.copy(&[
-            (&room.keys, sizes[0]),
-            (&room.sums, sizes[1]),
-            (&room.extremes, sizes[2]),
-            (&room.control, CONTROL_WORDS + EXCEPTION_WORDS * exceptions),
+            (&room.keys, 0, sizes[0]),
+            (&room.sums, 0, sizes[1]),
+            (&room.extremes, 0, sizes[2]),
+            (&room.extremes, room.copies_bytes(states), heap),
+            (&room.control, 0, CONTROL_WORDS + EXCEPTION_WORDS * exceptions),
         ])?;
         let (keys, rest) = whole.split_at(sizes[0]);
         let (sums, rest) = rest.split_at(sizes[1]);
-        let (extremes, control_again) = rest.split_at(sizes[2]);
+        let (extremes, rest) = rest.split_at(sizes[2]);
+        let (texts, control_again) = rest.split_at(heap);
         if control[3] != self.epoch() {
             let told = format!("a table of epoch {}, not of {}", control[3], self.epoch());
             return Err(GpuError::Untrusted(told));
         }
-        if control_again[..4] != control[..4] {
+        if control_again[..CONTROL_TOLD] != control[..CONTROL_TOLD] {
             return Err(GpuError::Untrusted("it gives two answers to one question".to_owned()));
         }
         let mut units: Vec<u64> = sums
@@ -112,19 +119,20 @@ impl Table {
         if let (Some(at), true) = (counted, device.faults.fires(Fault::Count)) {
             units[at] += 1;
         }
-        Ok(Drained { groups, keys, units, extremes, exceptions: outside })
+        let texts = texts.iter().flat_map(|word| word.to_be_bytes()).collect();
+        Ok(Drained { groups, keys, units, extremes, texts, exceptions: outside })
     }
 
-    /// The first words of some buffers, one behind the other.
-    fn copy(&self, parts: &[(&super::device::Buffer, usize)]) -> Result<Vec<u32>> {
+    /// So many words of some buffers from a byte on, one behind the other.
+    fn copy(&self, parts: &[(&super::device::Buffer, u64, usize)]) -> Result<Vec<u32>> {
         let device = &self.program.device;
-        let words = parts.iter().map(|(_, words)| words).sum::<usize>();
+        let words = parts.iter().map(|(_, _, words)| words).sum::<usize>();
         let answer = device.buffer(4 * words as u64, ANSWER)?;
         let mut encoder = device.encoder();
         let mut at = 0;
-        for (buffer, words) in parts.iter().filter(|(_, words)| *words > 0) {
+        for (buffer, from, words) in parts.iter().filter(|(_, _, words)| *words > 0) {
             let bytes = 4 * *words as u64;
-            encoder.copy_buffer_to_buffer(&buffer.raw, 0, &answer.raw, at, bytes);
+            encoder.copy_buffer_to_buffer(&buffer.raw, *from, &answer.raw, at, bytes);
             at += bytes;
         }
         let index = device.submit(encoder)?;
@@ -154,22 +162,28 @@ impl Table {
             columns.push(counts(filtered.rows)?);
             for input in &filtered.inputs {
                 columns.push(counts(input.nulls)?);
+                let data_type = &self.program.query.arguments[input.argument].data_type;
                 for state in &input.states {
-                    columns.push(self.load_state(drained, state));
+                    columns.push(self.load_state(drained, state, data_type)?);
                 }
             }
         }
         Ok(columns)
     }
 
-    fn load_state(&self, drained: &Drained, state: &OnDevice) -> Loaded {
+    fn load_state(
+        &self,
+        drained: &Drained,
+        state: &OnDevice,
+        data_type: &DataType,
+    ) -> Result<Loaded> {
         let stride = self.program.states.units;
         let groups = 0..drained.groups;
         let units = |group: usize, at: usize, count: usize| {
             let from = group * stride + at;
             &drained.units[from..from + count]
         };
-        match *state {
+        Ok(match *state {
             OnDevice::Sum { at, units: count } => {
                 Loaded::Words(groups.flat_map(|group| units(group, at, count)).copied().collect())
             }
@@ -179,26 +193,23 @@ impl Table {
             OnDevice::Or { at } | OnDevice::Xor { at } => {
                 Loaded::Words(groups.map(|group| units(group, at, 1)[0]).collect())
             }
-            OnDevice::Extreme { at, copy, words, greatest } => {
-                let neutral: &[u64] = match (words, greatest) {
-                    (2, false) => &[i64::MAX as u64],
-                    (2, true) => &[i64::MIN as u64],
-                    (_, false) => &[u64::MAX, i64::MAX as u64],
-                    (_, true) => &[0, i64::MIN as u64],
+            OnDevice::Winner { at, copy, race, greatest, .. } => {
+                let extremes = self.program.states.extreme_words;
+                let copy_of = |group: usize| {
+                    let from = group * extremes + copy;
+                    let is_there = units(group, at, 1)[0] != 0;
+                    is_there.then(|| &drained.extremes[from..from + race.copy_words()])
                 };
-                let mut loaded = Vec::with_capacity(drained.groups * words / 2);
-                for group in groups {
-                    if units(group, at, 1)[0] == 0 {
-                        loaded.extend(neutral);
-                        continue;
+                match race {
+                    Race::Extreme { words } => {
+                        Loaded::Words(extreme_words(groups.map(copy_of), words, greatest))
                     }
-                    let from = group * self.program.states.extreme_words + copy;
-                    let value = drained.extremes[from..from + words].as_chunks::<2>().0;
-                    loaded.extend(
-                        value.iter().map(|[low, high]| u64::from(*high) << 32 | u64::from(*low)),
-                    );
+                    Race::Text => Loaded::Column(drained.texts_of(groups.map(copy_of), data_type)?),
+                    Race::Place { .. } => {
+                        let copies: Vec<_> = groups.map(copy_of).collect();
+                        Loaded::Column(drained.places_of(&copies, data_type)?)
+                    }
                 }
-                Loaded::Words(loaded)
             }
             OnDevice::Exact { at, number } => {
                 let outside = |group: usize| {
@@ -214,7 +225,7 @@ impl Table {
                     Loaded::Sums(groups.map(total).collect())
                 }
             }
-        }
+        })
     }
 
     fn pack_keys(&self, drained: &Drained, space: &mut KeySpace) -> Result<Vec<u64>> {
@@ -266,6 +277,101 @@ impl Table {
     }
 }
 
+impl Drained {
+    /// Texts by where they lie; NULL where there is none.
+    ///
+    /// Errors: `Untrusted` where there can be no such text.
+    fn texts_of<'a>(
+        &self,
+        copies: impl Iterator<Item = Option<&'a [u32]>>,
+        data_type: &DataType,
+    ) -> Result<ArrayRef> {
+        let text = |copy: Option<&[u32]>| {
+            let Some(copy) = copy else { return Ok(None) };
+            let (from, bytes) = (4 * copy[0] as usize, copy[1] as usize);
+            let text = self.texts.get(from..from + bytes);
+            let is_right =
+                |text: &&[u8]| *data_type != DataType::Utf8 || std::str::from_utf8(text).is_ok();
+            text.filter(is_right).map(Some).ok_or_else(|| {
+                let told = format!("a text of {bytes} bytes at {from} of {}", self.texts.len());
+                GpuError::Untrusted(told)
+            })
+        };
+        let texts = copies.map(text).collect::<Result<Vec<_>>>()?;
+        Ok(narrow_bytes(data_type, texts.into_iter()))
+    }
+
+    /// Places and the values there, as a partial has them; NULL where no row competed.
+    fn places_of(&self, copies: &[Option<&[u32]>], data_type: &DataType) -> Result<ArrayRef> {
+        let there = NullBuffer::from_iter(copies.iter().map(Option::is_some));
+        let word = |at: usize| copies.iter().map(move |copy| copy.map_or(0, |copy| copy[at]));
+        let long = |at: usize| {
+            let halves = word(at).zip(word(at + 1));
+            halves.map(|(low, high)| u64::from(high) << 32 | u64::from(low)).collect::<Vec<_>>()
+        };
+        let at = PLACE_WORDS + 1;
+        let valid = word(PLACE_WORDS).zip(&there).map(|(is_null, there)| there && is_null == 0);
+        let valid = NullBuffer::from_iter(valid);
+        let nulls = Some(valid.clone()).filter(|valid| valid.null_count() > 0);
+        let values = match Class::of(data_type) {
+            Some(Class::Bytes) => {
+                let kept = copies.iter().zip(&valid);
+                let kept = kept.map(|(copy, valid)| copy.filter(|_| valid).map(|copy| &copy[at..]));
+                self.texts_of(kept, data_type)?
+            }
+            Some(Class::Decimal) => {
+                let (low, high) = (long(at), long(at + 2));
+                let wide = low
+                    .iter()
+                    .zip(&high)
+                    .map(|(low, high)| (u128::from(*high) << 64 | u128::from(*low)) as i128);
+                narrow_decimals(data_type, wide.collect(), nulls)
+            }
+            Some(Class::Float) => {
+                let values = long(at).into_iter().map(f64::from_bits).collect();
+                narrow_floats(data_type, values, nulls)
+            }
+            _ => {
+                let values = long(at).into_iter().map(|word| word as i64).collect();
+                narrow_ints(data_type, values, nulls)
+            }
+        };
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(UInt32Array::from_iter_values(word(0))),
+            Arc::new(UInt64Array::from(long(1))),
+            Arc::new(UInt64Array::from(long(3))),
+            values,
+        ];
+        let there = Some(there).filter(|there| there.null_count() > 0);
+        Ok(Arc::new(StructArray::new(Pick::partial_fields(data_type), columns, there)))
+    }
+}
+
+/// Values as the CPU's table keeps them, for a group without one what loses to every other.
+fn extreme_words<'a>(
+    copies: impl Iterator<Item = Option<&'a [u32]>>,
+    words: usize,
+    greatest: bool,
+) -> Vec<u64> {
+    let neutral: &[u64] = match (words, greatest) {
+        (2, false) => &[i64::MAX as u64],
+        (2, true) => &[i64::MIN as u64],
+        (_, false) => &[u64::MAX, i64::MAX as u64],
+        (_, true) => &[0, i64::MIN as u64],
+    };
+    let mut loaded = Vec::new();
+    for copy in copies {
+        match copy {
+            None => loaded.extend(neutral),
+            Some(copy) => {
+                let longs = copy.as_chunks::<2>().0.iter();
+                loaded.extend(longs.map(|[low, high]| u64::from(*high) << 32 | u64::from(*low)));
+            }
+        }
+    }
+    loaded
+}
+
 /// The ids of a text key as a `UInt32Array`, or the values of another one.
 fn key_column(
     drained: &Drained,
@@ -293,6 +399,8 @@ fn key_column(
             let value = |key: &[u32]| (0..4).fold(0, |sum, i| sum | word(key, i)) as i128;
             narrow_decimals(data_type, groups().map(value).collect(), nulls)
         }
-        Form::Opaque => return Err(GpuError::Untrusted("a key without words".to_owned())),
+        Form::Text | Form::Opaque => {
+            return Err(GpuError::Untrusted("a key without words".to_owned()));
+        }
     })
 }

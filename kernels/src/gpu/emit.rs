@@ -11,7 +11,6 @@ use std::fmt::Write;
 use arrow::datatypes::DataType;
 
 use super::form::{Form, long_literal, wide_literal};
-use super::query::Input;
 use crate::expr::{ArithmeticOp, CompareOp, Expr, ExprKind, Literal};
 
 /// Names of a value in the shader; `ok` and `failed` may be the constants `true` and `false`.
@@ -25,7 +24,7 @@ pub(super) struct Value {
 }
 
 pub(super) struct Emitter<'a> {
-    inputs: &'a [Input],
+    inputs: &'a [Form],
     /// The columns read so far.
     loaded: Vec<Option<Value>>,
     names: usize,
@@ -33,7 +32,7 @@ pub(super) struct Emitter<'a> {
 }
 
 impl<'a> Emitter<'a> {
-    pub fn new(inputs: &'a [Input]) -> Self {
+    pub fn new(inputs: &'a [Form]) -> Self {
         Emitter { inputs, loaded: vec![None; inputs.len()], names: 0, body: String::new() }
     }
 
@@ -116,10 +115,10 @@ impl<'a> Emitter<'a> {
         if let Some(value) = &self.loaded[column] {
             return value.clone();
         }
-        let input = &self.inputs[column];
+        let form = self.inputs[column];
         let base = format!("params.columns[{column}].x");
         let word = |at: &str| format!("input[{base} + {at}]");
-        let (type_name, value) = match input.form() {
+        let (type_name, value) = match form {
             Form::Bool => {
                 ("bool", format!("(({} >> (row & 31u)) & 1u) != 0u", word("(row >> 5u)")))
             }
@@ -133,7 +132,7 @@ impl<'a> Emitter<'a> {
             }
             Form::Int(_) => ("i32", format!("bitcast<i32>({})", word("row"))),
             Form::Single | Form::Id => ("u32", word("row")),
-            Form::Long | Form::Double => {
+            Form::Long | Form::Double | Form::Text => {
                 let (low, high) = (word("2u * row"), word("2u * row + 1u"));
                 ("vec2<u32>", format!("vec2<u32>({low}, {high})"))
             }
@@ -144,7 +143,7 @@ impl<'a> Emitter<'a> {
             Form::Opaque => ("u32", "0u".to_owned()),
         };
         let v = self.name(type_name, &value);
-        let ok = match input.form() {
+        let ok = match form {
             Form::Id => self.bool_name(format!("{v} != 0u")),
             _ => self.bool_name(format!("is_valid(params.columns[{column}].y, row)")),
         };

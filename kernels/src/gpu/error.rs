@@ -16,6 +16,8 @@ pub enum GpuError {
     Refused(String),
     /// What came back contradicts what was sent: nothing of it may be used.
     Untrusted(String),
+    /// Rows are beyond what the kernels take: the CPU does them.
+    Beyond(String),
 }
 
 impl GpuError {
@@ -36,6 +38,7 @@ impl fmt::Display for GpuError {
             GpuError::Hung { what } => write!(f, "the GPU gave no answer in time: {what}"),
             GpuError::Refused(reason) => write!(f, "the GPU's driver refused: {reason}"),
             GpuError::Untrusted(reason) => write!(f, "the GPU's answer cannot be: {reason}"),
+            GpuError::Beyond(what) => write!(f, "the GPU's kernels do not take {what}"),
         }
     }
 }

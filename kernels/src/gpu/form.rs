@@ -19,6 +19,9 @@ pub(super) enum Form {
     Wide,
     /// `u32`: the id of a text, 0 for NULL.
     Id,
+    /// `vec2<u32>`: where a text's words begin behind the batch's records, and its length in bytes. A
+    /// word holds four bytes, the first one highest, so that words are in the order of bytes.
+    Text,
     /// Not there: only whether it is NULL can be asked.
     Opaque,
 }
@@ -44,7 +47,7 @@ impl Form {
             Form::Bool | Form::Int(_) | Form::Id => 1,
             Form::Long | Form::Single | Form::Double => 2,
             Form::Wide => 4,
-            Form::Opaque => 0,
+            Form::Text | Form::Opaque => 0,
         }
     }
 
@@ -67,7 +70,7 @@ impl Form {
             Form::Single => parts(&format!("float_key(float_of_single({v}))"), 2),
             Form::Double => parts(&format!("float_key({v})"), 2),
             Form::Wide => parts(v, 4),
-            Form::Opaque => Vec::new(),
+            Form::Text | Form::Opaque => Vec::new(),
         }
     }
 
@@ -76,8 +79,8 @@ impl Form {
         match self {
             Form::Bool => vec![format!("u32({v})"), "0u".to_owned()],
             Form::Int(_) => parts(&format!("long_of({v})"), 2),
-            Form::Long | Form::Double => parts(v, 2),
-            Form::Single => parts(&format!("float_of_single({v})"), 2),
+            Form::Long | Form::Double | Form::Text => parts(v, 2),
+            Form::Single => parts(&format!("widened({v})"), 2),
             Form::Wide => parts(v, 4),
             Form::Id | Form::Opaque => Vec::new(),
         }

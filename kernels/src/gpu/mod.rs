@@ -3,8 +3,8 @@
 //! Invariant: for all that [`Query::refusals`] lets pass, the answer is the CPU's, bit for bit, on
 //! every device and in both tiers; what fails is an error, never a wrong or a missing row.
 //! WGSL is in `kernels/shaders`; `emit` generates what depends on the query. No file, clock or thread
-//! is used here (`rates` asks the caller's clock, `cache` is bytes that the caller keeps). It lacks text, `first` and `last`, and decimals
-//! that need more than 128 bits.
+//! is used here (`rates` asks the caller's clock, `cache` is bytes that the caller keeps). It lacks functions of text, and decimals that need
+//! more than 128 bits.
 //!
 //! The way of a batch: `upload` packs its columns, `project` computes each row's fate, key and
 //! arguments, `aggregate` folds the rows that count into the resident groups, `drain` hands those to
@@ -42,6 +42,7 @@ pub use faults::{Fault, Faults};
 pub use operations::{Operation, operations};
 pub use probe::probe;
 pub use program::Program;
-pub use project::{Batch, Fate, Projector, ROWS_MAX};
-pub use query::{Input, Query, Refusal};
+pub use project::{Batch, Fate, Place, Projector, ROWS_MAX};
+pub use query::{Input, Query, Refusal, goes_by_position};
 pub use support::refusal;
+pub use upload::TEXT_BYTES_MAX;

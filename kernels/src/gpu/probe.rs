@@ -40,6 +40,7 @@ pub fn probe(device: &Arc<Device>) -> Result<Vec<String>> {
             key_fields: Vec::new(),
             arguments: some.iter().map(|(_, expr)| expr.clone()).collect(),
             calls: Vec::new(),
+            offsets: None,
         };
         let records = Records::of(&query);
         let program = Arc::new(Program::projection(device, query)?);
@@ -67,8 +68,6 @@ pub fn probe(device: &Arc<Device>) -> Result<Vec<String>> {
 /// The words that a value has as an argument on a device.
 pub(super) fn argument_words(array: &ArrayRef, row: usize) -> Vec<u32> {
     let long = |bits: u64| vec![bits as u32, (bits >> 32) as u32];
-    let double =
-        |value: f64| long(if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() });
     match array.data_type() {
         DataType::Boolean => long(array.as_boolean().value(row).into()),
         DataType::Int8 => long(i64::from(array.as_primitive::<Int8Type>().value(row)) as u64),
@@ -79,7 +78,9 @@ pub(super) fn argument_words(array: &ArrayRef, row: usize) -> Vec<u32> {
         DataType::Timestamp(..) => {
             long(array.as_primitive::<TimestampMicrosecondType>().value(row) as u64)
         }
-        DataType::Float32 => double(array.as_primitive::<Float32Type>().value(row).into()),
+        DataType::Float32 => {
+            long(f64::from(array.as_primitive::<Float32Type>().value(row)).to_bits())
+        }
         DataType::Float64 => long(array.as_primitive::<Float64Type>().value(row).to_bits()),
         DataType::Decimal128(..) => {
             let value = array.as_primitive::<Decimal128Type>().value(row);

@@ -13,12 +13,14 @@ use super::aggregate::{Selected, Table};
 use super::device::{Buffer, Device};
 use super::emit::{Emitter, and, not};
 use super::error::{GpuError, Result};
+use super::form::Form;
 use super::near;
 use super::project::Projector;
 use super::query::{Input, Query, Records};
 use super::states::States;
 use crate::cpu::aggregate::layout::Layout;
 use crate::cpu::column::Class;
+use crate::expr::Expr;
 
 /// Rows of a workgroup.
 pub(super) const LANES: u32 = 64;
@@ -33,11 +35,15 @@ const NEAR: &str = include_str!("../../shaders/near.wgsl");
 const SUMS_NATIVE: &str = include_str!("../../shaders/sums_native.wgsl");
 const SUMS_PORTABLE: &str = include_str!("../../shaders/sums_portable.wgsl");
 const AGGREGATE: &str = include_str!("../../shaders/aggregate.wgsl");
+const TEXTS: &str = include_str!("../../shaders/texts.wgsl");
+const PLACES: &str = include_str!("../../shaders/places.wgsl");
 
 /// A query's pipelines; cores share one.
 pub struct Program {
     pub(super) device: Arc<Device>,
     pub(super) query: Query,
+    /// How the query's inputs go up.
+    pub(super) inputs: Vec<Form>,
     pub(super) records: Records,
     pub(super) states: States,
     pub(super) project: wgpu::ComputePipeline,
@@ -90,8 +96,8 @@ impl Program {
         let states = States::new(&Layout::new(&query.calls));
         let project =
             device.pipeline(&project_shader(&query, &records, device.tier()), "project")?;
-        let device = Arc::clone(device);
-        Ok(Program { device, query, records, states, project, folding: None })
+        let (device, inputs) = (Arc::clone(device), query.input_forms());
+        Ok(Program { device, query, inputs, records, states, project, folding: None })
     }
 
     /// Runs every pipeline once over a row that counts nowhere, so that no batch waits for what a driver
@@ -157,7 +163,8 @@ pub(super) fn prelude(tier: Tier) -> String {
 /// stands the number of the expression at which it stopped, filters, keys and arguments counted from
 /// 1 on, 0 for none.
 fn project_shader(query: &Query, records: &Records, tier: Tier) -> String {
-    let mut emitter = Emitter::new(&query.inputs);
+    let inputs = query.input_forms();
+    let mut emitter = Emitter::new(&inputs);
     emitter.body.push_str("  var fate = 0u;\n");
     let mut number = 0;
     for (place, filter) in query.filters.iter().enumerate() {
@@ -196,6 +203,11 @@ fn project_shader(query: &Query, records: &Records, tier: Tier) -> String {
         }
         store(mask_at, &mask.join(" | "));
     }
+    if let (Some(column), Some(at)) = (query.offsets, records.offset) {
+        let offset =
+            emitter.evaluate(&Expr::column(column, query.inputs[column].data_type.clone()));
+        store(at, &offset.v);
+    }
     let columns = query.inputs.len().max(1);
     let (words, body) = (records.words, emitter.body);
     format!(
@@ -228,11 +240,16 @@ fn aggregate_shader(
     let (keys, record, exact) = (records.key_words, records.words, states.exact.len().max(1));
     // The key's first word says which columns are there, so 0 is no column's.
     let window = query.window.map_or(0, |key| records.keys[key].at);
+    let texts = if states.texts > 0 { TEXTS } else { "" };
+    let places =
+        records.offset.map_or(String::new(), |at| format!("const OFFSET_AT = {at}u;\n{PLACES}"));
     format!(
-        "{}\n{sums}\n{words}\n{AGGREGATE}\n\
-         const NEAR_UNITS = {}u;\nconst WINDOW_AT = {window}u;\nconst KEY_WORDS = {keys}u;\nconst RECORD_WORDS = {record}u;\nconst SUM_COUNT = {exact}u;\n{}",
+        "{}\n{sums}\n{words}\n{AGGREGATE}\n{texts}{places}\
+         const NEAR_UNITS = {}u;\nconst WINDOW_AT = {window}u;\nconst KEY_WORDS = {keys}u;\nconst RECORD_WORDS = {record}u;\nconst SUM_COUNT = {exact}u;\n\
+         const EXTREME_WORDS = {}u;\n{}",
         prelude(tier),
         near::UNITS,
+        states.extreme_words,
         states.shader(records, &classes, words == NEAR)
     )
 }

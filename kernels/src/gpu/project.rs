@@ -13,7 +13,7 @@ use super::device::Buffer;
 use super::error::{GpuError, Result};
 use super::faults::Fault;
 use super::program::{Program, dispatch};
-use super::upload::{pack, params_words};
+use super::upload::{Texts, pack, params_words};
 
 /// Rows of a batch at most; more are cut into several.
 pub const ROWS_MAX: usize = 32 << 10;
@@ -22,9 +22,28 @@ pub const ROWS_MAX: usize = 32 << 10;
 pub struct Batch {
     pub(super) records: Buffer,
     pub(super) rows: usize,
+    /// Words of its texts, and of the longest.
+    pub(super) text_words: usize,
+    pub(super) text_longest: usize,
+    pub(super) place: Place,
+}
+
+/// Where a batch stands in the input: its row `r` at `(split, major, minor + its offset)`, and of rows that
+/// stand together the later one has the greater `first + r`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    pub split: u32,
+    pub major: u64,
+    pub minor: u64,
+    pub first: u32,
 }
 
 impl Batch {
+    /// The same batch at its place, for `first` and `last`.
+    pub fn at(self, place: Place) -> Batch {
+        Batch { place, ..self }
+    }
+
     pub fn rows(&self) -> usize {
         self.rows
     }
@@ -112,10 +131,11 @@ impl Projector {
     ) -> Result<Batch> {
         assert!(rows <= ROWS_MAX, "longer batches are cut");
         let (program, mut words) = (Arc::clone(&self.program), std::mem::take(&mut self.words));
-        pack(&program.query.inputs, columns, start, rows, &mut words);
+        let records_words = rows * program.records.words;
+        let texts = pack(&program.inputs, columns, (start, rows), records_words, &mut words);
         self.batches = self.batches.wrapping_add(1).max(1);
         words[1] = self.batches;
-        let result = self.run(&program, &words, rows, fates);
+        let result = texts.and_then(|texts| self.run(&program, (&words, texts), rows, fates));
         self.words = words;
         result
     }
@@ -123,23 +143,29 @@ impl Projector {
     fn run(
         &mut self,
         program: &Program,
-        words: &[u32],
+        (words, texts): (&[u32], Texts),
         rows: usize,
         fates: &mut Vec<Fate>,
     ) -> Result<Batch> {
         let device = &program.device;
         self.rows_max = self.rows_max.max(rows.next_power_of_two());
-        let records = self.records(program)?;
+        let text_words = words.len() - texts.at;
+        let records = self.records(program, text_words)?;
         let room = self.room(program, words.len(), rows)?;
         device.write_mapped(&room.staging, words)?;
-        let params_bytes = 4 * params_words(&program.query.inputs) as u64;
-        let (all_bytes, fate_bytes) = (4 * words.len() as u64, 4 * (rows + 1) as u64);
+        let params_bytes = 4 * params_words(&program.inputs) as u64;
+        let (texts_at, fate_bytes) = (4 * texts.at as u64, 4 * (rows + 1) as u64);
         let buffers = [(0, &room.params), (1, &room.input), (2, &records), (3, &room.fates)];
         let group = device.bind(&program.project, &buffers);
         let mut encoder = device.encoder();
         let (staging, input) = (&room.staging.raw, &room.input.raw);
         encoder.copy_buffer_to_buffer(staging, 0, &room.params.raw, 0, params_bytes);
-        encoder.copy_buffer_to_buffer(staging, params_bytes, input, 0, all_bytes - params_bytes);
+        encoder.copy_buffer_to_buffer(staging, params_bytes, input, 0, texts_at - params_bytes);
+        if text_words > 0 {
+            let (behind, bytes) =
+                (4 * (rows * program.records.words) as u64, 4 * text_words as u64);
+            encoder.copy_buffer_to_buffer(staging, texts_at, &records.raw, behind, bytes);
+        }
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         dispatch(&mut pass, &program.project, &group, rows as u32);
         drop(pass);
@@ -155,7 +181,8 @@ impl Projector {
             answer[1] ^= 1;
         }
         fates.extend(answer[1..].iter().copied().map(Fate));
-        Ok(Batch { records, rows })
+        let (text_longest, place) = (texts.longest, Place::default());
+        Ok(Batch { records, rows, text_words, text_longest, place })
     }
 
     /// The records of a batch, in host memory.
@@ -176,8 +203,9 @@ impl Projector {
         self.spare.extend(batch.map(|batch| batch.records));
     }
 
-    fn records(&mut self, program: &Program) -> Result<Buffer> {
-        let bytes = (4 * program.records.words * self.rows_max) as u64;
+    fn records(&mut self, program: &Program, text_words: usize) -> Result<Buffer> {
+        let texts = if text_words > 0 { text_words.next_power_of_two() } else { 0 };
+        let bytes = (4 * (program.records.words * self.rows_max + texts)) as u64;
         while let Some(spare) = self.spare.pop() {
             if spare.raw.size() >= bytes {
                 return Ok(spare);
@@ -197,7 +225,7 @@ impl Projector {
             self.room = Some(Room {
                 words,
                 rows,
-                params: device.buffer(4 * params_words(&program.query.inputs) as u64, UNIFORM)?,
+                params: device.buffer(4 * params_words(&program.inputs) as u64, UNIFORM)?,
                 staging: device.buffer(bytes, STAGING)?,
                 input: device.buffer(bytes, STORAGE)?,
                 fates: device.buffer(fate_bytes, STORAGE)?,

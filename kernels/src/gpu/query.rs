@@ -2,16 +2,20 @@
 //!
 //! Also where things lie in a row's record, which `project` writes and `aggregate` reads: the key
 //! (a word that says which of its columns are there, then their words), a word that says which
-//! arguments are there, the arguments.
+//! arguments are there, the arguments, the row's offset where one is asked for. The bytes of texts lie
+//! behind the records of all rows.
 
 use arrow::datatypes::{DataType, Field};
 
 use super::form::Form;
 use super::states::States;
 use super::support;
-use crate::cpu::aggregate::Call;
+use crate::cpu::aggregate::{AggregateFunction, Call};
+use crate::cpu::column::Class;
 use crate::expr::{Expr, ExprKind};
 
+/// Nobody has measured the texts of a job before it runs.
+const TEXT_BYTES_ASSUMED: usize = 16;
 /// Keys and arguments are told present by a bit each.
 const COLUMNS_MAX: usize = 32;
 
@@ -19,7 +23,7 @@ const COLUMNS_MAX: usize = 32;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input {
     pub data_type: DataType,
-    /// Text as a `UInt32Array` of ids, 0 for NULL.
+    /// A `UInt32Array` as it is: text as ids, 0 for NULL, or [`Query::offsets`].
     pub is_ids: bool,
 }
 
@@ -41,6 +45,9 @@ pub struct Query {
     pub key_fields: Vec<Field>,
     pub arguments: Vec<Expr>,
     pub calls: Vec<Call>,
+    /// Where `first` or `last` is asked for: the input that has a row's offset in its batch's place
+    /// ([`crate::cpu::aggregate::Positions`]).
+    pub offsets: Option<usize>,
 }
 
 /// A node that the device cannot run, and the reason.
@@ -78,6 +85,14 @@ impl Query {
                     refuse(node(), reason);
                 }
             }
+            if let Some(argument) = call.argument.filter(|_| reads_text(call))
+                && self.form_of(&self.arguments[argument]) == Form::Id
+            {
+                refuse(node(), "ids of a text are not in its order".to_owned());
+            }
+            if goes_by_position(call) && self.offsets.is_none() {
+                refuse(node(), "it goes by position, which rows without offsets lack".to_owned());
+            }
         }
         let whole = self.filters.iter().chain(&self.keys).chain(&self.arguments);
         let nodes = whole.map(support::nodes).sum::<usize>();
@@ -100,6 +115,53 @@ impl Query {
             _ => Form::of(&expr.data_type),
         }
     }
+
+    /// How an argument lies in a record: the bytes of a text only where an aggregate compares or keeps them.
+    fn form_of_argument(&self, argument: usize) -> Form {
+        let of_argument = |call: &Call| call.argument == Some(argument) && reads_text(call);
+        match self.form_of(&self.arguments[argument]) {
+            Form::Opaque if self.calls.iter().any(of_argument) => Form::Text,
+            form => form,
+        }
+    }
+
+    /// Bytes of a row that go up, a text taken for a short one.
+    pub fn row_bytes(&self) -> usize {
+        let bytes = |form: &Form| match form {
+            Form::Bool | Form::Opaque => 1,
+            Form::Int(bits) => *bits as usize / 8,
+            Form::Single | Form::Id => 4,
+            Form::Long | Form::Double => 8,
+            Form::Wide => 16,
+            Form::Text => 8 + TEXT_BYTES_ASSUMED,
+        };
+        self.input_forms().iter().map(bytes).sum()
+    }
+
+    /// How each input goes up.
+    pub(super) fn input_forms(&self) -> Vec<Form> {
+        let mut forms: Vec<Form> = self.inputs.iter().map(Input::form).collect();
+        for (place, argument) in self.arguments.iter().enumerate() {
+            if let (ExprKind::Column(column), Form::Text) =
+                (&argument.kind, self.form_of_argument(place))
+            {
+                forms[*column] = Form::Text;
+            }
+        }
+        forms
+    }
+}
+
+/// Does it need the bytes of its text, rather than whether there is one?
+fn reads_text(call: &Call) -> bool {
+    let is_text = call.spec.input.as_ref().and_then(Class::of) == Some(Class::Bytes);
+    is_text && call.spec.function != AggregateFunction::Count
+}
+
+/// `first` and `last`.
+pub fn goes_by_position(call: &Call) -> bool {
+    use AggregateFunction::{First, Last};
+    matches!(call.spec.function, First { .. } | Last { .. })
 }
 
 /// Where a row's key and arguments lie in its record, in words.
@@ -109,6 +171,8 @@ pub(super) struct Records {
     /// Words of the key, its first one included.
     pub key_words: usize,
     pub arguments: Vec<Slot>,
+    /// Where the row's offset lies.
+    pub offset: Option<usize>,
     pub words: usize,
 }
 
@@ -128,8 +192,9 @@ impl Records {
         let keys = query.keys.iter().map(|key| query.form_of(key));
         let keys = keys.map(|form| place(form, form.key_words())).collect();
         let mask = place(Form::Opaque, 1);
-        let arguments = query.arguments.iter().map(|argument| query.form_of(argument));
+        let arguments = (0..query.arguments.len()).map(|argument| query.form_of_argument(argument));
         let arguments = arguments.map(|form| place(form, form.argument_words())).collect();
-        Records { keys, key_words: mask.at, arguments, words: at }
+        let offset = query.offsets.map(|_| place(Form::Id, 1).at);
+        Records { keys, key_words: mask.at, arguments, offset, words: at }
     }
 }

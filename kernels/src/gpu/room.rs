@@ -10,6 +10,7 @@ use super::device::Buffer;
 use super::error::{GpuError, Result};
 use super::program::dispatch;
 use super::project::STORAGE;
+use super::states::States;
 
 /// Groups that a new table has room for.
 const GROUPS_MIN: u32 = 1 << 10;
@@ -26,9 +27,18 @@ pub(super) struct Room {
     pub slots: Buffer,
     pub keys: Buffer,
     pub sums: Buffer,
+    /// What is copied of each group's winning rows; then so many words of their texts.
     pub extremes: Buffer,
+    pub heap_words: usize,
     pub control: Buffer,
     pub exceptions: usize,
+}
+
+impl Room {
+    /// Bytes of the copies, where texts begin.
+    pub fn copies_bytes(&self, states: &States) -> u64 {
+        4 * u64::from(self.groups) * states.extreme_words as u64
+    }
 }
 
 impl Table {
@@ -53,18 +63,53 @@ impl Table {
         Ok(())
     }
 
+    /// Room for each text that a batch in flight, or one that comes now, may give a group: at most all of
+    /// its own, and one for each group that there can be.
+    pub(super) fn make_heap(&mut self, batches: &[Selected]) -> Result<()> {
+        let states = &self.program.states;
+        let Some(room) = &mut self.room else { return Ok(()) };
+        let groups = room.groups as usize;
+        let of = |selected: &Selected| {
+            let batch = &selected.batch;
+            batch.text_words.min(batch.text_longest.saturating_mul(groups))
+        };
+        let flying = self.in_flight.iter().flat_map(|flight| &flight.batches);
+        let coming = flying.chain(batches).map(of).sum::<usize>();
+        let needed = self.heap_bound + states.texts * coming;
+        if room.heap_words >= needed {
+            return Ok(());
+        }
+        let (heap_words, copies) = (needed.next_power_of_two(), room.copies_bytes(states));
+        let device = &self.program.device;
+        let extremes = device.buffer(copies + 4 * heap_words as u64, STORAGE)?;
+        let mut encoder = device.encoder();
+        let bytes = copies + 4 * room.heap_words as u64;
+        encoder.copy_buffer_to_buffer(&room.extremes.raw, 0, &extremes.raw, 0, bytes);
+        device.submit(encoder)?;
+        (room.extremes, room.heap_words) = (extremes, heap_words);
+        Ok(())
+    }
+
     pub(super) fn make_room(&mut self) -> Result<()> {
         if self.room.is_none() {
             let rows = self.scratch.as_ref().map_or(0, |scratch| scratch.rows);
             let exceptions = rows * self.program.states.exact.len() * BATCHES_MAX;
-            self.room = Some(self.new_room(GROUPS_MIN, slots_for(GROUPS_MIN), SEED, exceptions)?);
+            self.room =
+                Some(self.new_room((GROUPS_MIN, slots_for(GROUPS_MIN)), SEED, exceptions, 0)?);
         }
         Ok(())
     }
 
-    fn new_room(&self, groups: u32, slots: u32, seed: u32, exceptions: usize) -> Result<Room> {
+    fn new_room(
+        &self,
+        (groups, slots): (u32, u32),
+        seed: u32,
+        exceptions: usize,
+        heap_words: usize,
+    ) -> Result<Room> {
         let (device, program) = (&self.program.device, &self.program);
         let all = u64::from(groups);
+        let copied = all * program.states.extreme_words as u64 + heap_words as u64;
         Ok(Room {
             groups,
             slot_count: slots,
@@ -72,7 +117,8 @@ impl Table {
             slots: device.buffer(4 * u64::from(slots), STORAGE)?,
             keys: device.buffer(4 * all * program.records.key_words as u64, STORAGE)?,
             sums: device.buffer(8 * all * program.states.units as u64, STORAGE)?,
-            extremes: device.buffer(4 * all * program.states.extreme_words as u64, STORAGE)?,
+            extremes: device.buffer(4 * copied, STORAGE)?,
+            heap_words,
             control: device.buffer(control_bytes(exceptions), STORAGE)?,
             exceptions,
         })
@@ -97,18 +143,23 @@ impl Table {
             false => (old.groups, old.slot_count.saturating_mul(2)),
         };
         let seed = old.seed.wrapping_mul(0x2c1b_3c6d).wrapping_add(1);
-        let room = self.new_room(groups, slots, seed, old.exceptions)?;
+        let room = self.new_room((groups, slots), seed, old.exceptions, old.heap_words)?;
         let program = Arc::clone(&self.program);
         let device = &program.device;
         let mut encoder = device.encoder();
-        for (from, to) in [
-            (&old.keys, &room.keys),
-            (&old.sums, &room.sums),
-            (&old.extremes, &room.extremes),
-            (&old.control, &room.control),
-        ] {
+        for (from, to) in
+            [(&old.keys, &room.keys), (&old.sums, &room.sums), (&old.control, &room.control)]
+        {
             let bytes = from.raw.size().min(to.raw.size());
             encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, bytes);
+        }
+        let (from, to) = (old.copies_bytes(&program.states), room.copies_bytes(&program.states));
+        let texts = 4 * old.heap_words as u64;
+        for (from, to, bytes) in [(0, 0, from), (from, to, texts)] {
+            if bytes > 0 {
+                let (old, new) = (&old.extremes.raw, &room.extremes.raw);
+                encoder.copy_buffer_to_buffer(old, from, new, to, bytes);
+            }
         }
         let scratch = self.scratch.as_ref().expect("a table that grows has had a submission");
         // Three stages for two submissions in flight: this one is free.

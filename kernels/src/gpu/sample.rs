@@ -65,6 +65,7 @@ pub fn query(columns: usize) -> Query {
         ],
         arguments: (0..columns).map(|i| Expr::column(3 + i, DataType::Float64)).collect(),
         calls,
+        offsets: None,
     }
 }
 

@@ -3,8 +3,10 @@
 //!
 //! Invariant: one state here for each of `cpu::aggregate`'s layout, so that a table that is read back
 //! is taken into the CPU's as any other one. Sums lie in units of 64 bits that start at zero. A least
-//! or greatest value is a pointer to the row that has it, and once that row's chunk is done a copy of
-//! the value: comparing needs no atomic operation as wide as the value.
+//! or greatest value, a first or a last one is a pointer to the row that has it, and once that row's chunk
+//! is done a copy of the value: comparing needs no atomic operation as wide as the value.
+
+mod winner;
 
 use std::fmt::Write;
 
@@ -14,12 +16,16 @@ use crate::cpu::aggregate::layout::{Input, Layout, Placed};
 use crate::cpu::aggregate::state::State;
 use crate::cpu::aggregate::{AggregateSpec, Call};
 use crate::cpu::column::Class;
+use winner::Winner;
+pub(super) use winner::{PLACE_WORDS, Race};
 
 pub(super) struct States {
     /// Of all groups, in units of 64 bits.
     pub units: usize,
-    /// Words of copied extreme values of a group.
+    /// Words of what is copied of a group's winning rows.
     pub extreme_words: usize,
+    /// How many of those copies are texts.
+    pub texts: usize,
     pub filters: Vec<Filtered>,
     /// Number of exact sums: each has a base exponent.
     pub exact: Vec<Exact>,
@@ -60,12 +66,14 @@ pub(super) enum OnDevice {
     Xor {
         at: usize,
     },
-    /// A pointer at this unit, a value at this word of the copies.
-    Extreme {
+    /// A pointer at this unit, what is kept of its row at this word of the copies.
+    Winner {
         at: usize,
         copy: usize,
-        words: usize,
+        race: Race,
         greatest: bool,
+        /// Rows whose value is NULL compete, too.
+        takes_nulls: bool,
     },
     /// Three units, or five for squares, and its number among the exact sums.
     Exact {
@@ -83,18 +91,15 @@ impl States {
         let inputs = layout.filters.iter().flat_map(|filtered| &filtered.inputs);
         let mut states = inputs.flat_map(|input| &input.states).map(|placed| &placed.state);
         states.find_map(|state| match state {
-            State::Text(_) => Some("text is not compared on a device".to_owned()),
-            State::Pick(_) => {
-                Some("first and last go by position, which a device has not".to_owned())
-            }
             State::Kept(_) => Some("sets and lists of values are kept on the CPU".to_owned()),
+            State::Text(_) | State::Pick(_) => None,
             State::Fold(_) | State::Sum(_) | State::Squares(_) => None,
         })
     }
 
     pub fn new(layout: &Layout) -> States {
         let mut states =
-            States { units: 0, extreme_words: 0, filters: Vec::new(), exact: Vec::new() };
+            States { units: 0, extreme_words: 0, texts: 0, filters: Vec::new(), exact: Vec::new() };
         for filtered in &layout.filters {
             let rows = states.place(1);
             let inputs = filtered.inputs.iter().map(|input| states.of_input(input)).collect();
@@ -130,15 +135,26 @@ impl States {
                     Operation::Or => OnDevice::Or { at: self.place(1) },
                     Operation::Xor => OnDevice::Xor { at: self.place(1) },
                     Operation::Least | Operation::Greatest => {
-                        let (at, copy, words) = (self.place(1), self.extreme_words, 2 * units);
-                        self.extreme_words += words;
                         let greatest = fold.operation == Operation::Greatest;
-                        OnDevice::Extreme { at, copy, words, greatest }
+                        self.winner(Race::Extreme { words: 2 * units }, greatest, false)
                     }
                 }
             }
-            State::Text(_) | State::Pick(_) | State::Kept(_) => unreachable!("refused before"),
+            State::Text(text) => self.winner(Race::Text, text.greatest, false),
+            State::Pick(pick) => {
+                let words = if pick.class == Class::Decimal { 4 } else { 2 };
+                let race = Race::Place { words, is_text: pick.class == Class::Bytes };
+                self.winner(race, pick.last, !pick.ignore_nulls)
+            }
+            State::Kept(_) => unreachable!("refused before"),
         }
+    }
+
+    fn winner(&mut self, race: Race, greatest: bool, takes_nulls: bool) -> OnDevice {
+        let (at, copy) = (self.place(1), self.extreme_words);
+        self.extreme_words += race.copy_words();
+        self.texts += usize::from(race.keeps_text());
+        OnDevice::Winner { at, copy, race, greatest, takes_nulls }
     }
 
     fn exact(&mut self, is_square: bool) -> OnDevice {
@@ -162,17 +178,23 @@ impl States {
             merge_sum(&mut merge, filtered.rows, 1);
             for input in &filtered.inputs {
                 let class = classes[input.argument];
+                let mut of_all = String::new();
                 write_line(&mut fold, 2, &format!("if ({}) {{", is_there(input.argument)));
                 for state in &input.states {
                     let class = class.expect("a state has values that are computed with");
                     let value = value_of(records.arguments[input.argument].at, class);
-                    self.state(&mut text, (&mut fold, &mut keep), state, &value, class);
+                    let takes_nulls = matches!(state, OnDevice::Winner { takes_nulls: true, .. });
+                    let fold = if takes_nulls { &mut of_all } else { &mut fold };
+                    let mask = format!("records[record + {}u]", records.key_words);
+                    let there = is_bit(&mask, input.argument);
+                    self.state(&mut text, (fold, &mut keep), state, (&value, &there, class));
                 }
                 input.states.iter().for_each(|state| self.merge(&mut merge, state));
                 write_line(&mut fold, 2, "} else {");
                 count(&mut fold, 3, input.nulls);
                 merge_sum(&mut merge, input.nulls, 1);
                 write_line(&mut fold, 2, "}");
+                fold.push_str(&of_all);
             }
             write_line(&mut fold, 1, "}");
         }
@@ -198,8 +220,7 @@ impl States {
         text: &mut String,
         (fold, keep): (&mut String, &mut String),
         state: &OnDevice,
-        value: &str,
-        class: Class,
+        (value, is_there, class): (&str, &str, Class),
     ) {
         match *state {
             OnDevice::Sum { at, units } => {
@@ -223,13 +244,13 @@ impl States {
                 let line = format!("{name}(unit + {at}u, group, {number}u, {value});");
                 write_line(fold, 3, &line);
             }
-            OnDevice::Extreme { at, copy, words, greatest } => {
-                let value = if class == Class::Float {
-                    format!("ordered({value})")
-                } else {
-                    value.to_owned()
-                };
-                self.extreme(text, at, copy, words, greatest, &value);
+            OnDevice::Winner { at, copy, race, greatest, .. } => {
+                let is_ordered = matches!(race, Race::Extreme { .. }) && class == Class::Float;
+                let ordered =
+                    if is_ordered { format!("ordered({value})") } else { value.to_owned() };
+                let (units, extremes) = (self.units, self.extreme_words);
+                let value = ordered.as_str();
+                Winner { at, copy, race, greatest, units, extremes, value, is_there }.shader(text);
                 write_line(fold, 3, &format!("offer_{at}(unit + {at}u, group, row);"));
                 write_line(keep, 1, &format!("keep_{at}(group, row);"));
             }
@@ -249,7 +270,7 @@ impl States {
             OnDevice::Xor { at } => {
                 write_line(merge, 1, &format!("unit_xor(unit + {at}u, unit_load(other + {at}u));"));
             }
-            OnDevice::Extreme { at, .. } => {
+            OnDevice::Winner { at, .. } => {
                 let there = format!("let row_{at} = pointer_load(other + {at}u);");
                 write_line(merge, 1, &there);
                 let offer = format!("offer_{at}(unit + {at}u, group, row_{at} & ~FRESH);");
@@ -257,51 +278,14 @@ impl States {
             }
         }
     }
-
-    fn extreme(
-        &self,
-        text: &mut String,
-        at: usize,
-        copy: usize,
-        words: usize,
-        greatest: bool,
-        value: &str,
-    ) {
-        let (units, extremes) = (self.units, self.extreme_words);
-        let held = (0..words).map(|word| format!("extremes[copy + {word}u]")).collect::<Vec<_>>();
-        let held = held.join(", ");
-        let parts = ["x", "y", "z", "w"][..words].iter().enumerate();
-        let stores = parts
-            .map(|(word, part)| format!("  extremes[to + {word}u] = value.{part};\n"))
-            .collect::<String>();
-        let less = if words == 2 { "less2" } else { "less4" };
-        let better = match greatest {
-            true => format!("{less}(held_{at}(group, owner), value)"),
-            false => format!("{less}(value, held_{at}(group, owner))"),
-        };
-        write!(
-            text,
-            "fn candidate_{at}(row: u32) -> vec{words}<u32> {{\n  let record = row * RECORD_WORDS;\n  \
-             return {value};\n}}\n\
-             fn held_{at}(group: u32, owner: u32) -> vec{words}<u32> {{\n  \
-             if (owner != PERSISTED) {{ return candidate_{at}(owner & ~FRESH); }}\n  \
-             let copy = group * {extremes}u + {copy}u;\n  return vec{words}<u32>({held});\n}}\n\
-             fn offer_{at}(pointer: u32, group: u32, row: u32) {{\n  let value = candidate_{at}(row);\n  \
-             var owner = pointer_load(pointer);\n  loop {{\n    \
-             if (owner != 0u && !{better}) {{ return; }}\n    \
-             let swapped = pointer_swap(pointer, owner, FRESH | row);\n    \
-             if (swapped.y == 1u) {{ return; }}\n    owner = swapped.x;\n  }}\n}}\n\
-             fn keep_{at}(group: u32, row: u32) {{\n  let pointer = group * {units}u + {at}u;\n  \
-             if (pointer_load(pointer) != (FRESH | row)) {{ return; }}\n  \
-             let value = candidate_{at}(row);\n  let to = group * {extremes}u + {copy}u;\n{stores}  \
-             pointer_store(pointer, PERSISTED);\n}}\n"
-        )
-        .expect("a String takes all text");
-    }
 }
 
 fn is_there(argument: usize) -> String {
-    format!("((there >> {argument}u) & 1u) != 0u")
+    is_bit("there", argument)
+}
+
+fn is_bit(mask: &str, argument: usize) -> String {
+    format!("(({mask} >> {argument}u) & 1u) != 0u")
 }
 
 /// A value in a record, by the function that reads it.

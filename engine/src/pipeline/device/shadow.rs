@@ -4,19 +4,20 @@
 //! device's, or after a difference all the CPU's.
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::datatypes::UInt32Type;
 use pelton_kernels::cpu::aggregate::{GroupTable, Positions};
 use pelton_kernels::cpu::filter::truth;
 use pelton_kernels::cpu::keys::{KeyInput, KeySpace, Rows};
 use pelton_kernels::cpu::project::{self, Evaluated};
 use pelton_kernels::expr::Expr;
-use pelton_kernels::gpu::{Fate, GpuError, Query};
+use pelton_kernels::gpu::{Fate, GpuError, Place, Query};
 
 use super::super::windows;
 use super::Kept;
 
 /// Folds rows that count.
 pub(super) fn fold(query: &Query, kept: &[Kept], table: &mut GroupTable, space: &mut KeySpace) {
-    for Kept { columns, rows, back_us } in kept {
+    for Kept { columns, rows, place, back_us } in kept {
         let all = |expressions: &[Expr]| -> Vec<ArrayRef> {
             let value = |expr| project::evaluate(expr, columns, *rows).values;
             expressions.iter().map(value).collect()
@@ -34,7 +35,10 @@ pub(super) fn fold(query: &Query, kept: &[Kept], table: &mut GroupTable, space: 
             .collect();
         let (mut packed, rows) = (Vec::with_capacity(*rows), Rows::All(*rows));
         space.encode(&inputs, rows, &mut packed);
-        table.update(&packed, rows, &arguments, &Positions::default());
+        let offsets = query.offsets.map(|at| columns[at].as_primitive::<UInt32Type>());
+        let offsets = offsets.map_or(&[][..], |offsets| offsets.values());
+        let Place { split, major, minor, .. } = *place;
+        table.update(&packed, rows, &arguments, &Positions { split, major, minor, offsets });
     }
 }
 

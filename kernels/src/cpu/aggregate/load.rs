@@ -1,5 +1,7 @@
 //! Groups whose states were kept elsewhere, on a device, as groups of a table.
 
+use arrow::array::ArrayRef;
+
 use super::layout::Placed;
 use super::state::State;
 use super::table::GroupTable;
@@ -12,6 +14,8 @@ pub(crate) enum Loaded {
     Words(Vec<u64>),
     Sums(Vec<Total<2>>),
     Squares(Vec<Total<4>>),
+    /// As a partial has it.
+    Column(ArrayRef),
 }
 
 impl GroupTable {
@@ -47,6 +51,12 @@ impl GroupTable {
                         }
                         (State::Squares(sum), Loaded::Squares(totals)) => {
                             sum.combine(field, &to, totals.iter().cloned());
+                        }
+                        (State::Text(text), Loaded::Column(column)) => {
+                            text.merge(field, &to, &column);
+                        }
+                        (State::Pick(pick), Loaded::Column(column)) => {
+                            pick.merge(field, &to, &column);
                         }
                         _ => unreachable!("a column of the kind of its state"),
                     }

@@ -55,7 +55,7 @@ impl Pick {
         DataType::Struct(Self::partial_fields(data_type))
     }
 
-    fn partial_fields(data_type: &DataType) -> Fields {
+    pub fn partial_fields(data_type: &DataType) -> Fields {
         Fields::from(vec![
             ArrowField::new("split", DataType::UInt32, false),
             ArrowField::new("major", DataType::UInt64, false),

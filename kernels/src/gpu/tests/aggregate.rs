@@ -8,13 +8,18 @@ use crate::gpu::Input;
 use arrow::array::{Float64Array, Int32Array, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, TimeUnit};
 
-fn call(function: AggregateFunction, argument: usize, input: DataType, output: DataType) -> Call {
+pub(super) fn call(
+    function: AggregateFunction,
+    argument: usize,
+    input: DataType,
+    output: DataType,
+) -> Call {
     let spec =
         AggregateSpec { function, input: Some(input), output, name: format!("{function:?}") };
     Call { spec, argument: Some(argument), filter: None }
 }
 
-fn count_rows() -> Call {
+pub(super) fn count_rows() -> Call {
     let spec = AggregateSpec {
         function: AggregateFunction::CountRows,
         input: None,
@@ -62,6 +67,7 @@ pub(super) fn sensors() -> Query {
             call(AggregateFunction::Min, 1, double(), double()),
             call(AggregateFunction::Max, 1, double(), double()),
         ],
+        offsets: None,
     }
 }
 
@@ -164,6 +170,7 @@ fn everything(keys: Vec<DataType>) -> Query {
         keys: keys.iter().map(|t| Expr::column(place(t), t.clone())).collect(),
         arguments: types.iter().enumerate().map(|(i, t)| Expr::column(i, t.clone())).collect(),
         calls,
+        offsets: None,
     }
 }
 
@@ -219,6 +226,7 @@ fn counts() -> Query {
         key_fields: fields,
         arguments: vec![],
         calls: vec![count_rows()],
+        offsets: None,
     }
 }
 

@@ -240,6 +240,7 @@ fn wide_keys(columns: usize) -> Query {
         key_fields: (0..columns).map(field).collect(),
         arguments: vec![],
         calls,
+        offsets: None,
     }
 }
 

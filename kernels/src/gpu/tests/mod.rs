@@ -6,6 +6,7 @@ mod aggregate;
 mod faults;
 mod probe;
 mod project;
+mod rows;
 mod traps;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,9 @@ use arrow::datatypes::{
     Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt32Type, UInt64Type,
 };
 
-use super::{Choice, Device, Fate, Program, Projector, Query, Result, Selected, Table, Tier};
+use super::{
+    Choice, Device, Fate, Place, Program, Projector, Query, Result, Selected, Table, Tier,
+};
 use crate::cpu::aggregate::{GroupTable, Positions};
 use crate::cpu::filter::truth;
 use crate::cpu::keys::{KeyInput, KeySpace, Rows};
@@ -108,6 +111,10 @@ impl Side {
 
 /// The batches on the CPU: filters, keys, arguments, groups.
 pub(super) fn on_cpu(query: &Query, side: &mut Side, columns: &[ArrayRef]) {
+    on_cpu_at(query, side, columns, Place::default());
+}
+
+pub(super) fn on_cpu_at(query: &Query, side: &mut Side, columns: &[ArrayRef], place: Place) {
     let count = columns[0].len();
     let mut kept: Vec<u32> = (0..count as u32).collect();
     let mut keep = |errors: &Option<arrow::buffer::BooleanBuffer>| {
@@ -138,8 +145,12 @@ pub(super) fn on_cpu(query: &Query, side: &mut Side, columns: &[ArrayRef]) {
         .collect();
     let mut packed = Vec::new();
     side.space.encode(&inputs, Rows::Selected(&kept), &mut packed);
-    let offsets = vec![0; count];
-    let positions = Positions { offsets: &offsets, ..Positions::default() };
+    let offsets = match query.offsets {
+        Some(at) => columns[at].as_primitive::<UInt32Type>().values().to_vec(),
+        None => vec![0; count],
+    };
+    let Place { split, major, minor, .. } = place;
+    let positions = Positions { split, major, minor, offsets: &offsets };
     side.table.update(&packed, Rows::Selected(&kept), &arguments, &positions);
 }
 
@@ -157,13 +168,17 @@ impl Gpu {
 
     /// The rows that pass, in batches of so many rows.
     pub fn take(&mut self, columns: &[ArrayRef], batch_rows: usize) -> Result<()> {
+        self.take_at(columns, batch_rows, Place::default())
+    }
+
+    pub fn take_at(&mut self, columns: &[ArrayRef], batch_rows: usize, place: Place) -> Result<()> {
         let count = columns[0].len();
         let mut batches = Vec::new();
         for start in (0..count).step_by(batch_rows) {
             let mut fates = Vec::new();
             let rows = batch_rows.min(count - start);
             let batch = self.projector.project(columns, start, rows, &mut fates)?;
-            let batch = Arc::new(batch);
+            let batch = Arc::new(batch.at(Place { first: start as u32, ..place }));
             batches.push(Selected { batch, rows: passing(&fates), back_us: 0 });
         }
         self.table.aggregate(batches, &mut self.projector)

@@ -15,7 +15,7 @@ const EXPRESSIONS: usize = 20;
 fn query(arguments: Vec<Expr>) -> Query {
     let inputs = types().into_iter().map(|data_type| Input { data_type, is_ids: false }).collect();
     let (filters, keys, key_fields, calls) = (vec![], vec![], vec![], vec![]);
-    Query { inputs, filters, keys, window: None, key_fields, arguments, calls }
+    Query { inputs, filters, keys, window: None, key_fields, arguments, calls, offsets: None }
 }
 
 /// Grows some trees that a device takes, and columns, from the seed, and compares every row.

@@ -4,11 +4,12 @@
 use super::*;
 use crate::cpu::project::oracle_tests::{Random, grow, types};
 use crate::gpu::emit::Emitter;
+use crate::gpu::form::Form;
 use crate::gpu::program::{dispatch, prelude};
 use crate::gpu::project::{ANSWER, STORAGE};
 use crate::gpu::{GpuError, Input, refusal};
 
-const SHADERS: [(&str, &str); 10] = [
+const SHADERS: [(&str, &str); 12] = [
     ("words", include_str!("../../../shaders/words.wgsl")),
     ("native", include_str!("../../../shaders/native.wgsl")),
     ("portable", include_str!("../../../shaders/portable.wgsl")),
@@ -19,6 +20,8 @@ const SHADERS: [(&str, &str); 10] = [
     ("sums_native", include_str!("../../../shaders/sums_native.wgsl")),
     ("sums_portable", include_str!("../../../shaders/sums_portable.wgsl")),
     ("aggregate", include_str!("../../../shaders/aggregate.wgsl")),
+    ("texts", include_str!("../../../shaders/texts.wgsl")),
+    ("places", include_str!("../../../shaders/places.wgsl")),
 ];
 
 /// Runs `main` over so many invocations; what it left in `out`.
@@ -72,8 +75,7 @@ fn no_shader_of_ours_asks_a_device_for_a_float() {
         }
     }
     let mut random = Random(3);
-    let inputs: Vec<_> =
-        types().into_iter().map(|data_type| Input { data_type, is_ids: false }).collect();
+    let inputs: Vec<_> = types().iter().map(Form::of).collect();
     for _ in 0..300 {
         let to = random.pick(&types());
         let expr = grow(&mut random, &to, 4);
@@ -109,8 +111,7 @@ fn counting_zeros_is_asked_of_words_of_32_bits_alone() {
 /// Parsers nest to about 120.
 #[test]
 fn deep_trees_make_flat_text() {
-    let inputs: Vec<_> =
-        types().into_iter().map(|data_type| Input { data_type, is_ids: false }).collect();
+    let inputs: Vec<_> = types().iter().map(Form::of).collect();
     let mut random = Random(11);
     for _ in 0..200 {
         let expr = grow(&mut random, &DataType::Boolean, 8);
@@ -193,15 +194,14 @@ fn a_destroyed_device_says_so_at_the_next_call() {
 fn slices_are_realigned() {
     use crate::gpu::upload::{pack, params_words};
     use arrow::array::{BooleanArray, Int8Array, Int16Array};
-    let inputs = [DataType::Boolean, DataType::Int8, DataType::Int16]
-        .map(|data_type| Input { data_type, is_ids: false });
+    let inputs = [Form::Bool, Form::Int(8), Form::Int(16)];
     let bools: BooleanArray = (0..100).map(|i| (i % 5 != 0).then_some(i % 3 == 0)).collect();
     let bytes: Int8Array = (0..100).map(|i| Some(i - 50)).collect();
     let shorts: Int16Array = (0..100).map(|i| Some(-i)).collect();
     let columns: [ArrayRef; 3] = [Arc::new(bools), Arc::new(bytes), Arc::new(shorts)];
     for (start, rows) in [(0, 100), (3, 7), (37, 33), (99, 1)] {
         let mut words = Vec::new();
-        pack(&inputs, &columns, start, rows, &mut words);
+        pack(&inputs, &columns, (start, rows), 0, &mut words).expect("no text is too long");
         let base = params_words(&inputs);
         let at = |input: usize| base + words[4 + 4 * input] as usize;
         for row in 0..rows {
@@ -329,6 +329,7 @@ fn the_rest_of_doubles_is_not_asked_of_a_device() {
         key_fields: vec![],
         arguments: vec![Expr { kind, data_type: DataType::Float64 }],
         calls: vec![],
+        offsets: None,
     };
     let columns = [a, b].map(|v| Arc::new(arrow::array::Float64Array::from(vec![v])) as ArrayRef);
     for tier in TIERS {
