@@ -38,7 +38,8 @@ const DEVICE_NODES: [&str; 4] = ["/dev/nvidiactl", "/dev/dri", "/dev/kfd", "/dev
 /// Errors: `Unavailable` where the job asks for a GPU that computes otherwise than the CPU.
 pub fn candidate(job: &JobSpec, query: &Query) -> Result<Candidate> {
     let there_may_be_one = || DEVICE_NODES.iter().any(|node| Path::new(node).exists());
-    let can_run = || query.scans.iter().any(|scan| device_plan(&scan.plan).is_ok());
+    let parts = || query.scans.iter().filter_map(|scan| device_plan(&scan.plan).ok());
+    let can_run = || parts().any(|part| !part.gives_rows());
     let (adapters, index) = match job.device {
         Asked::Gpu(index) => (adapters(), index),
         Asked::Auto if there_may_be_one() && can_run() => (adapters(), None),

@@ -8,6 +8,7 @@ use pelton_engine::batch::Counters;
 use pelton_engine::epoch::Finished;
 use pelton_engine::job::spec::{Device, JobSpec, SinkKind, SinkOf, SourceKind};
 use pelton_engine::memory::Ledger;
+use pelton_engine::pipeline::Trouble;
 use pelton_engine::plan::query::{Level, Query};
 use pelton_engine::progress::{
     EventTime, Facts, GpuFacts, RowsByDevice, SinkFacts, SourceFacts, StateFacts,
@@ -143,9 +144,9 @@ impl Reporter {
         self.summary.counters.add(&finished.counters);
         self.summary.bytes += bytes;
         self.summary.epochs += 1;
-        for trouble in &finished.gpu_troubles {
+        for Trouble { why, .. } in finished.gpu_troubles.iter().filter(|trouble| trouble.is_new) {
             eprintln!(
-                "pelton: degraded: {trouble}; the CPU did the work instead, with the same result"
+                "pelton: degraded: {why}; the CPU did the work instead, with the same result"
             );
         }
         if let Some(choice) = &finished.gpu_rechosen {
@@ -226,7 +227,9 @@ impl Reporter {
     }
 
     fn gpu(&self, finished: &Finished) -> Option<GpuFacts> {
-        let reason = (!finished.gpu_troubles.is_empty()).then(|| finished.gpu_troubles.join("; "));
+        let mut reasons: Vec<_> = finished.gpu_troubles.iter().map(|t| t.why.as_str()).collect();
+        reasons.dedup();
+        let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
         let status = if reason.is_some() { "degraded" } else { "ok" };
         let any = self.constant.on_gpu || reason.is_some() || finished.gpu_rows > 0;
         any.then(|| GpuFacts { status: status.to_owned(), reason })

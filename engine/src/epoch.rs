@@ -30,7 +30,7 @@ use crate::batch::{Counters, DeadLetter};
 use crate::checkpoint::{Changes, Journal};
 use crate::error::{Error, Result};
 use crate::job::spec::{OnError, OutputMode};
-use crate::pipeline::CoreEpoch;
+use crate::pipeline::{CoreEpoch, Trouble};
 use crate::plan::query::Scan;
 use crate::plan::{Query, Shape};
 use crate::seeded::{self, Bug};
@@ -84,7 +84,7 @@ pub struct Finished {
     /// Of the rows, those that a GPU worked on.
     pub gpu_rows: u64,
     /// Why the CPU had to do a GPU's work, each reason once.
-    pub gpu_troubles: Vec<String>,
+    pub gpu_troubles: Vec<Trouble>,
     /// Where `auto` goes on from here, where it thought again.
     pub gpu_rechosen: Option<String>,
     pub dead_letters: Vec<DeadLetter>,
@@ -111,7 +111,7 @@ struct Running {
     /// Of the rows as the cores took them.
     by_scan: Vec<Counters>,
     gpu_rows: u64,
-    gpu_troubles: Vec<String>,
+    gpu_troubles: Vec<Trouble>,
     gpu_rechosen: Option<String>,
     late: Vec<RecordBatch>,
     dead_letters: Vec<DeadLetter>,

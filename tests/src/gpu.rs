@@ -51,3 +51,13 @@ pub fn expect_failed(ended: &Ended, why: &str) {
         assert!(reason.contains(why), "{reason}");
     }
 }
+
+/// In some epoch the device failed for this reason, and it was told.
+pub fn expect_failed_at_least_once(ended: &Ended, why: &str) {
+    let failed = |epoch: &serde_json::Value| {
+        let reason = epoch["gpu"]["reason"].as_str();
+        epoch["gpu"]["status"] == "degraded" && reason.is_some_and(|reason| reason.contains(why))
+    };
+    let epochs = ended.progress();
+    assert!(epochs.iter().any(failed), "{} epochs", epochs.len());
+}

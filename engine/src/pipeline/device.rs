@@ -7,20 +7,21 @@
 //! before the device is tried again, each time twice as many.
 
 mod gpu;
+mod part;
+mod rows;
 mod shadow;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, UInt32Array};
-use arrow::compute::take;
+use arrow::array::{ArrayRef, UInt32Array};
 use pelton_kernels::cpu::aggregate::{GroupTable, Positions};
 use pelton_kernels::cpu::keys::{KeySpace, Rows};
 use pelton_kernels::gpu::{
-    Batch, Fate, Fault, GpuError, Place, Projector, ROWS_MAX, Selected, Table,
+    Batch, Fate, Fault, GpuError, Passed, Place, Projector, ROWS_MAX, Selected, Table,
 };
 
 use super::derive::Derived;
-use super::segment::{Segment, copy_of};
+use super::segment::Segment;
 use super::{CoreEpoch, Pipeline, positions, windows};
 use crate::batch::InputBatch;
 use crate::plan::choice::Auto;
@@ -28,6 +29,8 @@ use crate::plan::device::{DevicePlan, Feed};
 use crate::plan::expr::{Compiled, Evaluated};
 use crate::plan::{Groups, Plan, Shape};
 pub use gpu::{Gpu, Keep, Pipelines};
+use part::Kept;
+pub(super) use part::Part;
 
 /// By expression: the rows that it failed at, and why.
 type Stops = Vec<(usize, Vec<(u32, String)>)>;
@@ -54,8 +57,11 @@ impl Pipeline {
         batch: &InputBatch<'_>,
         derived: Option<&Derived<'_>>,
     ) -> Option<Projected> {
-        let (Shape::Groups(groups), Some(device)) = (&plan.shape, &mut self.device) else {
-            return None;
+        let device = self.device.as_mut()?;
+        let groups = match &plan.shape {
+            Shape::Groups(groups) => groups,
+            Shape::Rows { .. } => return device.filter(batch.columns, batch.rows),
+            Shape::First(_) => return None,
         };
         let grouping = self.grouping.as_mut().expect("a grouped plan has its groups");
         let (rows, starts, alive) = match derived {
@@ -111,9 +117,17 @@ impl Pipeline {
         if segment.table.is_some() {
             segment.parts.extend(parts);
         } else {
-            device.keep(parts);
+            device.keep(parts, 0);
         }
     }
+}
+
+/// Why the CPU did a device's work in an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    pub why: String,
+    /// The device failed in this epoch, rather than in one before.
+    pub is_new: bool,
 }
 
 /// The device as one core uses it.
@@ -132,6 +146,10 @@ pub(super) struct OnDevice {
     /// Drained so far.
     epochs: u64,
     trouble: Option<String>,
+    /// Why there is no device, as long as there is none.
+    absent: Option<String>,
+    /// The epoch that ends was the CPU's from its beginning.
+    was_absent: bool,
     /// A choice that was made again, with another answer.
     rechosen: Option<String>,
     /// Epochs until the device is tried again; how many it will be next time.
@@ -156,36 +174,8 @@ pub(super) struct Projected {
     columns: Vec<ArrayRef>,
     /// Rows at which what the CPU computed stopped, by the number of the expression.
     stops: Stops,
-}
-
-/// Rows of a segment that the device will fold when the segment is kept.
-pub(super) struct Part {
-    batches: Vec<Selected>,
-    kept: Kept,
-    /// Input rows that it comes from, those that do not count included.
-    rows: u64,
-}
-
-/// The query's inputs for the rows that count.
-struct Kept {
-    columns: Vec<ArrayRef>,
-    rows: usize,
-    /// Of the batch, whose rows have their offsets among the columns where something asks for them.
-    place: Place,
-    /// How far their window lies before the last one that holds them.
-    back_us: i64,
-}
-
-impl Kept {
-    fn bytes(&self) -> usize {
-        self.columns.iter().map(|column| column.get_buffer_memory_size()).sum()
-    }
-}
-
-impl Part {
-    pub fn bytes_held(&self) -> usize {
-        self.kept.bytes()
-    }
+    /// Of a query without groups what has come back.
+    passed: Option<Passed>,
 }
 
 impl OnDevice {
@@ -201,6 +191,8 @@ impl OnDevice {
             batches: 0,
             epochs: 0,
             trouble: None,
+            absent: None,
+            was_absent: false,
             rechosen: None,
             epochs_without: 0,
             patience: EPOCHS_WITHOUT,
@@ -236,7 +228,9 @@ impl OnDevice {
     pub fn tell(&mut self, epoch: &mut CoreEpoch, groups: u64) {
         self.see(epoch.counters.rows_in, groups);
         epoch.gpu_rows = std::mem::take(&mut self.rows);
-        epoch.gpu_trouble = self.trouble.take();
+        let is_new = self.trouble.is_some();
+        let known = self.absent.clone().filter(|_| self.was_absent);
+        epoch.gpu_trouble = self.trouble.take().or(known).map(|why| Trouble { why, is_new });
         epoch.gpu_rechosen = self.rechosen.take();
     }
 
@@ -267,7 +261,9 @@ impl OnDevice {
     fn give_up(&mut self, error: &GpuError) {
         self.kernels = None;
         self.waiting.clear();
-        self.rows = 0;
+        // Rows of a query without groups have come back already.
+        self.rows = if self.plan().gives_rows() { self.rows } else { 0 };
+        self.absent = Some(error.to_string());
         self.trouble.get_or_insert_with(|| error.to_string());
         self.epochs_without = if self.lose.is_some() { 0 } else { self.patience };
         self.patience = (2 * self.patience).min(EPOCHS_WITHOUT_MAX);
@@ -313,7 +309,7 @@ impl OnDevice {
             return None;
         }
         let place = Place { split, major, minor, first: 0 };
-        Some(Projected { fates, batches, place, columns: inputs, stops })
+        Some(Projected { fates, batches, place, columns: inputs, stops, passed: None })
     }
 
     fn inputs(
@@ -349,44 +345,11 @@ impl OnDevice {
         (inputs, stops)
     }
 
-    /// The rows that count of a projected batch, to be folded when its segment is kept, into the window
-    /// that lies so far before the last one that holds them.
-    pub fn part(
-        &self,
-        projected: &Projected,
-        rows: usize,
-        alive: Option<&[u32]>,
-        back_us: i64,
-    ) -> Part {
-        let (mut bits, place) = (vec![0_u32; rows.div_ceil(32)], projected.place);
-        let kept = match alive {
-            None => {
-                (0..rows).for_each(|row| bits[row / 32] |= 1 << (row % 32));
-                let columns = projected.columns.iter().map(|column| copy_of(column)).collect();
-                Kept { columns, rows, place, back_us }
-            }
-            Some(alive) => {
-                alive.iter().for_each(|&row| bits[row as usize / 32] |= 1 << (row % 32));
-                let chosen = UInt32Array::from(alive.to_vec());
-                let choose = |column: &ArrayRef| {
-                    take(column, &chosen, None).expect("row numbers are within the batch")
-                };
-                let columns = projected.columns.iter().map(choose).collect();
-                Kept { columns, rows: alive.len(), place, back_us }
-            }
-        };
-        // A batch holds a whole number of words.
-        let mut words = bits.chunks(ROWS_MAX / 32);
-        let mut select = |batch: &Arc<Batch>| {
-            let rows = words.next().expect("a bit for each row").to_vec();
-            Selected { batch: Arc::clone(batch), rows, back_us }
-        };
-        let batches = projected.batches.iter().map(&mut select).collect();
-        Part { batches, kept, rows: 0 }
-    }
-
     /// Folds the parts of a segment that was kept.
-    pub fn keep(&mut self, parts: Vec<Part>) {
+    ///
+    /// `rows`: those that have come back already.
+    pub fn keep(&mut self, parts: Vec<Part>, rows: u64) {
+        self.rows += rows;
         for part in parts {
             self.kept.push(part.kept);
             // Batches of a device that was given up are nobody's.
@@ -398,6 +361,11 @@ impl OnDevice {
         if self.waiting.len() >= WAITING_MAX {
             self.send();
         }
+    }
+
+    /// Remembers for the epoch that ends whether the device was away, before it is tried again.
+    fn note_absence(&mut self) {
+        self.was_absent = self.kernels.is_none() && self.is_wanted();
     }
 
     fn send(&mut self) {
@@ -436,6 +404,7 @@ impl OnDevice {
 
     /// Ends the epoch: what the device folded, or was to fold, is in `table` afterwards.
     pub fn drain(&mut self, table: &mut GroupTable, space: &mut KeySpace) {
+        self.note_absence();
         self.send();
         self.lose_at_last();
         if let Err(error) = self.drain_device(table, space) {

@@ -32,6 +32,7 @@ use crate::plan::side::Lookup;
 use crate::plan::{Derive, Groups, Plan, Shape};
 use derive::{Derived, Make};
 use device::OnDevice;
+pub use device::Trouble;
 use fate::Fates;
 pub use late::EventClock;
 use late::Lateness;
@@ -86,7 +87,7 @@ pub struct CoreEpoch {
     /// Of the rows, those that a GPU worked on.
     pub gpu_rows: u64,
     /// Why the CPU had to do the GPU's work, where it had to.
-    pub gpu_trouble: Option<String>,
+    pub gpu_trouble: Option<Trouble>,
     /// Where `auto` goes on from here, where it thought again.
     pub gpu_rechosen: Option<String>,
 }
@@ -183,11 +184,14 @@ impl Pipeline {
         let make = Make { plan: &plan, tables: &self.tables, reads: &self.reads };
         let derived = Derived::of(make, batch, &mut self.fates, self.grouping.as_mut());
         match &plan.shape {
-            Shape::Rows { columns, schema, .. } => {
-                let values = evaluate(columns, &derived, &mut self.fates);
-                self.lateness.judge(batch, &plan, &mut self.fates, None);
-                segment.push_rows(schema, &values, self.fates.surviving(&derived));
-            }
+            Shape::Rows { columns, schema, .. } => match projected {
+                Some(projected) => self.take_rows(segment, batch, (columns, schema), projected),
+                None => {
+                    let values = evaluate(columns, &derived, &mut self.fates);
+                    self.lateness.judge(batch, &plan, &mut self.fates, None);
+                    segment.push_rows(schema, &values, self.fates.surviving(&derived));
+                }
+            },
             Shape::First(first) => {
                 let mut values = evaluate(&first.columns, &derived, &mut self.fates);
                 self.lateness.judge(batch, &plan, &mut self.fates, None);
@@ -283,7 +287,7 @@ impl Pipeline {
             self.recycle_table(table);
         }
         if let Some(device) = &mut self.device {
-            device.keep(std::mem::take(&mut segment.parts));
+            device.keep(std::mem::take(&mut segment.parts), segment.gpu_rows);
         }
         self.epoch.counters.add(&segment.summary.counters);
         for letter in &mut segment.dead_letters {
@@ -318,10 +322,7 @@ impl Pipeline {
         assert!(self.current.is_none(), "a barrier falls between segments");
         let mut epoch = std::mem::take(&mut self.epoch);
         (self.row_bytes, self.letter_bytes) = (0, 0);
-        if let (Some(grouping), Some(device)) = (&mut self.grouping, &mut self.device) {
-            device.drain(&mut grouping.table, &mut grouping.space);
-            device.tell(&mut epoch, grouping.table.groups().len() as u64);
-        }
+        self.leave_device(&mut epoch);
         self.tables = self.plan.lookups();
         if let Some(grouping) = &mut self.grouping {
             if !grouping.table.groups().is_empty() {

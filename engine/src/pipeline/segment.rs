@@ -30,6 +30,8 @@ pub struct Segment {
     pub(super) rows: Vec<RecordBatch>,
     /// Rows that a device folds once the segment is kept.
     pub(super) parts: Vec<Part>,
+    /// Rows of a query without groups that a device has filtered.
+    pub(super) gpu_rows: u64,
     pub(super) late: Vec<RecordBatch>,
     pub(super) dead_letters: Vec<DeadLetter>,
     /// Of them.
@@ -61,6 +63,7 @@ impl Segment {
             table,
             rows: Vec::new(),
             parts: Vec::new(),
+            gpu_rows: 0,
             late: Vec::new(),
             dead_letters: Vec::new(),
             letter_bytes: 0,
@@ -92,6 +95,11 @@ impl Segment {
                 values.iter().map(take_rows).collect()
             }
         };
+        self.push_kept(schema, kept);
+    }
+
+    /// Takes rows in memory of their own.
+    pub(super) fn push_kept(&mut self, schema: &SchemaRef, kept: Vec<ArrayRef>) {
         if kept.first().is_some_and(|array| array.is_empty()) {
             return;
         }

@@ -1,4 +1,5 @@
-//! Which part of a plan a GPU takes: its filters, keys, arguments and aggregates, as one query.
+//! Which part of a plan a GPU takes: its filters, keys, arguments and aggregates, as one query; of one without
+//! groups its filters and what it computes.
 //!
 //! Invariant: pure; the same plan gives the same part. A key or an argument that the kernels' tree
 //! cannot say is computed on the CPU and goes up as a column; so does text, a key's as ids. A filter that it
@@ -6,7 +7,7 @@
 
 use arrow::datatypes::DataType;
 use pelton_kernels::expr::Expr;
-use pelton_kernels::gpu::{Input, Query, Refusal, goes_by_position, refusal};
+use pelton_kernels::gpu::{COLUMNS_MAX, Input, Query, Refusal, goes_by_position, refusal};
 
 use super::expr::Compiled;
 use super::{Derive, Explode, ExplodeList, Groups, Plan, Shape};
@@ -20,6 +21,15 @@ pub struct DevicePlan {
     pub feeds: Vec<Feed>,
     /// Which filters of the plan are the query's.
     pub filters: Vec<Filter>,
+    /// Of a query without groups: which of its columns are the query's arguments.
+    pub columns: Vec<usize>,
+}
+
+impl DevicePlan {
+    /// Rows come back, rather than groups.
+    pub fn gives_rows(&self) -> bool {
+        self.query.keys.is_empty() && self.query.calls.is_empty()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,30 +56,22 @@ pub enum Filter {
 
 /// The device's part of a plan, or every reason why there is none.
 pub fn device_plan(plan: &Plan) -> Result<DevicePlan, Vec<Refusal>> {
-    let Shape::Groups(groups) = &plan.shape else {
-        let reason = "a query without GROUP BY keeps no table on a device".to_owned();
-        return Err(vec![Refusal { node: "rows".to_owned(), reason }]);
+    let groups = match &plan.shape {
+        Shape::Groups(groups) => groups,
+        Shape::Rows { columns, .. } => return rows_plan(plan, columns),
+        Shape::First(_) => {
+            return refused("rows", "deduplication without aggregates is the CPU's");
+        }
     };
     if plan.derive.iter().any(|step| matches!(step, Derive::Join(_))) {
-        let reason = "rows meet a static table on the CPU".to_owned();
-        return Err(vec![Refusal { node: "join".to_owned(), reason }]);
+        return refused("join", "rows meet a static table on the CPU");
     }
     if let Some(refusal) = window_refusal(groups) {
         return Err(vec![refusal]);
     }
     let mut inputs = Inputs { plan, inputs: Vec::new(), feeds: Vec::new() };
-    let (mut filters, mut stages) = (Vec::new(), Vec::new());
-    if plan.derive.is_empty() {
-        let both = [(&plan.filter_below, Filter::Below), (&plan.filter_above, Filter::Above)];
-        for (filter, stage) in both {
-            if let Some(Compiled::Kernel(expr)) = filter
-                && refusal(expr).is_none()
-            {
-                filters.push(inputs.rewrite(expr));
-                stages.push(stage);
-            }
-        }
-    }
+    let (filters, stages) =
+        if plan.derive.is_empty() { inputs.filters() } else { (vec![], vec![]) };
     let keys = groups.keys.iter().enumerate().map(|(i, key)| inputs.key(i, &key.expr)).collect();
     let arguments = groups.arguments.iter().enumerate();
     let arguments = arguments.map(|(i, argument)| inputs.argument(i, argument)).collect();
@@ -89,7 +91,43 @@ pub fn device_plan(plan: &Plan) -> Result<DevicePlan, Vec<Refusal>> {
     };
     let refusals = query.refusals();
     match refusals.is_empty() {
-        true => Ok(DevicePlan { query, feeds, filters: stages }),
+        true => Ok(DevicePlan { query, feeds, filters: stages, columns: Vec::new() }),
+        false => Err(refusals),
+    }
+}
+
+fn refused<T>(node: &str, reason: &str) -> Result<T, Vec<Refusal>> {
+    Err(vec![Refusal { node: node.to_owned(), reason: reason.to_owned() }])
+}
+
+/// Filters and computed columns of a query without groups; what is a column of the input stays where it is.
+fn rows_plan(plan: &Plan, columns: &[Compiled]) -> Result<DevicePlan, Vec<Refusal>> {
+    if !plan.derive.is_empty() {
+        return refused("rows", "rows are made of rows on the CPU");
+    }
+    let mut inputs = Inputs { plan, inputs: Vec::new(), feeds: Vec::new() };
+    let (filters, stages) = inputs.filters();
+    let (mut arguments, mut computed) = (Vec::new(), Vec::new());
+    for (place, column) in columns.iter().enumerate() {
+        if let Compiled::Kernel(expr) = column
+            && column.column().is_none()
+            && refusal(expr).is_none()
+            && arguments.len() < COLUMNS_MAX
+        {
+            arguments.push(inputs.rewrite(expr));
+            computed.push(place);
+        }
+    }
+    if filters.is_empty() && arguments.is_empty() {
+        return refused("rows", "a device has nothing to filter or to compute of them");
+    }
+    let Inputs { inputs, feeds, .. } = inputs;
+    let (keys, key_fields, calls) = (Vec::new(), Vec::new(), Vec::new());
+    let (window, offsets) = (None, None);
+    let query = Query { inputs, filters, keys, window, key_fields, arguments, calls, offsets };
+    let refusals = query.refusals();
+    match refusals.is_empty() {
+        true => Ok(DevicePlan { query, feeds, filters: stages, columns: computed }),
         false => Err(refusals),
     }
 }
@@ -132,6 +170,22 @@ impl Inputs<'_> {
         self.feeds.push(feed);
         self.inputs.push(Input { data_type: data_type.clone(), is_ids });
         self.feeds.len() - 1
+    }
+
+    /// The plan's filters that a device can ask, and which they are.
+    fn filters(&mut self) -> (Vec<Expr>, Vec<Filter>) {
+        let plan = self.plan;
+        let both = [(&plan.filter_below, Filter::Below), (&plan.filter_above, Filter::Above)];
+        let mut asked = (Vec::new(), Vec::new());
+        for (filter, stage) in both {
+            if let Some(Compiled::Kernel(expr)) = filter
+                && refusal(expr).is_none()
+            {
+                asked.0.push(self.rewrite(expr));
+                asked.1.push(stage);
+            }
+        }
+        asked
     }
 
     fn is_ids(&self, column: usize) -> bool {

@@ -43,6 +43,7 @@ pub struct Device {
     trouble: Arc<Mutex<Option<GpuError>>>,
     budget: Arc<Budget>,
     numbers: AtomicU32,
+    words_read: AtomicU64,
     /// Where the driver has one.
     cache: Option<wgpu::PipelineCache>,
     answer_max: Duration,
@@ -142,6 +143,7 @@ impl Device {
             trouble,
             budget,
             numbers,
+            words_read: AtomicU64::new(0),
             cache: None,
             answer_max,
             faults,
@@ -160,6 +162,11 @@ impl Device {
     /// Bytes of all buffers now.
     pub fn bytes_held(&self) -> u64 {
         self.budget.used.load(Relaxed)
+    }
+
+    /// Words of all answers so far.
+    pub fn words_read(&self) -> u64 {
+        self.words_read.load(Relaxed)
     }
 
     pub fn is_software(&self) -> bool {
@@ -347,6 +354,7 @@ impl Device {
         bytemuck::cast_slice_mut(&mut read).copy_from_slice(&view[..words * 4]);
         drop(view);
         buffer.raw.unmap();
+        self.words_read.fetch_add(words as u64, Relaxed);
         self.faults.spoil(&mut read);
         self.check().map(|()| read)
     }

@@ -32,11 +32,11 @@ pub enum Fault {
     Zero,
     /// A read-back is what the one of its length before it was.
     Stale,
-    /// A bit of a table that is read back is another one.
+    /// A bit of a table, or of a row's values, that is read back is another one.
     BitFlip,
     /// A bit of the first row's fate is another one.
     Fate,
-    /// A row is left out on its way to its group.
+    /// A row is left out on its way to its group, or back.
     Row,
     /// A row more has found no room than are marked so.
     Mark,

@@ -8,7 +8,7 @@
 //!
 //! The way of a batch: `upload` packs its columns, `project` computes each row's fate, key and
 //! arguments, `aggregate` folds the rows that count into the resident groups, `drain` hands those to
-//! the CPU's table. `probe` and `rates` say beforehand whether a device is right, and how fast.
+//! the CPU's table; of a query without groups `filter` gets the rows back that pass. `probe` and `rates` say beforehand whether a device is right, and how fast.
 
 mod adapter;
 pub mod aggregate;
@@ -18,6 +18,7 @@ mod drain;
 mod emit;
 mod error;
 mod faults;
+mod filter;
 mod form;
 mod near;
 mod operations;
@@ -39,10 +40,11 @@ pub use aggregate::{Selected, Table};
 pub use device::{Choice, Device, chosen};
 pub use error::{GpuError, Result};
 pub use faults::{Fault, Faults};
+pub use filter::Passed;
 pub use operations::{Operation, operations};
 pub use probe::probe;
 pub use program::Program;
 pub use project::{Batch, Fate, Place, Projector, ROWS_MAX};
-pub use query::{Input, Query, Refusal, goes_by_position};
+pub use query::{COLUMNS_MAX, Input, Query, Refusal, goes_by_position};
 pub use support::refusal;
 pub use upload::TEXT_BYTES_MAX;

@@ -13,6 +13,7 @@ use super::aggregate::{Selected, Table};
 use super::device::{Buffer, Device};
 use super::emit::{Emitter, and, not};
 use super::error::{GpuError, Result};
+use super::filter::Filtering;
 use super::form::Form;
 use super::near;
 use super::project::Projector;
@@ -47,8 +48,10 @@ pub struct Program {
     pub(super) records: Records,
     pub(super) states: States,
     pub(super) project: wgpu::ComputePipeline,
-    /// None where rows are only projected.
+    /// None where rows are only projected, or filtered.
     folding: Option<Folding>,
+    /// None where rows are folded into groups, or only projected.
+    filtering: Option<Filtering>,
 }
 
 /// The pipelines of `aggregate.wgsl`.
@@ -97,13 +100,35 @@ impl Program {
         let project =
             device.pipeline(&project_shader(&query, &records, device.tier()), "project")?;
         let (device, inputs) = (Arc::clone(device), query.input_forms());
-        Ok(Program { device, query, inputs, records, states, project, folding: None })
+        Ok(Program {
+            device,
+            query,
+            inputs,
+            records,
+            states,
+            project,
+            folding: None,
+            filtering: None,
+        })
+    }
+
+    /// Compiles a query without groups: of its rows those that pass come back.
+    ///
+    /// Errors: as [`Program::new`].
+    pub fn rows(device: &Arc<Device>, query: Query) -> Result<Program> {
+        for argument in &query.arguments {
+            if let Some(reason) = super::refusal(argument) {
+                return Err(GpuError::Refused(format!("column: {reason}")));
+            }
+        }
+        let filtering = Some(Filtering::new(device)?);
+        Ok(Program { filtering, ..Program::projection(device, query)? })
     }
 
     /// Runs every pipeline once over a row that counts nowhere, so that no batch waits for what a driver
     /// compiles only then.
     ///
-    /// Panics for a program that only projects. Errors: those of the device.
+    /// Errors: those of the device.
     pub fn warm(self: &Arc<Self>) -> Result<()> {
         let null = |input: &Input| match input.is_ids {
             true => Arc::new(UInt32Array::from(vec![0])) as ArrayRef,
@@ -111,6 +136,9 @@ impl Program {
         };
         let columns: Vec<_> = self.query.inputs.iter().map(null).collect();
         let (mut projector, mut table) = (Projector::new(self), Table::new(self));
+        if self.filtering.is_some() {
+            return projector.filter(&columns, 0, 1, &mut Vec::new()).map(|_| ());
+        }
         let batch = projector.project(&columns, 0, 1, &mut Vec::new())?;
         let batch = Arc::new(batch);
         for groups_seen in [0, 1] {
@@ -125,6 +153,11 @@ impl Program {
     /// Panics for a program that only projects.
     pub(super) fn folding(&self) -> &Folding {
         self.folding.as_ref().expect("a table is made for a program that aggregates")
+    }
+
+    /// Panics for a program that has groups, or only projects.
+    pub(super) fn filtering(&self) -> &Filtering {
+        self.filtering.as_ref().expect("rows are filtered by a program of rows")
     }
 
     pub fn device(&self) -> &Arc<Device> {

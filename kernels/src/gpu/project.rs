@@ -12,6 +12,7 @@ use arrow::array::ArrayRef;
 use super::device::Buffer;
 use super::error::{GpuError, Result};
 use super::faults::Fault;
+use super::filter::{self, Passed, Sent};
 use super::program::{Program, dispatch};
 use super::upload::{Texts, pack, params_words};
 
@@ -54,6 +55,13 @@ impl Batch {
 pub struct Fate(u32);
 
 impl Fate {
+    pub(super) const PASSES: Fate = Fate(0);
+    pub(super) const DROPPED_FIRST: Fate = Fate(1);
+
+    pub(super) fn of_device(word: u32) -> Fate {
+        Fate(word)
+    }
+
     /// The filter that dropped it, from 0 on.
     pub fn dropped_by(self) -> Option<usize> {
         (self.0 & 3).checked_sub(1).map(|filter| filter as usize)
@@ -77,6 +85,7 @@ pub struct Projector {
     batches: u32,
     rows_max: usize,
     room: Option<Room>,
+    compaction: Option<filter::Room>,
     /// Records of batches that were taken in, to serve again.
     spare: Vec<Buffer>,
 }
@@ -114,6 +123,7 @@ impl Projector {
             batches: 0,
             rows_max: 0,
             room: None,
+            compaction: None,
             spare: Vec::new(),
         }
     }
@@ -129,24 +139,58 @@ impl Projector {
         rows: usize,
         fates: &mut Vec<Fate>,
     ) -> Result<Batch> {
+        self.packed(columns, (start, rows), |own, program, packed| {
+            own.run(program, packed, rows, fates)
+        })
+    }
+
+    /// As [`Projector::project`], for a program of rows: what passes comes back, compacted.
+    ///
+    /// Cost: the columns go up; what comes back is in proportion to the rows that pass; the call waits.
+    pub fn filter(
+        &mut self,
+        columns: &[ArrayRef],
+        start: usize,
+        rows: usize,
+        fates: &mut Vec<Fate>,
+    ) -> Result<Passed> {
+        self.packed(columns, (start, rows), |own, program, packed| {
+            let (encoder, records) = own.encode(program, packed, rows)?;
+            let mut compaction = filter::Room::with(own.compaction.take(), program, rows)?;
+            let room = own.room.as_ref().expect("what was encoded has its room");
+            let (fates_there, number) = (&room.fates, packed.0[1]);
+            let sent = Sent { encoder, records: &records, fates: fates_there, rows, number };
+            let passed = compaction.compact(program, sent, fates);
+            own.compaction = Some(compaction);
+            own.spare.push(records);
+            passed
+        })
+    }
+
+    fn packed<T>(
+        &mut self,
+        columns: &[ArrayRef],
+        (start, rows): (usize, usize),
+        run: impl FnOnce(&mut Self, &Program, (&[u32], Texts)) -> Result<T>,
+    ) -> Result<T> {
         assert!(rows <= ROWS_MAX, "longer batches are cut");
         let (program, mut words) = (Arc::clone(&self.program), std::mem::take(&mut self.words));
         let records_words = rows * program.records.words;
         let texts = pack(&program.inputs, columns, (start, rows), records_words, &mut words);
         self.batches = self.batches.wrapping_add(1).max(1);
         words[1] = self.batches;
-        let result = texts.and_then(|texts| self.run(&program, (&words, texts), rows, fates));
+        let result = texts.and_then(|texts| run(self, &program, (&words, texts)));
         self.words = words;
         result
     }
 
-    fn run(
+    /// Records the way up of rows and their projection; their records will be in the buffer.
+    fn encode(
         &mut self,
         program: &Program,
         (words, texts): (&[u32], Texts),
         rows: usize,
-        fates: &mut Vec<Fate>,
-    ) -> Result<Batch> {
+    ) -> Result<(wgpu::CommandEncoder, Buffer)> {
         let device = &program.device;
         self.rows_max = self.rows_max.max(rows.next_power_of_two());
         let text_words = words.len() - texts.at;
@@ -154,7 +198,7 @@ impl Projector {
         let room = self.room(program, words.len(), rows)?;
         device.write_mapped(&room.staging, words)?;
         let params_bytes = 4 * params_words(&program.inputs) as u64;
-        let (texts_at, fate_bytes) = (4 * texts.at as u64, 4 * (rows + 1) as u64);
+        let texts_at = 4 * texts.at as u64;
         let buffers = [(0, &room.params), (1, &room.input), (2, &records), (3, &room.fates)];
         let group = device.bind(&program.project, &buffers);
         let mut encoder = device.encoder();
@@ -169,6 +213,20 @@ impl Projector {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         dispatch(&mut pass, &program.project, &group, rows as u32);
         drop(pass);
+        Ok((encoder, records))
+    }
+
+    fn run(
+        &mut self,
+        program: &Program,
+        (words, texts): (&[u32], Texts),
+        rows: usize,
+        fates: &mut Vec<Fate>,
+    ) -> Result<Batch> {
+        let device = &program.device;
+        let (mut encoder, records) = self.encode(program, (words, texts), rows)?;
+        let room = self.room.as_ref().expect("what was encoded has its room");
+        let (fate_bytes, text_words) = (4 * (rows + 1) as u64, words.len() - texts.at);
         encoder.copy_buffer_to_buffer(&room.fates.raw, 0, &room.answer.raw, 0, fate_bytes);
         let index = device.submit(encoder)?;
         device.wait(&index, "filter and projection")?;

@@ -17,7 +17,7 @@ use crate::expr::{Expr, ExprKind};
 /// Nobody has measured the texts of a job before it runs.
 const TEXT_BYTES_ASSUMED: usize = 16;
 /// Keys and arguments are told present by a bit each.
-const COLUMNS_MAX: usize = 32;
+pub const COLUMNS_MAX: usize = 32;
 
 /// A column that comes from the host.
 #[derive(Clone, Debug, PartialEq)]

@@ -43,7 +43,12 @@ impl Pipelines {
     /// Opens the device and compiles the job's kernels for it.
     fn compile(&self, plan: &DevicePlan, choice: Choice) -> Result<Arc<Program>, GpuError> {
         let device = Arc::new(Device::open_kept(choice, self.kept.as_deref())?);
-        let program = Arc::new(Program::new(&device, plan.query.clone())?);
+        let query = plan.query.clone();
+        let program = match plan.gives_rows() {
+            true => Program::rows(&device, query)?,
+            false => Program::new(&device, query)?,
+        };
+        let program = Arc::new(program);
         program.warm()?;
         if let (Some(keep), Some(compiled)) = (&self.keep, device.compiled())
             && self.kept.as_ref() != Some(&compiled)

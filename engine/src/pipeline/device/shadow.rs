@@ -3,14 +3,15 @@
 //! Invariant: the same query over the same rows. What is compared here never leaves: results are the
 //! device's, or after a difference all the CPU's.
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::take;
 use arrow::datatypes::UInt32Type;
 use pelton_kernels::cpu::aggregate::{GroupTable, Positions};
 use pelton_kernels::cpu::filter::truth;
 use pelton_kernels::cpu::keys::{KeyInput, KeySpace, Rows};
 use pelton_kernels::cpu::project::{self, Evaluated};
 use pelton_kernels::expr::Expr;
-use pelton_kernels::gpu::{Fate, GpuError, Place, Query};
+use pelton_kernels::gpu::{Fate, GpuError, Passed, Place, Query};
 
 use super::super::windows;
 use super::Kept;
@@ -97,6 +98,27 @@ pub(super) fn check_fates(
             Err(GpuError::Untrusted(what))
         }
     }
+}
+
+/// Compares what came back of the rows that pass with what the CPU computes of them.
+///
+/// Errors: `Untrusted` where a value differs in a bit.
+pub(super) fn check_rows(
+    query: &Query,
+    columns: &[ArrayRef],
+    rows: usize,
+    passed: &Passed,
+) -> Result<(), GpuError> {
+    let chosen = UInt32Array::from(passed.rows.clone());
+    for (argument, found) in query.arguments.iter().zip(&passed.columns) {
+        let values = project::evaluate(argument, columns, rows).values;
+        let expected = take(&values, &chosen, None).expect("the rows were compared before");
+        if expected.to_data() != found.to_data() {
+            let what = "the CPU computes other values of the rows that pass";
+            return Err(GpuError::Untrusted(what.to_owned()));
+        }
+    }
+    Ok(())
 }
 
 /// The partial in the order of the packed keys.

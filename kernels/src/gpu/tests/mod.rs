@@ -4,6 +4,7 @@
 
 mod aggregate;
 mod faults;
+mod filter;
 mod probe;
 mod project;
 mod rows;

@@ -9,7 +9,7 @@ use crate::gpu::program::{dispatch, prelude};
 use crate::gpu::project::{ANSWER, STORAGE};
 use crate::gpu::{GpuError, Input, refusal};
 
-const SHADERS: [(&str, &str); 12] = [
+const SHADERS: [(&str, &str); 13] = [
     ("words", include_str!("../../../shaders/words.wgsl")),
     ("native", include_str!("../../../shaders/native.wgsl")),
     ("portable", include_str!("../../../shaders/portable.wgsl")),
@@ -20,6 +20,7 @@ const SHADERS: [(&str, &str); 12] = [
     ("sums_native", include_str!("../../../shaders/sums_native.wgsl")),
     ("sums_portable", include_str!("../../../shaders/sums_portable.wgsl")),
     ("aggregate", include_str!("../../../shaders/aggregate.wgsl")),
+    ("filter", include_str!("../../../shaders/filter.wgsl")),
     ("texts", include_str!("../../../shaders/texts.wgsl")),
     ("places", include_str!("../../../shaders/places.wgsl")),
 ];
