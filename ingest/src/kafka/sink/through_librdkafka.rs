@@ -90,7 +90,14 @@ fn transact<'a>(
     });
     let watch = producer.context();
     let sent = sent.and_then(|()| watch.failed().map_or(Ok(()), Err));
-    if let Err(why) = sent {
+    if let Err(mut why) = sent {
+        // Why librdkafka gave the transaction up it tells whoever asks for the next one.
+        if let Err(error) = producer.begin_transaction()
+            && matches!(&error, KafkaError::Transaction(facts) if facts.txn_requires_abort())
+        {
+            watch.fail(&error);
+            why = watch.failed().unwrap_or(why);
+        }
         // Nobody has asked for a commit yet, so it is surely not one.
         let aborted = producer.abort_transaction(TIMEOUT);
         if let Some(permanent) = watch.permanent() {

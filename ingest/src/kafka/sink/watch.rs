@@ -64,10 +64,15 @@ impl Watch {
         permanent.then(|| why.clone())
     }
 
+    /// The first failure counts, but for messages that were purged: something else came before.
     pub fn fail(&self, error: &KafkaError) {
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        use RDKafkaErrorCode::{Fail, PurgeInflight, PurgeQueue};
+        let code = error.rdkafka_error_code().unwrap_or(Fail);
         let mut said = self.0.lock().expect("no holder panics");
-        said.failed.get_or_insert_with(|| (code, error.to_string()));
+        let known = said.failed.as_ref().map(|(code, _)| *code);
+        if matches!(known, None | Some(PurgeQueue | PurgeInflight)) {
+            said.failed = Some((code, error.to_string()));
+        }
     }
 }
 
