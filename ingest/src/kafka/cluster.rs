@@ -134,9 +134,9 @@ impl Cluster {
         Ok(found.node_id.0)
     }
 
-    /// What there is of a topic that is written to; brokers may make it where it is missing.
-    pub fn output_topic(&mut self, name: &str) -> Answer<Topic> {
-        let mut found = self.look_up(&[name.to_owned()], true)?;
+    /// What there is of a topic; `makes`: brokers may make it where it is missing.
+    pub fn topic(&mut self, name: &str, makes: bool) -> Answer<Topic> {
+        let mut found = self.look_up(&[name.to_owned()], makes)?;
         found.pop().ok_or_else(|| incomplete("Metadata"))
     }
 
@@ -175,13 +175,14 @@ impl Cluster {
         self.offsets_at(leader, &[(named, LATEST)], READ_UNCOMMITTED).map(|found| found[0])
     }
 
-    /// Where a producer's transaction begins that is open in a partition, if one is.
-    pub fn open_since(
+    /// The transaction of one of these producers that is open in a partition, if one is: whose, and where it
+    /// begins.
+    pub fn open_transaction(
         &mut self,
         leader: i32,
         (topic, partition): Named<'_>,
-        producer: i64,
-    ) -> Answer<Option<i64>> {
+        producers: &[i64],
+    ) -> Answer<Option<(i64, i64)>> {
         let asked = TopicRequest::default()
             .with_name(topic_name(topic))
             .with_partition_indexes(vec![partition]);
@@ -190,8 +191,11 @@ impl Cluster {
         let found = answer.topics.first().and_then(|topic| topic.partitions.first());
         let found = found.ok_or_else(|| incomplete("DescribeProducers"))?;
         check(found.error_code, || format!("producers of partition {topic}/{partition}"))?;
-        let ours = found.active_producers.iter().find(|of| of.producer_id.0 == producer);
-        Ok(ours.map(|of| of.current_txn_start_offset).filter(|&offset| offset >= 0))
+        let all = found.active_producers.iter();
+        let mut open = all
+            .map(|of| (of.producer_id.0, of.current_txn_start_offset))
+            .filter(|&(_, since)| since >= 0);
+        Ok(open.find(|(producer, _)| producers.contains(producer)))
     }
 
     fn offsets_at(

@@ -28,9 +28,10 @@ use crate::kafka::cluster::{Cluster, Control, Topic};
 use crate::kafka::connection::Connection;
 pub use failure::Failure;
 use failure::{is_fenced, is_put_off, no_leader, refused};
+use hanging::EPOCH_LAST;
 pub use hanging::Ended;
-pub use questions::patient_topic;
-use questions::{Made, find_coordinator, init, named, text};
+pub use questions::{Before, patient_topic};
+use questions::{Made, init, named, text};
 
 /// Produce tells the coordinator of new partitions from this version on; 13 knows topics by id.
 const PRODUCE: i16 = 12;
@@ -51,6 +52,8 @@ const AGAIN_FIRST: Duration = Duration::from_millis(1);
 const AGAIN_LAST: Duration = Duration::from_millis(100);
 /// Brokers close connections that nobody used for ten minutes; those of so long are made anew before.
 const IDLE: Duration = Duration::from_secs(240);
+/// Partitions may be added to a topic: Kafka's own clients look after as long (`metadata.max.age.ms`).
+const TOPIC_AGE_MAX: Duration = Duration::from_secs(300);
 /// A leader that is none yet takes less; else it is another.
 const JUST_MADE: Duration = Duration::from_secs(1);
 /// The broker answers a Produce after this time, replicated or not.
@@ -84,7 +87,8 @@ pub struct NativeProducer {
     coordinator: Connection,
     id: i64,
     epoch: i16,
-    topics: BTreeMap<String, Topic>,
+    /// As they were then.
+    topics: BTreeMap<String, (Topic, Instant)>,
     links: BTreeMap<i32, Link>,
     /// Batches are at most this large.
     batch_bytes: usize,
@@ -127,17 +131,14 @@ struct Transaction {
 
 impl NativeProducer {
     /// Fences every other producer with the transactional id, and ends what it left open, also in
-    /// partitions that were not told. `ended`: what the coordinator said of the last transaction, for an
-    /// attempt after one that failed behind that.
-    pub fn make(
-        purpose: &Purpose<'_>,
-        ended: &mut Option<Ended>,
-    ) -> Result<NativeProducer, NotMade> {
+    /// partitions that were not told. `before`: what the coordinator said, for an attempt after one that
+    /// failed behind that.
+    pub fn make(purpose: &Purpose<'_>, before: &mut Before) -> Result<NativeProducer, NotMade> {
         let begun = Instant::now();
         let mut pause = AGAIN_FIRST;
         let mut cluster = Cluster::new(purpose.servers);
         loop {
-            match NativeProducer::attempt(purpose, &mut cluster, ended) {
+            match NativeProducer::attempt(purpose, &mut cluster, before) {
                 Ok(Some(producer)) => return Ok(producer),
                 Ok(None) => return Err(NotMade::Unsupported),
                 Err(Failure::Hanging(why)) => return Err(NotMade::Hanging(why)),
@@ -158,12 +159,13 @@ impl NativeProducer {
     fn attempt(
         purpose: &Purpose<'_>,
         cluster: &mut Cluster,
-        ended: &mut Option<Ended>,
+        before: &mut Before,
     ) -> Sent<Option<NativeProducer>> {
         let Purpose { servers, transactional_id, timeout_ms, batch_bytes_max, topics } = purpose;
         let made = init(cluster, transactional_id, *timeout_ms)?;
-        let Some(Made { coordinator, id, epoch, ended: now }) = made else { return Ok(None) };
-        *ended = now.or(*ended);
+        let Some(Made { coordinator, id, epoch, before: now }) = made else { return Ok(None) };
+        before.ended = now.ended.or(before.ended);
+        before.left = now.left.or(before.left);
         let mut producer = NativeProducer {
             transactional_id: transactional_id.clone(),
             cluster: std::mem::replace(cluster, Cluster::new(servers)),
@@ -176,15 +178,21 @@ impl NativeProducer {
             turn: 0,
             used: Instant::now(),
         };
-        producer.end_hanging(topics, *ended)?;
-        *ended = None;
+        producer.end_hanging(topics, before)?;
+        *before = Before::default();
+        // Nothing of it is open, and nothing more will be: it may be left.
+        while producer.epoch >= EPOCH_LAST {
+            let made = init(&mut producer.cluster, transactional_id, *timeout_ms)?;
+            let Some(Made { coordinator, id, epoch, .. }) = made else { return Ok(None) };
+            (producer.coordinator, producer.id, producer.epoch) = (coordinator, id, epoch);
+        }
         Ok(Some(producer))
     }
 
     /// Nobody used it for so long that its connections may be gone, and with them the word that a
-    /// broker was.
+    /// broker was; or it has no epochs left.
     pub fn is_stale(&self) -> bool {
-        self.used.elapsed() > IDLE
+        self.used.elapsed() > IDLE || self.epoch >= EPOCH_LAST
     }
 
     pub fn batch_bytes(&self) -> usize {
@@ -201,10 +209,11 @@ impl NativeProducer {
     ) -> Sent<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut transaction = Transaction::default();
+        self.topics.retain(|_, (_, since)| since.elapsed() < TOPIC_AGE_MAX);
         for messages in all {
             self.send_to(messages, &mut transaction, deadline)?;
         }
-        let places = self.places(topic, &mut transaction)?;
+        let places = self.places(topic, false, &mut transaction)?;
         transaction.partitions[places[0]].builder.push(Some(key), value);
         self.ship_rest(&mut transaction, deadline)?;
         let nodes: Vec<i32> = self.links.keys().copied().collect();
@@ -225,7 +234,7 @@ impl NativeProducer {
         if messages.is_empty() {
             return Ok(());
         }
-        let places = self.places(&messages.topic, transaction)?;
+        let places = self.places(&messages.topic, true, transaction)?;
         let mut run = 0;
         for (key, value) in messages.iter() {
             let at = match key {
@@ -269,14 +278,7 @@ impl NativeProducer {
                 _ if is_fenced(error) => return (Outcome::Fenced, why),
                 ResponseError::ConcurrentTransactions
                 | ResponseError::CoordinatorLoadInProgress => true,
-                ResponseError::NotCoordinator | ResponseError::CoordinatorNotAvailable => {
-                    // It moved, and has not acted on this; the new one knows the transaction.
-                    let coordinator = find_coordinator(&mut self.cluster, &self.transactional_id);
-                    if let Ok(coordinator) = coordinator {
-                        self.coordinator = coordinator;
-                    }
-                    true
-                }
+                // Also of one that has moved, and may have acted on this before: the marker will say.
                 _ => false,
             };
             if !is_put_off || begun.elapsed() > PATIENCE {
@@ -293,12 +295,20 @@ impl NativeProducer {
     }
 
     fn end(&mut self, committed: bool) -> io::Result<Option<ResponseError>> {
+        self.ask_end(committed)?;
+        self.hear_end()
+    }
+
+    fn ask_end(&mut self, committed: bool) -> io::Result<()> {
         let ask = EndTxnRequest::default()
             .with_transactional_id(named(&self.transactional_id))
             .with_producer_id(ProducerId(self.id))
             .with_producer_epoch(self.epoch)
             .with_committed(committed);
-        self.coordinator.send(&ask, END_TXN)?;
+        self.coordinator.send(&ask, END_TXN)
+    }
+
+    fn hear_end(&mut self) -> io::Result<Option<ResponseError>> {
         let answer = self.coordinator.receive::<EndTxnRequest>(END_TXN)?;
         let error = ResponseError::try_from_code(answer.error_code);
         if error.is_none() {
@@ -308,16 +318,21 @@ impl NativeProducer {
         Ok(error)
     }
 
-    /// The places of a topic's partitions in the transaction.
-    fn places(&mut self, name: &str, transaction: &mut Transaction) -> Sent<Vec<usize>> {
+    /// The places of a topic's partitions in the transaction. `makes`: brokers may make the topic.
+    fn places(
+        &mut self,
+        name: &str,
+        makes: bool,
+        transaction: &mut Transaction,
+    ) -> Sent<Vec<usize>> {
         if let Some(places) = transaction.places.get(name) {
             return Ok(places.clone());
         }
         let topic = match self.topics.get(name) {
-            Some(topic) => topic.clone(),
+            Some((topic, _)) => topic.clone(),
             None => {
-                let topic = patient_topic(&mut self.cluster, name)?;
-                self.topics.insert(name.to_owned(), topic.clone());
+                let topic = patient_topic(&mut self.cluster, name, makes)?;
+                self.topics.insert(name.to_owned(), (topic.clone(), Instant::now()));
                 topic
             }
         };

@@ -19,7 +19,7 @@ use pelton_engine::sink::{Committed, Outcome};
 
 use super::marker::{Mark, Reader};
 use super::messages::Messages;
-use super::producer::{Ended, Failure, NativeProducer, NotMade, Purpose};
+use super::producer::{Before, Failure, NativeProducer, NotMade, Purpose};
 use super::through_librdkafka::Librdkafka;
 use crate::kafka::secret;
 use crate::runtime::say;
@@ -47,8 +47,8 @@ pub struct Transactions {
     last: Option<Committed>,
     /// What was sent, and may be committed: the marker will say.
     doubtful: Option<Committed>,
-    /// How the last transaction ended, while its partitions are not known to have been told.
-    ended: Option<Ended>,
+    /// What the coordinator said of the last transaction, while its partitions are not known to have been told.
+    before: Before,
     trouble_told: bool,
 }
 
@@ -80,7 +80,7 @@ impl Transactions {
             staged: Vec::new(),
             last: None,
             doubtful: None,
-            ended: None,
+            before: Before::default(),
             trouble_told: false,
         }
     }
@@ -157,7 +157,7 @@ impl Transactions {
     }
 
     fn make_native(&mut self) -> std::result::Result<NativeProducer, NotMade> {
-        let mut ended = self.ended.take();
+        let mut before = std::mem::take(&mut self.before);
         let purpose = Purpose {
             servers: &self.spec.bootstrap_servers,
             transactional_id: self.transactional_id(),
@@ -165,8 +165,8 @@ impl Transactions {
             batch_bytes_max: self.batch_bytes_max,
             topics: self.topics(),
         };
-        let made = NativeProducer::make(&purpose, &mut ended);
-        self.ended = ended;
+        let made = NativeProducer::make(&purpose, &mut before);
+        self.before = before;
         made
     }
 

@@ -34,7 +34,7 @@ pub fn is_there(spec: &Spec) -> bool {
 /// The newest mark of a job.
 pub fn read(spec: &Spec, job: &str) -> Answer<Option<Mark>> {
     let mut cluster = Cluster::new(&spec.bootstrap_servers);
-    let topic = patient_topic(&mut cluster, &spec.commits_topic);
+    let topic = patient_topic(&mut cluster, &spec.commits_topic, false);
     let topic =
         topic.map_err(|failure| format!("topic \"{}\": {failure:?}", spec.commits_topic))?;
     let leader = topic.partitions[0].node;

@@ -91,6 +91,7 @@ fn does_not_end(topic: &str, partition: i32, stable: i64) -> String {
          one of this job, rows that were aborted would come to light with it. See whose it is with \
          `kafka-transactions.sh describe-producers --topic {topic} --partition {partition}`. Another's may be \
          dropped with `abort --topic {topic} --partition {partition} --start-offset {stable}`; one of this job \
-         is ended as its coordinator had decided by a start with client = \"native\""
+         as well, unless its rows are rows of an epoch that is committed (another partition has its rows, or \
+         its marker)"
     )
 }

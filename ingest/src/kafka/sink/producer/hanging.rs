@@ -12,6 +12,13 @@
 //!
 //! Invariant: that end is what the coordinator said right before it made this producer; where it did not say
 //! so nothing is written, and the job stops with what to do.
+//!
+//! A transactional id gets another producer when the epochs are used up (from 32766 on: by EndTxn, which has
+//! transactions v2 give the next one, or by InitProducerId), and what hangs of the one before nobody can end
+//! any more. So a producer is left in time ([`EPOCH_LAST`]), right after all partitions were asked; and where a
+//! crash came in between, the one that InitProducerId replaced is looked for as well. Not looked for is
+//! the producer of a transactional id that the coordinator has forgotten (`transactional.id.expiration.ms`, seven
+//! days without a start): nothing says which it was. Its rows stay open, and come to light with no other's.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +27,7 @@ use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnT
 use kafka_protocol::messages::{AddPartitionsToTxnRequest, ProducerId, TopicName};
 use pelton_engine::sink::Outcome;
 
-use super::questions::{named, text};
+use super::questions::{Before, named, text};
 use super::{AGAIN_LAST, Failure, NativeProducer, Sent};
 use crate::kafka::cluster::{Control, Trouble};
 use crate::runtime::say;
@@ -37,36 +44,38 @@ pub struct Ended {
     pub committed: bool,
 }
 
+/// No transaction begins from this epoch on: a start or two is between it and 32766.
+pub const EPOCH_LAST: i16 = i16::MAX - 64;
+
 /// A partition in which a transaction of ours is open.
 #[derive(Clone, Debug)]
 struct Hanging {
+    producer: i64,
     topic: String,
     partition: i32,
     since: i64,
 }
 
 impl NativeProducer {
-    /// Sees to it that no transaction of this producer is open in any partition of these topics.
+    /// Sees to it that no transaction of this producer is open in any partition of these topics, and none of
+    /// the one before.
     ///
     /// Errors: `Hanging` where one is and nobody knows how it ended.
-    pub(super) fn end_hanging(&mut self, topics: &[&str], ended: Option<Ended>) -> Sent<()> {
-        let mut hanging = self.hanging(topics)?;
-        let Some(first) = hanging.first().cloned() else { return Ok(()) };
-        let ended = ended.filter(|ended| ended.producer == self.id);
-        if let Some(Ended { committed, .. }) = ended {
-            let Hanging { topic, partition, since } = &first;
+    pub(super) fn end_hanging(&mut self, topics: &[&str], before: &Before) -> Sent<()> {
+        let producers: Vec<i64> = std::iter::once(self.id).chain(before.left).collect();
+        let mut hanging = self.hanging(topics, &producers)?;
+        let ended = before.ended.filter(|ended| ended.producer == self.id);
+        let ours: Vec<Hanging> =
+            hanging.iter().filter(|of| of.producer == self.id).cloned().collect();
+        if let (Some(Ended { committed, .. }), Some(first)) = (ended, ours.first()) {
+            let Hanging { topic, partition, since, .. } = first;
             say(&format!(
                 "the last transaction was {}, which {} of its partitions were not told \
                  ({topic}/{partition} from offset {since} on): telling them now",
                 if committed { "committed" } else { "aborted" },
-                hanging.len()
+                ours.len()
             ));
-            self.add_partitions(&hanging)?;
-            match self.finish(committed) {
-                (Outcome::Committed, _) => {}
-                (Outcome::Fenced, why) => return Err(Failure::Fenced(why)),
-                (_, why) => return Err(Failure::Trouble(why)),
-            }
+            self.end_in(&ours, committed)?;
         }
         let begun = Instant::now();
         while let Some(first) = hanging.first() {
@@ -74,12 +83,12 @@ impl NativeProducer {
                 return Err(Failure::Hanging(self.left_alone(first)));
             }
             std::thread::sleep(AGAIN_LAST);
-            hanging = self.hanging(topics)?;
+            hanging = self.hanging(topics, &producers)?;
         }
         Ok(())
     }
 
-    fn hanging(&mut self, topics: &[&str]) -> Sent<Vec<Hanging>> {
+    fn hanging(&mut self, topics: &[&str], producers: &[i64]) -> Sent<Vec<Hanging>> {
         let mut hanging = Vec::new();
         for topic in topics {
             let found = match self.cluster.topics(&[(*topic).to_owned()]) {
@@ -90,16 +99,35 @@ impl NativeProducer {
             };
             let partitions = found.iter().flat_map(|topic| topic.partitions.iter()).zip(0..);
             for (leader, partition) in partitions {
-                let since = self.cluster.open_since(leader.node, (topic, partition), self.id)?;
+                let named = (*topic, partition);
+                let open = self.cluster.open_transaction(leader.node, named, producers)?;
                 let topic = (*topic).to_owned();
-                hanging.extend(since.map(|since| Hanging { topic, partition, since }));
+                let is = |(producer, since)| Hanging { producer, topic, partition, since };
+                hanging.extend(open.map(is));
             }
         }
         Ok(hanging)
     }
 
-    /// Begins a transaction that has these partitions.
-    fn add_partitions(&mut self, hanging: &[Hanging]) -> Sent<()> {
+    /// A transaction that has these partitions and no row comes to this end. Both requests leave together: a
+    /// transaction left open between them would be aborted, and rows that were committed with it.
+    fn end_in(&mut self, hanging: &[Hanging], committed: bool) -> Sent<()> {
+        self.ask_partitions(hanging)?;
+        self.ask_end(committed)?;
+        self.hear_partitions()?;
+        let (outcome, why) = match self.hear_end()? {
+            None => return Ok(()),
+            // It may be asked again, as long as somebody is here to do so.
+            Some(_) => self.finish(committed),
+        };
+        match outcome {
+            Outcome::Committed => Ok(()),
+            Outcome::Fenced => Err(Failure::Fenced(why)),
+            _ => Err(Failure::Trouble(why)),
+        }
+    }
+
+    fn ask_partitions(&mut self, hanging: &[Hanging]) -> Sent<()> {
         let topics = hanging.iter().map(|of| {
             AddPartitionsToTxnTopic::default()
                 .with_name(TopicName(text(&of.topic)))
@@ -110,7 +138,10 @@ impl NativeProducer {
             .with_v3_and_below_producer_id(ProducerId(self.id))
             .with_v3_and_below_producer_epoch(self.epoch)
             .with_v3_and_below_topics(topics.collect());
-        self.coordinator.send(&ask, ADD_PARTITIONS)?;
+        Ok(self.coordinator.send(&ask, ADD_PARTITIONS)?)
+    }
+
+    fn hear_partitions(&mut self) -> Sent<()> {
         let answer = self.coordinator.receive::<AddPartitionsToTxnRequest>(ADD_PARTITIONS)?;
         let answered = answer.results_by_topic_v3_and_below.iter();
         let mut codes = answered
@@ -125,7 +156,7 @@ impl NativeProducer {
     }
 
     /// What whoever runs the job is told.
-    fn left_alone(&self, Hanging { topic, partition, since }: &Hanging) -> String {
+    fn left_alone(&self, Hanging { topic, partition, since, .. }: &Hanging) -> String {
         format!(
             "a transaction of this job hangs in {topic}/{partition} from offset {since} on: its coordinator \
              is through with it, the partition was never told its end, and whether it was committed is not \

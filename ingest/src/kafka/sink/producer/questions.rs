@@ -17,11 +17,11 @@ use crate::kafka::connection::Connection;
 const INIT: i16 = 5;
 const FEATURE: (&str, i16) = ("transaction.version", 2);
 
-/// A topic that brokers are just making is unknown for a moment.
-pub fn patient_topic(cluster: &mut Cluster, name: &str) -> Sent<Topic> {
+/// What there is of a topic; one that brokers are just making is unknown for a moment. `makes`: they may.
+pub fn patient_topic(cluster: &mut Cluster, name: &str, makes: bool) -> Sent<Topic> {
     let begun = Instant::now();
     loop {
-        match cluster.output_topic(name) {
+        match cluster.topic(name, makes) {
             Ok(topic) if !topic.partitions.is_empty() => return Ok(topic),
             Ok(_) => {}
             Err(Trouble::Refused(_)) if begun.elapsed() < PATIENCE / 3 => {}
@@ -43,8 +43,24 @@ pub struct Made {
     pub coordinator: Connection,
     pub id: i64,
     pub epoch: i16,
-    /// How its last transaction ended, where that was told and nothing can have come after.
+    pub before: Before,
+}
+
+/// What the coordinator said of the producer before this one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Before {
+    /// How this producer's last transaction ended, where that was told and nothing can have come after.
     pub ended: Option<Ended>,
+    /// The transactional id had another producer, whose epochs were used up.
+    pub left: Option<i64>,
+}
+
+/// A transactional id as its coordinator describes it.
+struct Last {
+    producer: i64,
+    epoch: i16,
+    /// How its last transaction ended, where the coordinator is through with it.
+    committed: Option<bool>,
 }
 
 /// Asks for a producer's id and epoch; `None` where transactions v2 are missing.
@@ -72,10 +88,15 @@ pub fn init(cluster: &mut Cluster, transactional_id: &str, timeout_ms: i32) -> S
     match ResponseError::try_from_code(answer.error_code) {
         None => {
             let (id, epoch) = (answer.producer_id.0, answer.producer_epoch);
+            let is_same = |last: &&Last| last.producer == id;
             // One more epoch: nobody has used the one in between.
-            let told = last.filter(|&(_, before)| before.checked_add(1) == Some(epoch));
-            let ended = told.map(|(ended, _)| ended).filter(|ended| ended.producer == id);
-            Ok(Some(Made { coordinator, id, epoch, ended }))
+            let told = last.as_ref().filter(is_same);
+            let told = told.filter(|last| last.epoch.checked_add(1) == Some(epoch));
+            let ended = told.and_then(|last| last.committed);
+            let ended = ended.map(|committed| Ended { producer: id, committed });
+            let left = last.filter(|last| !is_same(&last)).map(|last| last.producer);
+            let left = left.filter(|&producer| producer >= 0);
+            Ok(Some(Made { coordinator, id, epoch, before: Before { ended, left } }))
         }
         // What was left open is being ended.
         Some(error) if error.is_retriable() || error == ResponseError::ConcurrentTransactions => {
@@ -85,24 +106,21 @@ pub fn init(cluster: &mut Cluster, transactional_id: &str, timeout_ms: i32) -> S
     }
 }
 
-/// How the last transaction ended, where the coordinator is through with it, and the producer's epoch now.
-fn last_transaction(
-    coordinator: &mut Connection,
-    transactional_id: &str,
-) -> Sent<Option<(Ended, i16)>> {
+/// The transactional id before it gets a new producer; `None`: it is new, or we may not ask.
+fn last_transaction(coordinator: &mut Connection, transactional_id: &str) -> Sent<Option<Last>> {
     let ask = DescribeTransactionsRequest::default()
         .with_transactional_ids(vec![named(transactional_id)]);
     let answer = coordinator.call(&ask)?;
-    let Some(found) = answer.transaction_states.first().filter(|of| of.error_code == 0) else {
-        // It is new, or we may not ask: then nothing is known.
-        return Ok(None);
-    };
-    let committed = match found.transaction_state.as_str() {
-        "CompleteCommit" => true,
-        "CompleteAbort" => false,
-        _ => return Ok(None),
-    };
-    Ok(Some((Ended { producer: found.producer_id.0, committed }, found.producer_epoch)))
+    let found = answer.transaction_states.first().filter(|of| of.error_code == 0);
+    Ok(found.map(|of| Last {
+        producer: of.producer_id.0,
+        epoch: of.producer_epoch,
+        committed: match of.transaction_state.as_str() {
+            "CompleteCommit" => Some(true),
+            "CompleteAbort" => Some(false),
+            _ => None,
+        },
+    }))
 }
 
 pub fn text(text: &str) -> StrBytes {
