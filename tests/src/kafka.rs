@@ -24,6 +24,9 @@ use crate::proxy::Proxy;
 
 /// A broker on a slow machine is there after this time, or never.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// A broker with it takes away what [`Broker::deny`] says, and nothing else.
+pub const AUTHORIZED: &str = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+     allow.everyone.if.no.acl.found=true\n";
 /// `tests/kafka` ends with it where Kafka cannot be had.
 const UNAVAILABLE: i32 = 69;
 
@@ -429,6 +432,17 @@ impl Broker {
         let more = rdkafka::admin::NewPartitions::new(topic, partitions);
         let made = self.admin(|admin, options| admin.create_partitions([&more], options));
         made[0].as_ref().expect("partitions can be added");
+    }
+
+    /// Takes the right to write to these topics from everybody; the broker is one of [`AUTHORIZED`].
+    pub fn deny_writing(&self, topics: &[&str]) {
+        let topics: Vec<&str> = topics.iter().flat_map(|&topic| ["--topic", topic]).collect();
+        let acl = |what: &[&str]| {
+            let args = [&["--add"], what, &topics].concat();
+            self.tool("org.apache.kafka.tools.AclCommand", &args, "");
+        };
+        acl(&["--allow-principal", "User:*", "--operation", "All"]);
+        acl(&["--deny-principal", "User:*", "--operation", "Write"]);
     }
 
     /// Waits for an operation of librdkafka's admin client.

@@ -158,6 +158,17 @@ fn f19_a_zombie_that_is_fenced_at_the_end_of_its_transaction_calls_nothing_commi
     holds(Through::new(&broker, "late-zombie", "").zombie_in_commit(&proxy));
 }
 
+/// It fences everybody when it connects anew, and must know by the marker that it is the one to stop.
+#[test]
+fn f19_a_zombie_that_connects_anew_sees_by_the_marker_that_another_went_on() {
+    const TEST: &str = "f19_a_zombie_that_connects_anew_sees_by_the_marker_that_another_went_on";
+    if kafka::broker(TEST).is_none() {
+        return;
+    }
+    let (broker, proxy) = Broker::start_behind();
+    holds(Through::new(&broker, "anew-zombie", "").zombie_anew(&proxy));
+}
+
 #[test]
 fn f11_rows_of_aborted_transactions_come_to_no_output() {
     let Some(broker) = kafka::broker("f11_rows_of_aborted_transactions_come_to_no_output") else {
@@ -264,6 +275,27 @@ path = "state"
     ));
     job.run().expect_code(1).expect_said(&["cannot send epoch 0", "large"]);
     assert!(broker.read("large-out", "read_committed").is_empty());
+}
+
+/// Whoever may not write is told so at once, and does not try for ever.
+#[test]
+fn f14_a_topic_that_may_not_be_written_stops_the_job_with_the_reason() {
+    const TEST: &str = "f14_a_topic_that_may_not_be_written_stops_the_job_with_the_reason";
+    if kafka::broker(TEST).is_none() {
+        return;
+    }
+    let broker = Broker::start(kafka::AUTHORIZED);
+    let jobs = [("denied", ""), ("denied-rd", "client = \"rdkafka\"")].map(|(name, sink)| {
+        let mut job = Through::new(&broker, name, sink);
+        job.feed(10);
+        job
+    });
+    broker.deny_writing(&["denied-out", "denied-rd-out"]);
+    for job in jobs {
+        let ended = job.start().end_within(Duration::from_secs(60));
+        ended.expect_code(1).expect_said(&["cannot send epoch 0", "uthoriz"]);
+        assert!(broker.read(&format!("{}-out", job.name), "read_uncommitted").is_empty());
+    }
 }
 
 /// Batches are made smaller where a topic takes no large ones; the messages are small enough.

@@ -163,3 +163,25 @@ fn connect(address: &str) -> io::Result<TcpStream> {
 fn other(what: impl ToString) -> io::Error {
     io::Error::other(what.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn f10_a_small_answer_that_claims_to_be_large_is_refused_before_it_came() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let broker = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(&(ANSWER_BYTES_MAX as u32 + 1).to_be_bytes()).unwrap();
+            // Open until the other end has gone: nobody waits for the rest.
+            _ = stream.read_to_end(&mut Vec::new());
+        });
+        let refused = Connection::open(&address).err().expect("it is no answer");
+        assert!(refused.to_string().contains("claims"), "{refused}");
+        broker.join().unwrap();
+    }
+}

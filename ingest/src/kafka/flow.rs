@@ -100,3 +100,50 @@ impl Flow {
         Frame { memory, answer }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const ANSWER_MAX: usize = 100 << 20;
+
+    /// A connection that was asked, and the broker's end of it.
+    fn asked() -> (Flow, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut flow = Flow::new(ours, 12, Vec::new());
+        flow.asked = true;
+        (flow, listener.accept().unwrap().0)
+    }
+
+    fn read(flow: &mut Flow, until: impl Fn(&Flow) -> bool) -> io::Result<bool> {
+        loop {
+            match flow.read(ANSWER_MAX) {
+                Ok(false) if !until(flow) => std::thread::sleep(Duration::from_millis(1)),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    #[test]
+    fn f10_memory_for_an_answer_grows_with_the_bytes_that_come() {
+        let (mut flow, mut broker) = asked();
+        let claimed = ANSWER_MAX as u32 - 4;
+        broker.write_all(&claimed.to_be_bytes()).unwrap();
+        broker.write_all(b"little of it").unwrap();
+        assert!(!read(&mut flow, |flow| flow.filled == 16).unwrap());
+        assert!(flow.bytes.capacity() <= FIRST_BYTES, "{} bytes", flow.bytes.capacity());
+    }
+
+    #[test]
+    fn f10_an_answer_that_claims_too_much_costs_the_connection() {
+        let (mut flow, mut broker) = asked();
+        broker.write_all(&(ANSWER_MAX as u32).to_be_bytes()).unwrap();
+        let refused = read(&mut flow, |flow| flow.filled == 4).unwrap_err();
+        assert!(refused.to_string().contains("claims"), "{refused}");
+    }
+}

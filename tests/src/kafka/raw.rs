@@ -67,6 +67,18 @@ impl Raw {
         (self.id, self.epoch) = (answer.producer_id.0, answer.producer_epoch);
     }
 
+    /// Takes over again and again until so many epochs are used; its id then.
+    pub fn use_epochs(&mut self, up_to: i16) -> i64 {
+        while self.epoch < up_to {
+            self.init();
+        }
+        self.id
+    }
+
+    pub fn id(&self) -> i64 {
+        self.id
+    }
+
     /// A row in the running transaction.
     pub fn send(&mut self, topic: &str, partition: i32, value: &str) {
         self.produce(topic, partition, value, PRODUCE);

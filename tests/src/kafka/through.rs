@@ -18,6 +18,8 @@ use crate::proxy::{EndTxn, Proxy};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A coordinator ends an open transaction after 15 s, at its next look.
 const TIMED_OUT: Duration = Duration::from_secs(17);
+/// The row of a transaction that hangs.
+const HANGING: &str = "1,hanging";
 
 pub type Verdict = Result<(), String>;
 
@@ -299,7 +301,6 @@ interval = "50ms"
     /// A transaction hangs in the output whose end, as its coordinator says, was this; `None`: the
     /// coordinator does not know it any more. The broker is one of [`raw::UNVERIFIED`].
     pub fn hanging(&mut self, committed: Option<bool>) -> Verdict {
-        const ROW: &str = "1,hanging";
         self.feed(300);
         let mut running = self.start();
         self.wait(&mut running)?;
@@ -308,24 +309,28 @@ interval = "50ms"
         let output = format!("{}-out", self.name);
         let mut raw = Raw::new(self.broker, &self.name);
         if let Some(commits) = committed {
-            raw.send(&output, 1, ROW);
+            raw.send(&output, 1, HANGING);
             raw.end(commits);
         }
-        raw.leave_hanging(&output, 0, ROW);
+        raw.leave_hanging(&output, 0, HANGING);
         if committed == Some(true) {
-            self.good.extend([ROW, ROW].map(str::to_owned));
+            self.good.extend([HANGING, HANGING].map(str::to_owned));
         }
         self.feed(300);
-        let running = self.start();
-        if committed.is_some() {
-            return self.settle(running);
+        match committed {
+            Some(_) => self.settle(self.start()),
+            None => self.stops_at(&output),
         }
-        let ended = running.end_within(2 * PATIENCE);
+    }
+
+    /// The job does not go on at a transaction that hangs, and says where.
+    fn stops_at(&self, output: &str) -> Verdict {
+        let ended = self.start().end_within(2 * PATIENCE);
         let stopped = ended.status.code() == Some(1)
             && [&format!("{output}/0"), "from offset", "kafka-transactions.sh"]
                 .iter()
                 .all(|word| ended.stderr.contains(*word));
-        let shown = self.committed().iter().any(|row| row == ROW);
+        let shown = self.committed().iter().any(|row| row == HANGING);
         match stopped && !shown {
             true => Ok(()),
             false => Err(format!("it ended with {}\n{}", ended.status, ended.stderr)),
@@ -383,6 +388,90 @@ interval = "50ms"
             return Err("the zombie takes its epoch for committed".to_owned());
         }
         self.settle(successor)
+    }
+
+    /// A zombie that finds its connections gone makes its producer anew, which fences its successor; then it
+    /// must see that another process has gone on, and stop. What it fenced goes on after a restart.
+    pub fn zombie_anew(&mut self, proxy: &Proxy) -> Verdict {
+        self.feed(300);
+        let mut zombie = self.start();
+        self.wait(&mut zombie)?;
+        zombie.signal(libc::SIGSTOP);
+        let copy = self.copy();
+        let mut successor = start(&copy, self.bug);
+        self.feed(300);
+        self.wait(&mut successor)?;
+        successor.kill();
+        proxy.reset();
+        zombie.signal(libc::SIGCONT);
+        let begun = Instant::now();
+        while zombie.is_running() {
+            if begun.elapsed() > PATIENCE / 4 {
+                zombie.kill();
+                return self.settle(start(&copy, self.bug)).and(Err("the zombie goes on".into()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let ended = zombie.end();
+        if ended.status.code() == Some(0) || !ended.stderr.contains("another process writes") {
+            return Err(format!("the zombie ended with {}\n{}", ended.status, ended.stderr));
+        }
+        self.feed(300);
+        self.settle(start(&copy, self.bug))
+    }
+
+    /// Epochs of a producer are used up while the job runs: it leaves the producer before the last of them.
+    /// The broker is one of [`raw::UNVERIFIED`].
+    pub fn epochs_used_up(&mut self) -> Verdict {
+        const USED: i16 = i16::MAX - 70;
+        self.feed(300);
+        let mut running = self.start();
+        self.wait(&mut running)?;
+        running.interrupt();
+        running.end().expect_code(0);
+        let before = Raw::new(self.broker, &self.name).use_epochs(USED);
+        let mut running = self.start();
+        // An epoch each, more of them than were left.
+        for _ in 0..80 {
+            self.feed(4);
+            self.wait(&mut running)?;
+        }
+        self.settle(running)?;
+        let described = self.broker.tool(
+            "org.apache.kafka.tools.TransactionsCommand",
+            &["describe-producers", "--topic", "pelton-commits", "--partition", "0"],
+            "",
+        );
+        // ProducerId ProducerEpoch …
+        let rows = described.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let last: Vec<i16> = rows
+            .filter(|fields| fields.first() == Some(&&*before.to_string()))
+            .filter_map(|fields| fields.get(1)?.parse().ok())
+            .collect();
+        match last[..] {
+            [last] if (USED..i16::MAX - 50).contains(&last) => {}
+            _ => return Err(format!("producer {before} was not left in time\n{described}")),
+        }
+        match Raw::new(self.broker, &self.name).id() == before {
+            true => Err("the job has its old producer".to_owned()),
+            false => self.verdict(),
+        }
+    }
+
+    /// A transaction hangs of a producer whose epochs are used up: nobody can end it. The broker is one of
+    /// [`raw::UNVERIFIED`].
+    pub fn hanging_before(&mut self) -> Verdict {
+        self.feed(300);
+        let mut running = self.start();
+        self.wait(&mut running)?;
+        running.interrupt();
+        running.end().expect_code(0);
+        let output = format!("{}-out", self.name);
+        let mut raw = Raw::new(self.broker, &self.name);
+        raw.use_epochs(i16::MAX - 1);
+        raw.leave_hanging(&output, 0, HANGING);
+        self.feed(300);
+        self.stops_at(&output)
     }
 
     /// A copy of the job and its state: the lock on the directory does not hold there.

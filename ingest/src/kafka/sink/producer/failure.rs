@@ -74,3 +74,58 @@ pub(super) fn no_leader(batches: &[Batch], transaction: &Transaction) -> Failure
     let partition = &transaction.partitions[batches[0].partition];
     Failure::Trouble(format!("{}/{} has no leader", partition.topic, partition.index))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::batch::Builder;
+    use super::*;
+
+    fn check(error: ResponseError, records: i32, expected: &str) {
+        let partition = Partition {
+            topic: "out".into(),
+            index: 3,
+            leader: 1,
+            builder: Builder::default(),
+            sequence: 0,
+            begun: true,
+        };
+        let batch = Batch { partition: 0, bytes: Vec::new(), records };
+        let found = format!("{:?}", refused(error, &partition, &batch));
+        assert!(found.starts_with(&format!("{expected}(\"out/3: ")), "{error:?}: {found}");
+    }
+
+    #[test]
+    fn f14_a_refusal_is_for_good_or_for_now_or_for_a_batch_or_a_fence() {
+        use ResponseError::*;
+        for error in [ProducerFenced, InvalidProducerEpoch] {
+            check(error, 9, "Fenced");
+        }
+        for error in [MessageTooLarge, RecordListTooLarge] {
+            check(error, 2, "TooLarge");
+            check(error, 1, "Permanent");
+        }
+        for error in [
+            TopicAuthorizationFailed,
+            ClusterAuthorizationFailed,
+            TransactionalIdAuthorizationFailed,
+            InvalidTopicException,
+            InvalidRecord,
+        ] {
+            check(error, 9, "Permanent");
+        }
+        // A broker forgets producers with their last records; a new one begins anew.
+        for error in [
+            UnknownProducerId,
+            InvalidProducerIdMapping,
+            OutOfOrderSequenceNumber,
+            InvalidTxnState,
+            TransactionAbortable,
+            UnknownTopicOrPartition,
+            NotEnoughReplicas,
+            NotLeaderOrFollower,
+            CorruptMessage,
+        ] {
+            check(error, 9, "Trouble");
+        }
+    }
+}
