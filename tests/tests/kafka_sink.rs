@@ -298,6 +298,33 @@ fn f14_a_topic_that_may_not_be_written_stops_the_job_with_the_reason() {
     }
 }
 
+/// What it held is gone; what was not sent comes to a topic of that name.
+#[test]
+fn f14_an_output_topic_that_was_deleted_stops_the_job_and_costs_no_row_after_it() {
+    const TEST: &str = "f14_an_output_topic_that_was_deleted_stops_the_job";
+    if kafka::broker(TEST).is_none() {
+        return;
+    }
+    let broker = Broker::start("auto.create.topics.enable=false\n");
+    let mut job = Through::new(&broker, "deleted", "");
+    job.feed(300);
+    let mut running = job.start();
+    holds(job.wait(&mut running));
+    broker.delete_topic("deleted-out");
+    job.feed(100);
+    let ended = running.end_within(Duration::from_secs(60));
+    ended.expect_code(1).expect_said(&["cannot send epoch", "deleted-out"]);
+    broker.create_topic("deleted-out", 3);
+    let mut running = job.start();
+    running.wait_until("the rows after it", |_| job.committed().len() >= 99);
+    running.interrupt();
+    running.end().expect_code(0);
+    let mut expected: Vec<String> =
+        (300..400).filter(|n| n % 100 != 7).map(|n| format!("{},{n}", n % 2)).collect();
+    expected.sort();
+    assert_eq!(job.committed(), expected);
+}
+
 /// Batches are made smaller where a topic takes no large ones; the messages are small enough.
 #[test]
 fn f14_batches_that_are_too_large_for_a_topic_are_sent_in_parts() {

@@ -156,6 +156,14 @@ fn f10_lying_lengths_are_refused() {
     let mut many = good.clone();
     many.last_delta = 0;
     assert_eq!(read(&many.bytes()), Err(Fault::Malformed("count")));
+    // One that ends before it begins would be asked for again for ever.
+    let mut backward = Made::new(3, &[]);
+    backward.last_delta = -1;
+    assert_eq!(read(&backward.bytes()), Err(Fault::Malformed("last offset")));
+    assert_eq!(
+        read(&Made::new(-2, &[b"some value"]).bytes()),
+        Err(Fault::Malformed("last offset"))
+    );
     let mut disordered = good.clone();
     (disordered.records[0].0, disordered.records[1].0) = (1, 0);
     assert_eq!(read(&disordered.bytes()), Err(Fault::Malformed("record offset")));

@@ -47,7 +47,7 @@ pub struct Made {
 }
 
 /// What the coordinator said of the producer before this one.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Before {
     /// How this producer's last transaction ended, where that was told and nothing can have come after.
     pub ended: Option<Ended>,
@@ -56,11 +56,25 @@ pub struct Before {
 }
 
 /// A transactional id as its coordinator describes it.
+#[derive(Clone, Copy)]
 struct Last {
     producer: i64,
     epoch: i16,
     /// How its last transaction ended, where the coordinator is through with it.
     committed: Option<bool>,
+}
+
+impl Last {
+    /// What that says to who was made a producer with this id and epoch right after.
+    fn before(self, id: i64, epoch: i16) -> Before {
+        if self.producer != id {
+            return Before { ended: None, left: (self.producer >= 0).then_some(self.producer) };
+        }
+        // One more epoch: nobody has used the one in between.
+        let is_next = self.epoch.checked_add(1) == Some(epoch);
+        let ended = self.committed.filter(|_| is_next);
+        Before { ended: ended.map(|committed| Ended { producer: id, committed }), left: None }
+    }
 }
 
 /// Asks for a producer's id and epoch; `None` where transactions v2 are missing.
@@ -88,15 +102,8 @@ pub fn init(cluster: &mut Cluster, transactional_id: &str, timeout_ms: i32) -> S
     match ResponseError::try_from_code(answer.error_code) {
         None => {
             let (id, epoch) = (answer.producer_id.0, answer.producer_epoch);
-            let is_same = |last: &&Last| last.producer == id;
-            // One more epoch: nobody has used the one in between.
-            let told = last.as_ref().filter(is_same);
-            let told = told.filter(|last| last.epoch.checked_add(1) == Some(epoch));
-            let ended = told.and_then(|last| last.committed);
-            let ended = ended.map(|committed| Ended { producer: id, committed });
-            let left = last.filter(|last| !is_same(&last)).map(|last| last.producer);
-            let left = left.filter(|&producer| producer >= 0);
-            Ok(Some(Made { coordinator, id, epoch, before: Before { ended, left } }))
+            let before = last.map_or(Before::default(), |last| last.before(id, epoch));
+            Ok(Some(Made { coordinator, id, epoch, before }))
         }
         // What was left open is being ended.
         Some(error) if error.is_retriable() || error == ResponseError::ConcurrentTransactions => {
@@ -129,4 +136,40 @@ pub fn text(text: &str) -> StrBytes {
 
 pub fn named(transactional_id: &str) -> TransactionalId {
     TransactionalId(text(transactional_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `last`: producer, epoch, end of its transaction; `made`: producer, epoch.
+    fn check(last: (i64, i16, Option<bool>), made: (i64, i16), expected: &str) {
+        let (producer, epoch, committed) = last;
+        let before = Last { producer, epoch, committed }.before(made.0, made.1);
+        let found = match before {
+            Before { ended: Some(ended), left: None } => {
+                assert_eq!(ended.producer, made.0);
+                if ended.committed { "committed" } else { "aborted" }.to_owned()
+            }
+            Before { ended: None, left: Some(left) } => format!("left {left}"),
+            other => {
+                assert_eq!(other, Before::default());
+                "nothing".to_owned()
+            }
+        };
+        assert_eq!(found, expected, "{last:?} then {made:?}");
+    }
+
+    #[test]
+    fn f15_an_end_is_known_only_where_nothing_can_have_come_after_it() {
+        check((7, 4, Some(true)), (7, 5), "committed");
+        check((7, 4, Some(false)), (7, 5), "aborted");
+        check((7, 4, None), (7, 5), "nothing");
+        // Somebody had an epoch in between, and may have ended a transaction with it.
+        check((7, 4, Some(true)), (7, 6), "nothing");
+        check((7, i16::MAX, Some(true)), (7, i16::MIN), "nothing");
+        // The epochs of 7 were used up; and a new transactional id has no producer.
+        check((7, 32_766, Some(true)), (8, 0), "left 7");
+        check((-1, -1, None), (8, 0), "nothing");
+    }
 }
