@@ -42,6 +42,8 @@ pub enum EndTxn {
     KillBroker,
 }
 
+/// Produce, and its header, has tagged fields from this version on.
+const PRODUCE_FLEXIBLE: i16 = 9;
 /// EndTxn has tagged fields in its header from this version on.
 const END_TXN_FLEXIBLE: i16 = 3;
 
@@ -53,6 +55,8 @@ struct Plan {
     end_txn: EndTxn,
     /// A request held back, with the connection that it belongs to.
     held: Option<(TcpStream, Vec<u8>)>,
+    /// It is on its way now: nobody else's end of a transaction passes it.
+    is_late: bool,
     /// The error code that the broker answered to the late request.
     late_answer: Option<i16>,
     connections: Vec<TcpStream>,
@@ -240,6 +244,18 @@ fn spoil(request: &mut [u8], what: Spoil) -> bool {
     true
 }
 
+/// Whether a request to produce is part of a transaction: its body begins with the transactional id.
+fn is_transactional(request: &[u8]) -> bool {
+    let version = i16::from_be_bytes([request[6], request[7]]);
+    let client = i16::from_be_bytes([request[12], request[13]]).max(0) as usize;
+    let at = 14 + client;
+    match version >= PRODUCE_FLEXIBLE {
+        // Behind the header's tagged fields a length plus one; 0 is null.
+        true => request[at + 1] != 0,
+        false => request[at..at + 2] != [0xff; 2],
+    }
+}
+
 struct Requests {
     client: TcpStream,
     server: TcpStream,
@@ -267,8 +283,10 @@ impl Requests {
                 plan.spoils = spoils.filter(|what| !spoil(&mut request, *what));
             }
             if key == PRODUCE
+                && is_transactional(&request)
                 && let Some((mut server, held)) = plan.held.take()
             {
+                plan.is_late = true;
                 drop(plan);
                 // The transaction after has begun: now the old request arrives.
                 (&self.server).write_all(&request)?;
@@ -279,9 +297,16 @@ impl Requests {
                 let version = i16::from_be_bytes([held[6], held[7]]);
                 let at = 12 + usize::from(version >= END_TXN_FLEXIBLE);
                 let code = i16::from_be_bytes([answer[at], answer[at + 1]]);
-                self.plan.lock().expect("no holder panics").late_answer = Some(code);
+                let mut plan = self.plan.lock().expect("no holder panics");
+                (plan.late_answer, plan.is_late) = (Some(code), false);
+                drop(plan);
                 _ = server.shutdown(Shutdown::Both);
                 continue;
+            }
+            while key == END_TXN && plan.is_late {
+                drop(plan);
+                std::thread::sleep(Duration::from_millis(5));
+                plan = self.plan.lock().expect("no holder panics");
             }
             let fault = match key {
                 END_TXN => std::mem::take(&mut plan.end_txn),

@@ -118,16 +118,30 @@ fn last_transaction(coordinator: &mut Connection, transactional_id: &str) -> Sen
     let ask = DescribeTransactionsRequest::default()
         .with_transactional_ids(vec![named(transactional_id)]);
     let answer = coordinator.call(&ask)?;
-    let found = answer.transaction_states.first().filter(|of| of.error_code == 0);
-    Ok(found.map(|of| Last {
-        producer: of.producer_id.0,
-        epoch: of.producer_epoch,
-        committed: match of.transaction_state.as_str() {
-            "CompleteCommit" => Some(true),
-            "CompleteAbort" => Some(false),
-            _ => None,
-        },
-    }))
+    let Some(found) = answer.transaction_states.first() else { return Ok(None) };
+    match ResponseError::try_from_code(found.error_code) {
+        None => {}
+        // Its answer would come too late: a coordinator that has just started reads its log first.
+        Some(error) if error.is_retriable() => return Err(Failure::Trouble(error.to_string())),
+        Some(_) => return Ok(None),
+    }
+    let (producer, epoch) = (found.producer_id.0, found.producer_epoch);
+    let committed = end_of(found.transaction_state.as_str())?;
+    Ok(Some(Last { producer, epoch, committed }))
+}
+
+/// How a transaction in this state ended; `None`: it has not.
+///
+/// Errors: `Trouble` where it is just being ended: between this answer and the next it may have.
+fn end_of(state: &str) -> Sent<Option<bool>> {
+    match state {
+        "CompleteCommit" => Ok(Some(true)),
+        "CompleteAbort" => Ok(Some(false)),
+        "PrepareCommit" | "PrepareAbort" => {
+            Err(Failure::Trouble("the transaction before is just being ended".to_owned()))
+        }
+        _ => Ok(None),
+    }
 }
 
 pub fn text(text: &str) -> StrBytes {
@@ -171,5 +185,21 @@ mod tests {
         // The epochs of 7 were used up; and a new transactional id has no producer.
         check((7, 32_766, Some(true)), (8, 0), "left 7");
         check((-1, -1, None), (8, 0), "nothing");
+    }
+
+    /// What is known a moment before InitProducerId must be known when that is asked.
+    #[test]
+    fn f15_an_end_that_is_on_its_way_is_waited_for() {
+        for (state, expected) in [
+            ("CompleteCommit", Some(true)),
+            ("CompleteAbort", Some(false)),
+            ("Empty", None),
+            ("Ongoing", None),
+        ] {
+            assert_eq!(end_of(state).unwrap(), expected, "{state}");
+        }
+        for state in ["PrepareCommit", "PrepareAbort"] {
+            assert!(matches!(end_of(state), Err(Failure::Trouble(_))), "{state}");
+        }
     }
 }
