@@ -66,13 +66,13 @@ pub fn functions() -> impl Iterator<Item = Definition> {
                 Ok(Arc::new(values.map(|v| v.map(|v| format!("{v:b}"))).collect::<StringArray>()))
             },
         ),
-        define("shiftleft", &[Number, Int], 0, same, |_, a| {
+        define("shiftleft", &[Number, Int], 0, shifted, |_, a| {
             shift(a, |v, n| v << (n & 31), |v, n| v << (n & 63))
         }),
-        define("shiftright", &[Number, Int], 0, same, |_, a| {
+        define("shiftright", &[Number, Int], 0, shifted, |_, a| {
             shift(a, |v, n| v >> (n & 31), |v, n| v >> (n & 63))
         }),
-        define("shiftrightunsigned", &[Number, Int], 0, same, |_, a| {
+        define("shiftrightunsigned", &[Number, Int], 0, shifted, |_, a| {
             let int = |v: i32, n: i32| ((v as u32) >> (n & 31)) as i32;
             shift(a, int, |v, n| ((v as u64) >> (n & 63)) as i64)
         }),
@@ -124,6 +124,11 @@ fn log(args: &[ArrayRef]) -> ArrayRef {
 }
 
 /// Java's: the count is taken by its low bits, 5 of them for INT and 6 for BIGINT.
+/// Smaller integers are shifted as INT.
+fn shifted(types: &[DataType]) -> DataType {
+    if types[0] == DataType::Int64 { DataType::Int64 } else { DataType::Int32 }
+}
+
 fn shift(
     args: &[ArrayRef],
     int: fn(i32, i32) -> i32,
@@ -139,7 +144,11 @@ fn shift(
             let pairs = args[0].as_primitive::<Int32Type>().iter().zip(counts);
             Ok(Arc::new(pairs.map(|(v, n)| Some(int(v?, n?))).collect::<Int32Array>()))
         }
-        _ => Err("bits are shifted in INT and BIGINT".into()),
+        DataType::Int8 | DataType::Int16 => {
+            let value = cast(&args[0], &DataType::Int32).map_err(|error| error.to_string())?;
+            shift(&[value, Arc::clone(&args[1])], int, long)
+        }
+        _ => Err("bits are shifted in integers".into()),
     }
 }
 

@@ -3,7 +3,8 @@
 //! `div` binds as tightly as `*` (sqlparser 0.62 lets it swallow the rest of the expression), and a
 //! backslash in a string escapes the character after it, as in Spark; an INTERVAL may name its unit in
 //! its text, or be of several units; `exists(array, x -> …)` is a function, `LIKE ALL (…)` an operator;
-//! ORDER BY ALL. Everything else is sqlparser's.
+//! ORDER BY ALL; `'a' 'b'` is one text, and `<<`, `>>`, `>>>` are Spark's functions of these names.
+//! Everything else is sqlparser's.
 
 use std::any::TypeId;
 
@@ -73,6 +74,10 @@ impl Dialect for Spark {
         true
     }
 
+    fn supports_string_literal_concatenation(&self) -> bool {
+        true
+    }
+
     fn ignores_wildcard_escapes(&self) -> bool {
         true
     }
@@ -117,12 +122,24 @@ impl Dialect for Spark {
         }
     }
 
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        shift(parser).map(|_| Ok(SHIFTS))
+    }
+
     fn parse_infix(
         &self,
         parser: &mut Parser,
         left: &Expr,
         _precedence: u8,
     ) -> Option<Result<Expr, ParserError>> {
+        if let Some(name) = shift(parser) {
+            let span = parser.peek_token().span;
+            for _ in 1..name.len() {
+                parser.next_token();
+            }
+            let right = parser.parse_subexpr(SHIFTS);
+            return Some(right.map(|right| call(name, vec![left.clone(), right], span)));
+        }
         if !parser.parse_keyword(Keyword::DIV) {
             return None;
         }
@@ -132,6 +149,22 @@ impl Dialect for Spark {
             op: BinaryOperator::MyIntegerDivide,
             right: Box::new(right),
         }))
+    }
+}
+
+/// Shifts bind weaker than `+` (30 in sqlparser), and tighter than `&` (23).
+const SHIFTS: u8 = 27;
+
+/// The shift that stands next: `>>>` is a token of two characters and one of one, without a blank.
+fn shift(parser: &Parser) -> Option<&'static str> {
+    let (first, second) = (parser.peek_nth_token(0), parser.peek_nth_token(1));
+    match first.token {
+        Token::ShiftLeft => Some("<<"),
+        Token::ShiftRight if second.token == Token::Gt && first.span.end == second.span.start => {
+            Some(">>>")
+        }
+        Token::ShiftRight => Some(">>"),
+        _ => None,
     }
 }
 

@@ -259,6 +259,7 @@ fn function(call: &Function) -> String {
             "from_json" | "from_csv" => args.truncate(1),
             // A number with a type.
             name if name.starts_with("literal_") => return args.remove(0),
+            "<<" | ">>" | ">>>" => return format!("({})", args.join(&format!(" {name} "))),
             _ => {}
         }
         let known = DEFAULTS.iter().find(|(known, given, _)| *known == name && *given == written);
