@@ -319,11 +319,24 @@ impl Device {
 
     /// Copies `bytes` into a buffer that can be mapped for writing and is not in use.
     pub(crate) fn write_mapped(&self, buffer: &Buffer, words: &[u32]) -> Result<()> {
-        let bytes: &[u8] = bytemuck::cast_slice(words);
-        let slice = buffer.raw.slice(..bytes.len() as u64);
+        let bytes = bytemuck::cast_slice(words);
+        self.fill_mapped(buffer, bytes.len(), |put| put(0, bytes))
+    }
+
+    /// Lets `fill` put so many bytes into such a buffer, each stretch at its place. What is there cannot be
+    /// read: memory that a device sees may be uncached.
+    pub(crate) fn fill_mapped(
+        &self,
+        buffer: &Buffer,
+        bytes: usize,
+        fill: impl FnOnce(&mut dyn FnMut(usize, &[u8])),
+    ) -> Result<()> {
+        let slice = buffer.raw.slice(..bytes as u64);
         self.map(slice, wgpu::MapMode::Write, "map a staging buffer")?;
         let view = slice.get_mapped_range_mut();
-        view.map_err(|error| self.fail(GpuError::Lost(error.to_string())))?.copy_from_slice(bytes);
+        let mut view = view.map_err(|error| self.fail(GpuError::Lost(error.to_string())))?;
+        fill(&mut |at, bytes| view.slice(at..at + bytes.len()).copy_from_slice(bytes));
+        drop(view);
         buffer.raw.unmap();
         Ok(())
     }

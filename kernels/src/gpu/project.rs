@@ -14,7 +14,7 @@ use super::error::{GpuError, Result};
 use super::faults::Fault;
 use super::filter::{self, Passed, Sent};
 use super::program::{Program, dispatch};
-use super::upload::{Texts, pack, params_words};
+use super::upload::{Packed, pack, params_words};
 
 /// Rows of a batch at most; more are cut into several.
 pub const ROWS_MAX: usize = 32 << 10;
@@ -80,7 +80,6 @@ impl Fate {
 /// The buffers through which batches of one core go up, and their fates come back.
 pub struct Projector {
     program: Arc<Program>,
-    words: Vec<u32>,
     /// Number of the last batch: its answer must have it.
     batches: u32,
     rows_max: usize,
@@ -119,7 +118,6 @@ impl Projector {
         let program = Arc::clone(program);
         Projector {
             program,
-            words: Vec::new(),
             batches: 0,
             rows_max: 0,
             room: None,
@@ -158,7 +156,7 @@ impl Projector {
             let (encoder, records) = own.encode(program, packed, rows)?;
             let mut compaction = filter::Room::with(own.compaction.take(), program, rows)?;
             let room = own.room.as_ref().expect("what was encoded has its room");
-            let (fates_there, number) = (&room.fates, packed.0[1]);
+            let (fates_there, number) = (&room.fates, packed.number());
             let sent = Sent { encoder, records: &records, fates: fates_there, rows, number };
             let passed = compaction.compact(program, sent, fates);
             own.compaction = Some(compaction);
@@ -171,34 +169,31 @@ impl Projector {
         &mut self,
         columns: &[ArrayRef],
         (start, rows): (usize, usize),
-        run: impl FnOnce(&mut Self, &Program, (&[u32], Texts)) -> Result<T>,
+        run: impl FnOnce(&mut Self, &Program, &Packed<'_>) -> Result<T>,
     ) -> Result<T> {
         assert!(rows <= ROWS_MAX, "longer batches are cut");
-        let (program, mut words) = (Arc::clone(&self.program), std::mem::take(&mut self.words));
+        let program = Arc::clone(&self.program);
         let records_words = rows * program.records.words;
-        let texts = pack(&program.inputs, columns, (start, rows), records_words, &mut words);
         self.batches = self.batches.wrapping_add(1).max(1);
-        words[1] = self.batches;
-        let result = texts.and_then(|texts| run(self, &program, (&words, texts)));
-        self.words = words;
-        result
+        let packed = pack(&program.inputs, columns, (start, rows), records_words, self.batches)?;
+        run(self, &program, &packed)
     }
 
     /// Records the way up of rows and their projection; their records will be in the buffer.
     fn encode(
         &mut self,
         program: &Program,
-        (words, texts): (&[u32], Texts),
+        packed: &Packed<'_>,
         rows: usize,
     ) -> Result<(wgpu::CommandEncoder, Buffer)> {
         let device = &program.device;
         self.rows_max = self.rows_max.max(rows.next_power_of_two());
-        let text_words = words.len() - texts.at;
+        let text_words = packed.text_words();
         let records = self.records(program, text_words)?;
-        let room = self.room(program, words.len(), rows)?;
-        device.write_mapped(&room.staging, words)?;
-        let params_bytes = 4 * params_words(&program.inputs) as u64;
-        let texts_at = 4 * texts.at as u64;
+        let room = self.room(program, packed.words, rows)?;
+        device.fill_mapped(&room.staging, 4 * packed.words, |put| packed.write(put))?;
+        let params_bytes = 4 * packed.params_words() as u64;
+        let texts_at = 4 * packed.texts_at as u64;
         let buffers = [(0, &room.params), (1, &room.input), (2, &records), (3, &room.fates)];
         let group = device.bind(&program.project, &buffers);
         let mut encoder = device.encoder();
@@ -219,27 +214,28 @@ impl Projector {
     fn run(
         &mut self,
         program: &Program,
-        (words, texts): (&[u32], Texts),
+        packed: &Packed<'_>,
         rows: usize,
         fates: &mut Vec<Fate>,
     ) -> Result<Batch> {
         let device = &program.device;
-        let (mut encoder, records) = self.encode(program, (words, texts), rows)?;
+        let (mut encoder, records) = self.encode(program, packed, rows)?;
         let room = self.room.as_ref().expect("what was encoded has its room");
-        let (fate_bytes, text_words) = (4 * (rows + 1) as u64, words.len() - texts.at);
+        let (fate_bytes, text_words) = (4 * (rows + 1) as u64, packed.text_words());
         encoder.copy_buffer_to_buffer(&room.fates.raw, 0, &room.answer.raw, 0, fate_bytes);
         let index = device.submit(encoder)?;
         device.wait(&index, "filter and projection")?;
         let mut answer = device.read_mapped(&room.answer, rows + 1)?;
-        if answer[0] != words[1] {
-            let told = format!("fates of batch {} in answer to batch {}", answer[0], words[1]);
+        let (told, number) = (answer[0], packed.number());
+        if told != number {
+            let told = format!("fates of batch {told} in answer to batch {number}");
             return Err(GpuError::Untrusted(told));
         }
         if device.faults.fires(Fault::Fate) {
             answer[1] ^= 1;
         }
         fates.extend(answer[1..].iter().copied().map(Fate));
-        let (text_longest, place) = (texts.longest, Place::default());
+        let (text_longest, place) = (packed.text_longest, Place::default());
         Ok(Batch { records, rows, text_words, text_longest, place })
     }
 

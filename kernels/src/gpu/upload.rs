@@ -22,11 +22,68 @@ const HEAD: usize = 4;
 /// this leaves it 255 comparisons.
 pub const TEXT_BYTES_MAX: usize = 1024;
 
-/// Where the words of texts begin among those of a batch, and how many the longest text has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Texts {
-    pub at: usize,
-    pub longest: usize,
+/// A batch as it lies in a staging buffer: parameters, columns, texts. Values that need no change are
+/// borrowed, so that they are copied once, to where the device reads them.
+pub(super) struct Packed<'a> {
+    params: Vec<u32>,
+    pieces: Vec<Piece<'a>>,
+    /// Of all of it.
+    pub words: usize,
+    /// Where the words of texts begin.
+    pub texts_at: usize,
+    /// Words of the longest text.
+    pub text_longest: usize,
+}
+
+enum Piece<'a> {
+    Words(Vec<u32>),
+    /// In the order that a device has, too; filled up to a whole word.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Packed<'a> {
+    /// What tells the batch from others.
+    pub fn number(&self) -> u32 {
+        self.params[1]
+    }
+
+    pub fn params_words(&self) -> usize {
+        self.params.len()
+    }
+
+    pub fn text_words(&self) -> usize {
+        self.words - self.texts_at
+    }
+
+    /// Hands out all bytes, each stretch with its place.
+    pub fn write(&self, mut put: impl FnMut(usize, &[u8])) {
+        put(0, bytemuck::cast_slice(&self.params));
+        let mut at = 4 * self.params.len();
+        for piece in &self.pieces {
+            let bytes = match piece {
+                Piece::Words(words) => bytemuck::cast_slice(words),
+                Piece::Bytes(bytes) => bytes,
+            };
+            put(at, bytes);
+            at += bytes.len();
+            let more = at.next_multiple_of(4) - at;
+            put(at, &[0; 4][..more]);
+            at += more;
+        }
+    }
+
+    fn push(&mut self, piece: Piece<'a>) {
+        self.words += match &piece {
+            Piece::Words(words) => words.len(),
+            Piece::Bytes(bytes) => bytes.len().div_ceil(4),
+        };
+        self.pieces.push(piece);
+    }
+
+    /// Words from the first column on.
+    fn behind_params(&self) -> u32 {
+        (self.words - self.params.len()) as u32
+    }
 }
 
 /// Words of the parameters of `project`.
@@ -34,68 +91,66 @@ pub(super) fn params_words(inputs: &[Form]) -> usize {
     HEAD + 4 * inputs.len().max(1)
 }
 
-/// Appends the parameters and the columns of rows `start .. start + rows` to `words`, then the texts,
-/// which are told to lie behind `records_words`.
+/// Lays out the parameters and the columns of rows `start .. start + rows` of the batch of this number,
+/// then the texts, which are told to lie behind `records_words`.
 ///
 /// Errors: `Beyond` where a text is longer than kernels compare.
-pub(super) fn pack(
+pub(super) fn pack<'a>(
     inputs: &[Form],
-    columns: &[ArrayRef],
+    columns: &'a [ArrayRef],
     (start, rows): (usize, usize),
     records_words: usize,
-    words: &mut Vec<u32>,
-) -> Result<Texts> {
+    number: u32,
+) -> Result<Packed<'a>> {
     assert_eq!(inputs.len(), columns.len(), "one column an input");
-    words.clear();
-    words.resize(params_words(inputs), 0);
-    let (mut texts, mut longest) = (Vec::new(), 0);
-    words[0] = rows as u32;
-    let base = words.len();
+    let (mut params, words) = (vec![0; params_words(inputs)], params_words(inputs));
+    (params[0], params[1]) = (rows as u32, number);
+    let pieces = Vec::with_capacity(2 * inputs.len() + 2);
+    let mut packed = Packed { params, pieces, words, texts_at: 0, text_longest: 0 };
+    let mut texts = Vec::new();
     for (at, (form, column)) in inputs.iter().zip(columns).enumerate() {
         let param = HEAD + 4 * at;
-        words[param] = (words.len() - base) as u32;
+        packed.params[param] = packed.behind_params();
         match form {
             Form::Text => {
-                let most = pack_texts(column, (start, rows), records_words, words, &mut texts)?;
-                longest = longest.max(most);
+                let places = pack_texts(column, (start, rows), records_words, &mut texts)?;
+                let longest = places.iter().skip(1).step_by(2).max().copied().unwrap_or(0);
+                packed.text_longest = packed.text_longest.max((longest as usize).div_ceil(4));
+                packed.push(Piece::Words(places));
             }
-            Form::Id => pack_native::<UInt32Type>(column, start, rows, words),
             // Nothing but its NULLs is asked for.
             Form::Opaque => {}
-            _ => pack_values(column, start, rows, words),
+            _ => packed.push(values_of(column, start, rows)),
         }
-        words[param + 1] = ALL_VALID;
+        packed.params[param + 1] = ALL_VALID;
         let nulls = if *form == Form::Id { None } else { column.logical_nulls() };
         if let Some(nulls) = nulls.filter(|nulls| nulls.null_count() > 0) {
-            words[param + 1] = (words.len() - base) as u32;
-            pack_bits(&nulls.inner().slice(start, rows), words);
+            packed.params[param + 1] = packed.behind_params();
+            packed.push(Piece::Words(bits_of(&nulls.inner().slice(start, rows))));
         }
     }
     // A buffer is never empty, and every shader reads its first word.
-    words.push(0);
-    let at = words.len();
-    words.append(&mut texts);
-    Ok(Texts { at, longest })
+    packed.push(Piece::Words(vec![0]));
+    packed.texts_at = packed.words;
+    packed.push(Piece::Words(texts));
+    Ok(packed)
 }
 
-/// Appends for each row where its text lies and its bytes, to `texts` the text; returns how many words the
-/// longest has.
+/// For each row where its text lies, and its bytes; appends the texts to `texts`.
 fn pack_texts(
     column: &ArrayRef,
     (start, rows): (usize, usize),
     records_words: usize,
-    words: &mut Vec<u32>,
     texts: &mut Vec<u32>,
-) -> Result<usize> {
-    let (values, mut longest) = (BytesColumn::new(column), 0);
+) -> Result<Vec<u32>> {
+    let (values, mut places) = (BytesColumn::new(column), Vec::with_capacity(2 * rows));
     for row in start..start + rows {
         let value = if column.is_null(row) { &[][..] } else { values.value(row) };
         if value.len() > TEXT_BYTES_MAX {
             let what = format!("a text of {} bytes, more than {TEXT_BYTES_MAX}", value.len());
             return Err(GpuError::Beyond(what));
         }
-        longest = longest.max(value.len());
-        words.extend([(records_words + texts.len()) as u32, value.len() as u32]);
+        places.extend([(records_words + texts.len()) as u32, value.len() as u32]);
         let (whole, rest) = value.as_chunks::<4>();
         texts.extend(whole.iter().map(|&word| u32::from_be_bytes(word)));
         if !rest.is_empty() {
@@ -104,51 +159,40 @@ fn pack_texts(
             texts.push(u32::from_be_bytes(last));
         }
     }
-    Ok(longest.div_ceil(4))
+    Ok(places)
 }
 
-fn pack_values(column: &ArrayRef, start: usize, rows: usize, words: &mut Vec<u32>) {
-    match column.data_type() {
+fn values_of(column: &ArrayRef, start: usize, rows: usize) -> Piece<'_> {
+    Piece::Bytes(match column.data_type() {
         DataType::Boolean => {
-            pack_bits(&column.as_boolean().values().slice(start, rows), words);
+            return Piece::Words(bits_of(&column.as_boolean().values().slice(start, rows)));
         }
-        DataType::Int8 => pack_native::<Int8Type>(column, start, rows, words),
-        DataType::Int16 => pack_native::<Int16Type>(column, start, rows, words),
-        DataType::Int32 => pack_native::<Int32Type>(column, start, rows, words),
-        DataType::Date32 => pack_native::<Date32Type>(column, start, rows, words),
-        DataType::Int64 => pack_native::<Int64Type>(column, start, rows, words),
-        DataType::Timestamp(..) => {
-            pack_native::<TimestampMicrosecondType>(column, start, rows, words);
-        }
-        DataType::Float32 => pack_native::<Float32Type>(column, start, rows, words),
-        DataType::Float64 => pack_native::<Float64Type>(column, start, rows, words),
-        DataType::Decimal128(..) => pack_native::<Decimal128Type>(column, start, rows, words),
+        DataType::Int8 => bytes_of::<Int8Type>(column, start, rows),
+        DataType::Int16 => bytes_of::<Int16Type>(column, start, rows),
+        DataType::Int32 => bytes_of::<Int32Type>(column, start, rows),
+        DataType::UInt32 => bytes_of::<UInt32Type>(column, start, rows),
+        DataType::Date32 => bytes_of::<Date32Type>(column, start, rows),
+        DataType::Int64 => bytes_of::<Int64Type>(column, start, rows),
+        DataType::Timestamp(..) => bytes_of::<TimestampMicrosecondType>(column, start, rows),
+        DataType::Float32 => bytes_of::<Float32Type>(column, start, rows),
+        DataType::Float64 => bytes_of::<Float64Type>(column, start, rows),
+        DataType::Decimal128(..) => bytes_of::<Decimal128Type>(column, start, rows),
         other => unreachable!("{other} has no form on a device"),
-    }
+    })
 }
 
-fn pack_native<T: ArrowPrimitiveType>(
-    column: &ArrayRef,
-    start: usize,
-    rows: usize,
-    words: &mut Vec<u32>,
-) {
-    let values = column.as_primitive::<T>().values();
-    let bytes = &values.inner().as_slice()[start * T::Native::get_byte_width()..];
-    let bytes = &bytes[..rows * T::Native::get_byte_width()];
-    let (whole, rest) = bytes.as_chunks::<4>();
-    words.extend(whole.iter().map(|&word| u32::from_le_bytes(word)));
-    if !rest.is_empty() {
-        let mut last = [0; 4];
-        last[..rest.len()].copy_from_slice(rest);
-        words.push(u32::from_le_bytes(last));
-    }
+/// Values as they lie in memory: in the order of Vulkan's words on every machine that this is built for.
+fn bytes_of<T: ArrowPrimitiveType>(column: &ArrayRef, start: usize, rows: usize) -> &[u8] {
+    const { assert!(cfg!(target_endian = "little"), "a device's words are little-endian") };
+    let (values, width) = (column.as_primitive::<T>().values(), T::Native::get_byte_width());
+    &values.inner().as_slice()[start * width..(start + rows) * width]
 }
 
-pub(super) fn pack_bits(bits: &BooleanBuffer, words: &mut Vec<u32>) {
-    let end = words.len() + bits.len().div_ceil(32);
+fn bits_of(bits: &BooleanBuffer) -> Vec<u32> {
+    let mut words = Vec::with_capacity(bits.len().div_ceil(32) + 1);
     for word in bits.bit_chunks().iter_padded() {
         words.extend([word as u32, (word >> 32) as u32]);
     }
-    words.truncate(end);
+    words.truncate(bits.len().div_ceil(32));
+    words
 }

@@ -201,8 +201,11 @@ fn slices_are_realigned() {
     let shorts: Int16Array = (0..100).map(|i| Some(-i)).collect();
     let columns: [ArrayRef; 3] = [Arc::new(bools), Arc::new(bytes), Arc::new(shorts)];
     for (start, rows) in [(0, 100), (3, 7), (37, 33), (99, 1)] {
-        let mut words = Vec::new();
-        pack(&inputs, &columns, (start, rows), 0, &mut words).expect("no text is too long");
+        let packed = pack(&inputs, &columns, (start, rows), 0, 7).expect("no text is too long");
+        let mut words = vec![0xaaaa_aaaa_u32; packed.words];
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
+        packed.write(|at, put| bytes[at..at + put.len()].copy_from_slice(put));
+        assert_eq!(words[..2], [rows as u32, 7]);
         let base = params_words(&inputs);
         let at = |input: usize| base + words[4 + 4 * input] as usize;
         for row in 0..rows {
