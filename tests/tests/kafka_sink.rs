@@ -42,6 +42,25 @@ fn rows_and_dead_letters_of_an_epoch_are_one_transaction_and_kafkas_own_reader_s
     assert_eq!(read, expected);
 }
 
+#[test]
+fn rows_without_a_key_come_to_all_partitions_also_beside_dead_letters() {
+    const TEST: &str = "rows_without_a_key_come_to_all_partitions_also_beside_dead_letters";
+    let Some(broker) = kafka::broker(TEST) else { return };
+    let job = Through::new(broker, "spread", "");
+    let mut running = job.start();
+    for n in 0..4 {
+        // A row and a dead letter in one epoch.
+        broker.send("spread-in", &[], &[Sent::to(0, &format!("0,{n}\n0,broken"))]);
+        running.wait_until("the row", |_| job.committed().len() > n);
+    }
+    running.interrupt();
+    running.end().expect_code(0);
+    let ends = broker.tool("org.apache.kafka.tools.GetOffsetShell", &["--topic", "spread-out"], "");
+    // Topic, partition, end.
+    let ends: Vec<&str> = ends.lines().filter_map(|line| line.rsplit(':').next()).collect();
+    assert!(ends.len() == 2 && !ends.contains(&"0"), "{ends:?}");
+}
+
 /// The quick form of the proof: killed at random, the job loses and doubles nothing.
 #[test]
 fn a_job_that_is_killed_again_and_again_sends_every_row_once() {
@@ -215,7 +234,9 @@ fn f22_the_coordinator_moves_to_another_node_and_so_do_leaders() {
         return;
     }
     let brokers = Broker::start_three();
-    let servers: Vec<String> = brokers.iter().map(|(broker, _)| broker.servers()).collect();
+    // Nobody listens at the first.
+    let servers = brokers.iter().map(|(broker, _)| broker.servers());
+    let servers: Vec<String> = std::iter::once("127.0.0.1:1".to_owned()).chain(servers).collect();
     let mut job = Through::over(&brokers[0].0, &servers.join(","), "moves", "");
     job.feed(300);
     let mut running = job.start();

@@ -213,6 +213,8 @@ impl NativeProducer {
         for messages in all {
             self.send_to(messages, &mut transaction, deadline)?;
         }
+        // Once for all topics: two of them with two partitions would each stay at one of these.
+        self.turn = self.turn.wrapping_add(1);
         let places = self.places(topic, false, &mut transaction)?;
         transaction.partitions[places[0]].builder.push(Some(key), value);
         self.ship_rest(&mut transaction, deadline)?;
@@ -256,7 +258,6 @@ impl NativeProducer {
             }
             transaction.partitions[at].builder.push(key, value);
         }
-        self.turn = self.turn.wrapping_add(1);
         Ok(())
     }
 
