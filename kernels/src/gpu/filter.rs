@@ -108,10 +108,7 @@ impl Room {
     ) -> Result<Passed> {
         let (rows, number) = (sent.rows, sent.number);
         let mut answer = self.ask(program, sent)?;
-        if program.device.faults.fires(Fault::Row) {
-            answer[1] = answer[1].saturating_sub(1);
-        }
-        let [of, kept, told, silent] = [0, 1, 2, 3].map(|at| answer[at] as usize);
+        let [of, mut kept, told, silent] = [0, 1, 2, 3].map(|at| answer[at] as usize);
         if of != number as usize || kept > rows || told > rows {
             let what = format!("{kept} and {told} rows of batch {of} for {rows} of {number}");
             return Err(GpuError::Untrusted(what));
@@ -131,7 +128,11 @@ impl Room {
             // In the first value: another number would be noticed.
             answer[HEAD_WORDS + 2] ^= 1;
         }
-        let (passed, rest) = answer[HEAD_WORDS..].split_at(kept_words);
+        if kept > 0 && program.device.faults.fires(Fault::Row) {
+            kept -= 1;
+            answer.drain(HEAD_WORDS..HEAD_WORDS + row_words(program));
+        }
+        let (passed, rest) = answer[HEAD_WORDS..].split_at(kept * row_words(program));
         let passed = || passed.chunks_exact(row_words(program));
         let others = &rest[..2 * told];
         let dropped = others.iter().skip(1).step_by(2).filter(|fate| **fate & 3 != 0).count();

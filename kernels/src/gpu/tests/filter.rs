@@ -165,7 +165,10 @@ fn f39_a_filters_wrong_answer_is_not_believed() {
                         assert_eq!(passed.rows.len(), passed.columns[0].len());
                         assert!(passed.rows.len() > 900, "{fault:?} {before}");
                     }
-                    Err(GpuError::Untrusted(_)) => drop(caught.insert(format!("{fault:?}"))),
+                    Err(GpuError::Untrusted(why)) => {
+                        assert_eq!(why.contains("rows pass and"), fault == Fault::Row, "{why}");
+                        caught.insert(format!("{fault:?}"));
+                    }
                     Err(error) => assert!(error.needs_reopening(), "{fault:?} {before}: {error}"),
                 }
             }
