@@ -125,10 +125,11 @@ fn modes_that_cannot_work_are_refused_with_the_ones_that_do() {
 #[test]
 fn what_is_not_built_is_refused_and_never_ignored() {
     refused(&changed("type = \"file\"", "type = \"s3\""), &["job.toml:4:", "s3"]);
-    refused(
-        &changed("name = \"refusals\"", "name = \"refusals\"\ndevice = \"gpu\""),
-        &["job.toml:2:", "gpu"],
-    );
+    let on_gpu =
+        JOB.replacen("\n\n", "\ndevice = \"gpu\"\n\n", 1).replacen("WHERE value > 0\n", "", 1);
+    let job = Job::new(&on_gpu);
+    job.write("rows.csv", "1,a,1.5\n");
+    refused(&job, &["job.toml:2:", "gpu", "nothing to filter"]);
     let job = Job::new(&format!("{JOB}\n[http]\nlisten = \"127.0.0.1:4400\"\n"));
     job.write("rows.csv", "");
     refused(&job, &["job.toml:28:", "listen", "off"]);
