@@ -22,6 +22,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+#[global_allocator]
+static ALLOCATOR: memory::HugeBlocks = memory::HugeBlocks;
+
 fn main() -> ExitCode {
     memory::keep_what_is_freed();
     let cli = cli::Cli::parse();

@@ -31,7 +31,7 @@ const UNSAFE_FILES: &[&str] = &[
     "kernels/tests/memory.rs",               // an allocator that counts
     "src/failpoint.rs",                      // kill(2)
     "src/interrupt.rs",                      // a signal handler
-    "src/memory.rs",                         // mallopt(3)
+    "src/memory.rs",                         // mallopt(3), madvise(2)
     "tests/src/program.rs",                  // kill(2)
 ];
 
