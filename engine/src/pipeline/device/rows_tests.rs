@@ -46,8 +46,9 @@ fn columns(plan: &Plan, rows: usize) -> Vec<ArrayRef> {
                 Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
             }
             "region" => {
-                let of =
-                    |n: u64| if n % 9 == 0 { "north".to_owned() } else { (n % 99).to_string() };
+                let of = |n: u64| {
+                    if n.is_multiple_of(9) { "north".to_owned() } else { (n % 99).to_string() }
+                };
                 Arc::new((0..rows).map(|row| some(row, 3, 4).map(of)).collect::<StringArray>())
             }
             "status" => {
