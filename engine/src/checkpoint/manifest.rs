@@ -61,6 +61,24 @@ pub struct Manifest {
     pub table: Option<StateTable>,
 }
 
+/// What a manifest says of an epoch beside its files.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub epoch: u64,
+    pub watermark_us: Option<i64>,
+    /// The watermark as far as groups leave by it.
+    pub evicts_us: Option<i64>,
+    pub event_time_max_us: Option<i64>,
+    /// By scan of the query, where it has several.
+    pub clocks_us: Vec<Option<i64>>,
+    pub source: serde_json::Value,
+    pub ended: bool,
+    pub counters: Counters,
+    pub sinks: BTreeMap<String, Staged>,
+    pub rows_out: u64,
+    pub state_rows: u64,
+}
+
 /// Something that a state depends on, in words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {

@@ -25,19 +25,17 @@ mod tests;
 #[cfg(test)]
 mod whole_tests;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use crate::batch::Counters;
 use crate::epoch::{Task, Workers};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::plan::Query;
 use crate::seeded::{self, Bug};
-use crate::sink::{Committed, Marker, Staged};
+use crate::sink::{Committed, Marker};
 use crate::storage::{Storage, write_new};
 pub use bring::bring;
 use compaction::Making;
@@ -45,6 +43,7 @@ pub use compaction::{Compacted, Compaction, DELTAS_MAX};
 pub use files::Changes;
 use files::{Heading, read_state, write_state};
 pub use ipc::Compression;
+pub use manifest::Facts;
 use manifest::{Kept, Manifest, Part, StateFile, StateKind};
 use recovery::Decision;
 use table::StateTable;
@@ -70,6 +69,9 @@ pub struct Journal {
     set_aside: Vec<String>,
     /// Parts of the next epoch's delta that memory did not hold; no manifest names them yet.
     staged: Vec<StateFile>,
+    /// The rest of it, where a commit got so far and failed behind it: a manifest that is published and not
+    /// known to be may name these, so that a commit that is repeated takes them as they are.
+    written: Vec<StateFile>,
     /// A base is being made, or is there, that no manifest names yet.
     making: Option<Making>,
     prepared: u64,
@@ -168,6 +170,7 @@ impl Journal {
             passed_over: Vec::new(),
             set_aside: Vec::new(),
             staged: Vec::new(),
+            written: Vec::new(),
             making: None,
             prepared: 0,
             storage,
@@ -337,7 +340,7 @@ impl Journal {
             let staged = self.staged.iter().filter(|file| file.level == level).cloned();
             let mut parts: Vec<StateFile> = staged.collect();
             if changes.rows() > 0 {
-                parts.push(self.write_changes(facts.epoch, (level, 0), changes)?);
+                parts.push(self.rest_of_changes(facts.epoch, level, changes)?);
             }
             let base = match changes.is_whole {
                 true => Some(parts.len() - usize::from(changes.rows() > 0)),
@@ -397,6 +400,22 @@ impl Journal {
         Ok(())
     }
 
+    /// What is not staged of an epoch's changes.
+    fn rest_of_changes(
+        &mut self,
+        epoch: u64,
+        level: usize,
+        changes: &Changes,
+    ) -> Result<StateFile> {
+        let is_it = |file: &&StateFile| (file.epoch, file.level) == (epoch, level);
+        if let Some(file) = self.written.iter().find(is_it) {
+            return Ok(file.clone());
+        }
+        let file = self.write_changes(epoch, (level, 0), changes)?;
+        self.written.push(file.clone());
+        Ok(file)
+    }
+
     fn write_changes(
         &self,
         epoch: u64,
@@ -450,6 +469,7 @@ impl Journal {
         let committed = kept.committed();
         self.making.take_if(|making| making.is_made());
         self.staged.clear();
+        self.written.clear();
         self.candidates.insert(0, kept);
         self.candidates.truncate(MANIFESTS_KEPT);
         Ok(committed)
@@ -467,22 +487,4 @@ impl Journal {
 
 fn write_failed(storage: &dyn Storage, source: io::Error) -> Error {
     Error::StateIo { what: format!("cannot write a checkpoint to {}", storage.location()), source }
-}
-
-/// What a manifest says of an epoch beside its files.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    pub epoch: u64,
-    pub watermark_us: Option<i64>,
-    /// The watermark as far as groups leave by it.
-    pub evicts_us: Option<i64>,
-    pub event_time_max_us: Option<i64>,
-    /// By scan of the query, where it has several.
-    pub clocks_us: Vec<Option<i64>>,
-    pub source: serde_json::Value,
-    pub ended: bool,
-    pub counters: Counters,
-    pub sinks: BTreeMap<String, Staged>,
-    pub rows_out: u64,
-    pub state_rows: u64,
 }

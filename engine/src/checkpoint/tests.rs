@@ -362,6 +362,33 @@ fn until_a_base_is_due(run: &mut Run, query: &Arc<Query>) -> Compaction {
     }
 }
 
+/// A manifest may be published though its publication failed. Repeating the commit wrote the delta anew under
+/// its name, and whoever was killed then left a manifest that names a torn file (simulated, seed 201573).
+#[test]
+fn f50_a_commit_that_is_repeated_touches_nothing_that_may_be_named() {
+    let query = update();
+    let mut repeated = 0;
+    for (skip, killed_at) in (0..30).flat_map(|skip| (0..12).map(move |at| (skip, at))) {
+        let disk = MemoryStorage::new();
+        let mut run = open(&disk, &query, "1", Marker::Manifest).expect("an empty disk");
+        run.epoch().expect("nothing fails");
+        let finished = run.finish();
+        disk.fail_once(skip, 28);
+        if finished.commit(run.epochs.journal(), BTreeMap::new()).is_ok() {
+            continue;
+        }
+        repeated += 1;
+        disk.fail_from(killed_at, 5);
+        let done = finished.commit(run.epochs.journal(), BTreeMap::new()).is_ok();
+        disk.repair();
+        let next = open(&disk, &query, "2", Marker::Manifest).expect("a checkpoint is whole");
+        let restored = next.restored.expect("there is one");
+        assert_eq!(restored.passed_over, [""; 0], "{skip}, then {killed_at}");
+        assert!(restored.committed.epoch >= u64::from(done));
+    }
+    assert!(repeated > 100, "{repeated} commits were repeated");
+}
+
 /// Simulated, seed 1063106: a later run's base took the deltas away that the earlier one's is made of.
 #[test]
 fn f21_a_zombie_whose_base_finds_its_files_gone_says_who_has_taken_over() {

@@ -1,5 +1,7 @@
 //! Epochs whose partials outgrow the state: it is written in their place.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::epoch::{EpochInput, Epochs, OneByOne, ScanInput};
 use crate::job::spec::{OnError, OutputMode};
