@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 use super::raw::Raw;
 use super::{Broker, Sent};
 use crate::data::Random;
-use crate::program::{self, Job, Running};
+use crate::program::{self, Ended, Job, Running};
 use crate::proxy::{EndTxn, Proxy};
 
 /// Rows that have not come after this time do not come.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A coordinator ends an open transaction after 15 s, at its next look.
 const TIMED_OUT: Duration = Duration::from_secs(17);
+/// What progress says of each epoch.
+const EPOCH_TOLD: &str = "\"batchId\":";
 /// The row of a transaction that hangs.
 const HANGING: &str = "1,hanging";
 
@@ -350,15 +352,7 @@ interval = "50ms"
         zombie.signal(libc::SIGCONT);
         self.feed(300);
         self.wait(&mut successor)?;
-        let begun = Instant::now();
-        while zombie.is_running() {
-            if begun.elapsed() > PATIENCE / 4 {
-                zombie.kill();
-                return self.settle(successor).and(Err("the zombie goes on".to_owned()));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        if zombie.end().status.code() == Some(0) {
+        if stopped(zombie)?.status.code() == Some(0) {
             return Err("the zombie ended as if all were well".to_owned());
         }
         self.settle(successor)
@@ -370,21 +364,14 @@ interval = "50ms"
         let mut zombie = self.start();
         self.wait(&mut zombie)?;
         self.held(proxy, &mut zombie)?;
-        let told = |zombie: &Running| zombie.stderr().matches("\"batchId\":").count();
-        let before = told(&zombie);
+        let before = zombie.stderr().matches(EPOCH_TOLD).count();
         let copy = self.copy();
         let mut successor = start(&copy, self.bug);
         self.wait(&mut successor)?;
         proxy.release();
-        let begun = Instant::now();
-        while zombie.is_running() {
-            if begun.elapsed() > PATIENCE / 2 {
-                zombie.kill();
-                return self.settle(successor).and(Err("the zombie goes on".to_owned()));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        if told(&zombie) > before || zombie.end().status.code() == Some(0) {
+        let ended = stopped(zombie)?;
+        let told_more = ended.stderr.matches(EPOCH_TOLD).count() > before;
+        if told_more || ended.status.code() == Some(0) {
             return Err("the zombie takes its epoch for committed".to_owned());
         }
         self.settle(successor)
@@ -404,15 +391,7 @@ interval = "50ms"
         successor.kill();
         proxy.reset();
         zombie.signal(libc::SIGCONT);
-        let begun = Instant::now();
-        while zombie.is_running() {
-            if begun.elapsed() > PATIENCE / 4 {
-                zombie.kill();
-                return Err("the zombie goes on".to_owned());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let ended = zombie.end();
+        let ended = stopped(zombie)?;
         if ended.status.code() == Some(0) || !ended.stderr.contains("another process writes") {
             return Err(format!("the zombie ended with {}\n{}", ended.status, ended.stderr));
         }
@@ -517,6 +496,19 @@ interval = "50ms"
         }
         self.settle(running)
     }
+}
+
+/// How a process ended that another one has succeeded: it must see that by itself.
+fn stopped(mut zombie: Running) -> Result<Ended, String> {
+    let begun = Instant::now();
+    while zombie.is_running() {
+        if begun.elapsed() > PATIENCE / 2 {
+            zombie.kill();
+            return Err("the zombie goes on".to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(zombie.end())
 }
 
 fn start(job: &Job, bug: Option<&str>) -> Running {
