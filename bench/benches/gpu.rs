@@ -167,7 +167,7 @@ fn epoch(pipeline: &mut Pipeline, batches: &[Vec<ArrayRef>]) -> RecordBatch {
     for device in 1..=1_000 {
         interners.get(ids).intern(device.to_string().as_bytes());
     }
-    pipeline.open(0, EventClock::Known(None));
+    pipeline.open(0, EventClock::known(None));
     let place = Place::default();
     for columns in batches {
         let rows = columns[0].len();

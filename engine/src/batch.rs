@@ -137,6 +137,10 @@ pub struct Counters {
     pub rejected: u64,
     /// Windows for which an applied row came too late.
     pub late_windows: u64,
+    /// Of `late`: those in time by their split's own clock, whose windows had left while it was idle or not yet
+    /// there. Of a split that was idle when the job stopped the own clock is not known any more.
+    #[serde(default)]
+    pub late_after_idleness: u64,
 }
 
 impl Counters {
@@ -147,6 +151,7 @@ impl Counters {
         self.late += other.late;
         self.rejected += other.rejected;
         self.late_windows += other.late_windows;
+        self.late_after_idleness += other.late_after_idleness;
     }
 
     pub fn close(&self) -> bool {

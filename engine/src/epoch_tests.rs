@@ -87,10 +87,10 @@ fn process(
         let mut clock = epochs.event_time_max();
         for (i, part) in stretch.chunks(3).enumerate() {
             let pipeline = &mut pipelines[i % cores];
-            pipeline.open(i as u64, EventClock::Known(clock));
+            pipeline.open(i as u64, EventClock::known(clock));
             push(pipeline, part, 0);
             let segment = pipeline.close();
-            clock = segment.summary.event_time_max;
+            clock = segment.summary.clock.now;
             pipeline.keep(segment, 0)?;
         }
         from += stretch.len();

@@ -159,12 +159,35 @@ struct CountersJson {
     late: u64,
     rejected: u64,
     late_windows: u64,
+    late_after_idleness: u64,
+}
+
+impl From<Counters> for CountersJson {
+    fn from(counters: Counters) -> CountersJson {
+        let Counters {
+            rows_in,
+            applied,
+            filtered,
+            late,
+            rejected,
+            late_windows,
+            late_after_idleness,
+        } = counters;
+        CountersJson {
+            rows_in,
+            applied,
+            filtered,
+            late,
+            rejected,
+            late_windows,
+            late_after_idleness,
+        }
+    }
 }
 
 impl Facts {
     /// One line without its end.
     pub fn to_json_line(&self) -> String {
-        let Counters { rows_in, applied, filtered, late, rejected, late_windows } = self.counters;
         let progress = Progress {
             id: &self.id,
             run_id: &self.run_id,
@@ -172,14 +195,14 @@ impl Facts {
             timestamp: instant_millis(self.started_us),
             batch_id: self.epoch,
             batch_duration: millis(self.duration),
-            num_input_rows: rows_in,
-            rates: self.rates(rows_in),
+            num_input_rows: self.counters.rows_in,
+            rates: self.rates(self.counters.rows_in),
             duration_ms: self.durations.iter().map(|(name, time)| (*name, millis(*time))).collect(),
             event_time: self.event_time.map(event_time).unwrap_or_default(),
             state_operators: self.state.iter().collect(),
             sources: self.sources.iter().map(|source| self.source(source)).collect(),
             sink: &self.sink,
-            counters: CountersJson { rows_in, applied, filtered, late, rejected, late_windows },
+            counters: self.counters.into(),
             mb_per_second: per_second(self.bytes as f64 / 1e6, Some(self.duration)),
             gpu: self.gpu.as_ref(),
             rows_by_device: self.rows_by_device,
@@ -245,6 +268,7 @@ mod tests {
                 late: 3,
                 rejected: 2,
                 late_windows: 1,
+                late_after_idleness: 2,
             },
             durations: vec![
                 ("triggerExecution", Duration::from_micros(500_900)),
@@ -286,7 +310,7 @@ mod tests {
             r#""processedRowsPerSecond":200.0}],"#,
             r#""sink":{"description":"console","numOutputRows":8},"#,
             r#""counters":{"rowsIn":100,"applied":90,"filtered":5,"late":3,"rejected":2,"#,
-            r#""lateWindows":1},"mbPerSecond":8.0,"rowsByDevice":{"cpu":100,"gpu":0},"#,
+            r#""lateWindows":1,"lateAfterIdleness":2},"mbPerSecond":8.0,"rowsByDevice":{"cpu":100,"gpu":0},"#,
             r#""memory":{"held":7,"state":5}}"#,
         );
         assert_eq!(facts().to_json_line(), expected);

@@ -18,6 +18,34 @@ pub fn late_from(end: i64, delay_us: i64) -> i64 {
     ceiling.saturating_add(delay_us)
 }
 
+/// How far a split has come in event time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SplitClock {
+    /// What its rows are judged by: the greatest event time seen, or what it was moved on to.
+    pub now: Option<i64>,
+    /// The greatest event time of its own rows: behind `now` where windows left without the split, which was
+    /// idle or not there yet.
+    pub own: Option<i64>,
+}
+
+impl SplitClock {
+    /// Of a split that was never moved on.
+    pub fn of(event_time_max: Option<i64>) -> SplitClock {
+        SplitClock { now: event_time_max, own: event_time_max }
+    }
+
+    /// A row was seen, or rows.
+    pub fn see(&mut self, rows: SplitClock) {
+        self.now = self.now.max(rows.now);
+        self.own = self.own.max(rows.own);
+    }
+
+    /// Windows have left by the clock of others.
+    pub fn move_on(&mut self, to: Option<i64>) {
+        self.now = self.now.max(to);
+    }
+}
+
 /// How one of several sources stands towards the watermark that they have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {

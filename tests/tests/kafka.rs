@@ -367,8 +367,11 @@ path = "state"
     broker.send("idle", &[], &[Sent::to(0, "50000,7")]);
     running.wait_until("the next window leaves", |r| r.stdout().matches("\"n\":2").count() == 2);
     running.interrupt();
-    let fates = running.end().expect_code(0).fates();
+    let ended = running.end().expect_code(0);
+    let fates = ended.fates();
     assert_eq!((fates.rows_in, fates.late), (7, 1), "{fates:?}");
+    let apart = |epoch: &serde_json::Value| epoch["counters"]["lateAfterIdleness"].as_u64();
+    assert_eq!(ended.progress().iter().filter_map(apart).sum::<u64>(), 1);
 }
 
 /// What a message says beside its value, in every row of it, through both clients.

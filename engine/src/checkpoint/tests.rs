@@ -50,10 +50,10 @@ impl Run {
     fn input(&mut self, rows: &[Row]) -> EpochInput {
         let epoch = self.epochs.next();
         let clock = self.epochs.event_time_max();
-        self.pipeline.open(0, EventClock::Known(clock));
+        self.pipeline.open(0, EventClock::known(clock));
         push(&mut self.pipeline, rows, 0);
         let segment = self.pipeline.close();
-        let event_time_max = segment.summary.event_time_max.max(clock);
+        let event_time_max = segment.summary.clock.now.max(clock);
         self.pipeline.keep(segment, 0).expect("good rows");
         let cores = vec![self.pipeline.barrier()];
         let scan = ScanInput { cores, event_time_max, ended: false };

@@ -40,7 +40,7 @@ fn finish(query: &Arc<Query>, inputs: &[&RecordBatch]) -> Result<Finished> {
 
 fn take_in(scan: &Scan, rows: &RecordBatch) -> Result<CoreEpoch> {
     let mut pipeline = Pipeline::new(Arc::clone(&scan.plan), OnError::Fail);
-    pipeline.open(0, EventClock::Known(None));
+    pipeline.open(0, EventClock::known(None));
     for first in (0..rows.num_rows()).step_by(ROWS) {
         push(&mut pipeline, scan, &rows.slice(first, ROWS.min(rows.num_rows() - first)), first);
     }

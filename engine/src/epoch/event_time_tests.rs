@@ -442,7 +442,7 @@ fn read_stretch(
         let pipeline = &mut pipelines[at % cores];
         // Every other range is read on a guess, and again where that was wrong.
         let guesses = at % 2 == 1 && !pipeline.plan().needs_order();
-        let known = EventClock::Known(clock);
+        let known = EventClock::known(clock);
         let asked = if guesses { EventClock::Guessed } else { known };
         let mut segment = read(pipeline, range, cuts.batch, asked);
         let holds = segment.summary.guess_holds_below;
@@ -450,7 +450,7 @@ fn read_stretch(
             pipeline.discard(segment);
             segment = read(pipeline, range, cuts.batch, known);
         }
-        clock = clock.max(segment.summary.event_time_max);
+        clock = clock.max(segment.summary.clock.now);
         pipeline.keep(segment, 0)?;
     }
     Ok(clock)

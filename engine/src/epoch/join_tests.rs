@@ -292,10 +292,10 @@ impl Scans {
                 rows.iter().filter(|(of, _)| *of == side).map(|(_, row)| *row).collect();
             for (at, range) in own.chunks(cuts.range).enumerate() {
                 let pipeline = &mut pipelines[at % cuts.cores];
-                pipeline.open(self.segments, EventClock::Known(*clock));
+                pipeline.open(self.segments, EventClock::known(*clock));
                 push(pipeline, range, first + at * cuts.range);
                 let segment = pipeline.close();
-                *clock = (*clock).max(segment.summary.event_time_max);
+                *clock = (*clock).max(segment.summary.clock.now);
                 pipeline.keep(segment, 0)?;
                 self.segments += 1;
             }

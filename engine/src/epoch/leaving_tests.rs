@@ -36,10 +36,10 @@ fn run(query: &Arc<Query>, shards: usize, room: Option<&Room>) -> Result<Vec<Rec
     let mut pipeline = Pipeline::new(Arc::clone(&query.scans[0].plan), OnError::Skip);
     let mut all = Vec::new();
     for epoch in 0..4 {
-        pipeline.open(0, EventClock::Known(epochs.event_time_max()));
+        pipeline.open(0, EventClock::known(epochs.event_time_max()));
         push(&mut pipeline, &rows(epoch), 0);
         let segment = pipeline.close();
-        let event_time_max = segment.summary.event_time_max;
+        let event_time_max = segment.summary.clock.now;
         pipeline.keep(segment, 0)?;
         let cores = vec![pipeline.barrier()];
         let scan = ScanInput { cores, event_time_max, ended: epoch == 3 };

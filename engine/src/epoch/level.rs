@@ -192,7 +192,7 @@ impl Level {
         // A byte a row: so a dead letter's position is its row.
         let bytes = vec![b' '; rows.num_rows()];
         let place = Place { name: "the rows of a state".into(), line: 1, ..Place::default() };
-        pipeline.open(0, EventClock::Known(None));
+        pipeline.open(0, EventClock::known(None));
         pipeline.push(&InputBatch {
             columns: rows.columns(),
             rows: rows.num_rows(),

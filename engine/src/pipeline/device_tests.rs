@@ -55,16 +55,16 @@ proptest! {
         while !rest.is_empty() {
             let (stretch, behind) = rest.split_at(cuts[turn % cuts.len()].min(rest.len()));
             let core = &mut cores[turn % 2];
-            core.open(turn as u64, if knows { EventClock::Known(clock) } else { EventClock::Guessed });
+            core.open(turn as u64, if knows { EventClock::known(clock) } else { EventClock::Guessed });
             push(core, stretch, 0);
             let mut segment = core.close();
             if !knows && clock.is_some_and(|clock| clock >= segment.summary.guess_holds_below) {
                 core.discard(segment);
-                core.open(turn as u64, EventClock::Known(clock));
+                core.open(turn as u64, EventClock::known(clock));
                 push(core, stretch, 0);
                 segment = core.close();
             }
-            clock = clock.max(segment.summary.event_time_max);
+            clock = clock.max(segment.summary.clock.now);
             core.keep(segment, 0).expect("dead letters do not stop a job");
             (rest, turn) = (behind, turn + 1);
             if turn % 3 == 0 || rest.is_empty() {
@@ -110,10 +110,10 @@ fn f38_to_f43_an_epoch_whose_device_fails_is_done_on_the_cpu() {
                 let mut counters = Counters::default();
                 let (mut partials, mut clock) = (vec![], None);
                 for (order, stretch) in rows.chunks(60).enumerate() {
-                    pipeline.open(order as u64, EventClock::Known(clock));
+                    pipeline.open(order as u64, EventClock::known(clock));
                     push(&mut pipeline, stretch, 0);
                     let segment = pipeline.close();
-                    clock = clock.max(segment.summary.event_time_max);
+                    clock = clock.max(segment.summary.clock.now);
                     pipeline.keep(segment, 0).expect("dead letters do not stop a job");
                     if order == 2 {
                         let epoch = pipeline.barrier();
@@ -185,7 +185,7 @@ fn f46_a_flipped_bit_is_caught_by_the_shadow_and_shows_without_it() {
         let gpu = open(Tier::Native, shadow_one_in);
         gpu.program().expect("it is open").device().faults.arm(fault, 0);
         let mut pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter).on_device(&gpu);
-        pipeline.open(0, EventClock::Known(None));
+        pipeline.open(0, EventClock::known(None));
         push(&mut pipeline, &rows, 0);
         let segment = pipeline.close();
         pipeline.keep(segment, 0).expect("no row is bad");
@@ -226,7 +226,7 @@ fn epoch_of(pipeline: &mut Pipeline, rows: u64, apart: bool) -> CoreEpoch {
         value: i as i32,
         bad: 9,
     };
-    pipeline.open(0, EventClock::Known(None));
+    pipeline.open(0, EventClock::known(None));
     push(pipeline, &(0..rows).map(row).collect::<Vec<_>>(), 0);
     let segment = pipeline.close();
     pipeline.keep(segment, 0).expect("no row is bad");
@@ -288,10 +288,10 @@ fn f38_a_row_falls_into_the_same_overlapping_windows_on_a_device() {
     let take = |mut pipeline: Pipeline| {
         let mut clock = None;
         for (order, stretch) in rows.chunks(90).enumerate() {
-            pipeline.open(order as u64, EventClock::Known(clock));
+            pipeline.open(order as u64, EventClock::known(clock));
             push(&mut pipeline, stretch, 0);
             let segment = pipeline.close();
-            clock = clock.max(segment.summary.event_time_max);
+            clock = clock.max(segment.summary.clock.now);
             pipeline.keep(segment, 0).expect("dead letters do not stop a job");
         }
         pipeline.barrier()

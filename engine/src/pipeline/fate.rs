@@ -46,6 +46,8 @@ pub(super) struct Fates {
     of: Vec<Fate>,
     /// How many rows met each fate, those that are alive left out.
     met: [u64; FATES],
+    /// Of those that came too late.
+    late_after_idleness: u64,
     all_alive: bool,
     rejections: Vec<Rejection>,
     /// The rows that are alive, unless a fate changed since they were listed.
@@ -77,6 +79,7 @@ impl Fates {
             policy,
             of: Vec::new(),
             met: [0; FATES],
+            late_after_idleness: 0,
             all_alive: true,
             rejections: Vec::new(),
             alive: Vec::new(),
@@ -89,6 +92,7 @@ impl Fates {
         self.of.clear();
         self.of.resize(rows, Fate::Alive);
         self.met = [0; FATES];
+        self.late_after_idleness = 0;
         self.all_alive = true;
         self.rejections.clear();
     }
@@ -106,8 +110,10 @@ impl Fates {
         self.met[Fate::Filtered as usize] + self.met[Fate::Late as usize] == 0
     }
 
-    pub(super) fn mark_late(&mut self, row: usize) {
+    /// `after_idleness`: by its split's own clock it was in time.
+    pub(super) fn mark_late(&mut self, row: usize, after_idleness: bool) {
         self.set(row, Fate::Late);
+        self.late_after_idleness += u64::from(after_idleness);
     }
 
     /// A row that was alive meets its fate.
@@ -305,6 +311,7 @@ impl Fates {
         counters.filtered += met(Fate::FilteredBelow) + met(Fate::Filtered);
         counters.rejected += met(Fate::Rejected);
         counters.late += met(Fate::Late);
+        counters.late_after_idleness += self.late_after_idleness;
         if seeded::is(Bug::LateUncounted) {
             counters.rows_in -= met(Fate::Late);
             counters.late -= met(Fate::Late);

@@ -14,7 +14,7 @@ use super::judges_lateness;
 use crate::batch::InputBatch;
 use crate::plan::{Plan, Shape, WindowKey};
 use crate::seeded::{self, Bug};
-use crate::watermark::{late_from, watermark_after};
+use crate::watermark::{SplitClock, late_from, watermark_after};
 
 /// So many rows in a row that are too far ahead are no mistake.
 const JUMP_ROWS: u32 = 8;
@@ -22,8 +22,8 @@ const JUMP_ROWS: u32 = 8;
 /// What is known of the event time before a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventClock {
-    /// The greatest event time seen before it in its split.
-    Known(Option<i64>),
+    /// Its split's clock.
+    Known(SplitClock),
     /// Not known yet: rows are judged by the segment's own rows alone.
     Guessed,
     /// `late = "epoch"`: rows are judged by this watermark; and the greatest event time before, as
@@ -31,12 +31,19 @@ pub enum EventClock {
     Fixed(i64, Option<i64>),
 }
 
+impl EventClock {
+    /// Of a split that saw this as its greatest event time, and that nothing moved on.
+    pub fn known(event_time_max: Option<i64>) -> EventClock {
+        EventClock::Known(SplitClock::of(event_time_max))
+    }
+}
+
 pub(super) struct Lateness {
     judges: bool,
     delay_us: i64,
     /// Without windows a row is its own end.
     window: Option<WindowKey>,
-    event_time_max: Option<i64>,
+    clock: SplitClock,
     fixed: Option<i64>,
     /// Least bound of [`late_from`] over the rows that were accepted.
     guess_holds_below: i64,
@@ -62,7 +69,7 @@ impl Lateness {
             judges: judges_lateness(plan),
             delay_us: plan.watermark.map_or(0, |w| w.delay_us),
             window: plan.window(),
-            event_time_max: None,
+            clock: SplitClock::default(),
             fixed: None,
             guess_holds_below: i64::MAX,
             tracks,
@@ -73,13 +80,12 @@ impl Lateness {
     }
 
     pub(super) fn start(&mut self, clock: EventClock) {
-        let before = self.event_time_max.filter(|_| seeded::is(Bug::ClockOfAnotherSplit));
-        self.event_time_max = match clock {
-            EventClock::Known(known) if before > known => before,
-            EventClock::Known(event_time_max) | EventClock::Fixed(_, event_time_max) => {
-                event_time_max
-            }
-            EventClock::Guessed => None,
+        let before = self.clock.now.filter(|_| seeded::is(Bug::ClockOfAnotherSplit));
+        self.clock = match clock {
+            EventClock::Known(known) if before > known.now => SplitClock::of(before),
+            EventClock::Known(known) => known,
+            EventClock::Fixed(_, event_time_max) => SplitClock::of(event_time_max),
+            EventClock::Guessed => SplitClock::default(),
         };
         self.fixed = match clock {
             EventClock::Fixed(watermark, _) => Some(watermark),
@@ -88,8 +94,8 @@ impl Lateness {
         self.guess_holds_below = i64::MAX;
     }
 
-    pub(super) fn event_time_max(&self) -> Option<i64> {
-        self.event_time_max
+    pub(super) fn clock(&self) -> SplitClock {
+        self.clock
     }
 
     pub(super) fn guess_holds_below(&self) -> i64 {
@@ -122,7 +128,7 @@ impl Lateness {
     /// a jump that [`JUMP_ROWS`] rows agree upon is taken as the truth.
     fn guard(&mut self, times: &TimestampMicrosecondArray, fates: &mut Fates) {
         let Some(skew) = self.max_future_skew_us else { return };
-        let mut clock = self.event_time_max;
+        let mut clock = self.clock.now;
         for row in 0..times.len() {
             if times.is_null(row) || !fates.of_row(row).is_seen() {
                 continue;
@@ -159,7 +165,7 @@ impl Lateness {
         if let (Some(ends), Some(watermark)) = (ends, self.fixed) {
             for (row, &end) in ends.iter().enumerate() {
                 if fates.of_row(row) == Fate::Alive && end <= watermark {
-                    fates.mark_late(row);
+                    fates.mark_late(row, false);
                 }
             }
             return self.advance(seen.greatest);
@@ -169,7 +175,7 @@ impl Lateness {
             false => Extent::of(times, fates, |fate| fate == Fate::Alive),
         };
         let Some(least) = alive.least else { return self.advance(seen.greatest) };
-        let latest = self.event_time_max.max(seen.greatest);
+        let latest = self.clock.now.max(seen.greatest);
         let least_end = self.end_after(least);
         let none_late = self.watermark(latest).is_none_or(|watermark| least_end > watermark);
         if none_late && !self.tracks {
@@ -184,15 +190,17 @@ impl Lateness {
         let mut watermarks = Vec::with_capacity(times.len());
         for row in 0..times.len() {
             let fate = fates.of_row(row);
-            let watermark = self.watermark(self.event_time_max);
+            let watermark = self.watermark(self.clock.now);
             watermarks.push(watermark);
             if times.is_null(row) || !fate.is_seen() {
                 continue;
             }
             let time = times.value(row);
             if fate == Fate::Alive {
-                if watermark.is_some_and(|watermark| self.last_end(time) <= watermark) {
-                    fates.mark_late(row);
+                let end = self.last_end(time);
+                let is_late = |watermark: Option<i64>| watermark.is_some_and(|w| end <= w);
+                if is_late(watermark) {
+                    fates.mark_late(row, !is_late(self.watermark(self.clock.own)));
                 } else {
                     let open_from = watermark.filter(|_| self.window.is_some());
                     self.accept(self.end_after(open_from.map_or(time, |w| w.max(time))));
@@ -209,7 +217,7 @@ impl Lateness {
     }
 
     fn advance(&mut self, time: Option<i64>) {
-        self.event_time_max = self.event_time_max.max(time);
+        self.clock.see(SplitClock::of(time));
     }
 
     fn accept(&mut self, least_end: i64) {

@@ -219,7 +219,7 @@ impl Pipeline {
             segment.push_late(&late.schema, &columns, self.fates.late_rows());
         }
         self.fates.settle(batch, &plan, segment);
-        segment.summary.event_time_max = self.lateness.event_time_max();
+        segment.summary.clock = self.lateness.clock();
         segment.summary.guess_holds_below = self.lateness.guess_holds_below();
     }
 

@@ -9,12 +9,13 @@ use pelton_kernels::cpu::aggregate::GroupTable;
 
 use super::device::Part;
 use crate::batch::{Counters, DeadLetter};
+use crate::watermark::SplitClock;
 
 /// What a source must know of a segment to see whether its guess holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Greatest event time seen in the segment and, with a known clock, before it.
-    pub event_time_max: Option<i64>,
+    /// After the segment's rows and, where it was known, from what it was before them.
+    pub clock: SplitClock,
     /// The guess that no row before makes one of these rows late holds exactly if the greatest
     /// event time before the segment is below this.
     pub guess_holds_below: i64,
@@ -69,7 +70,7 @@ impl Segment {
             letter_bytes: 0,
             failure: None,
             summary: Summary {
-                event_time_max: None,
+                clock: SplitClock::default(),
                 guess_holds_below: i64::MAX,
                 counters: Counters::default(),
             },

@@ -17,6 +17,7 @@ use crate::batch::{InputColumn, Place, Reason, RowError, ValueError};
 use crate::job::spec::LateRule;
 use crate::plan::{Aggregate, GroupKey, Output, Query, Watermark, WindowKey};
 use crate::state::StateStore;
+use crate::watermark::SplitClock;
 
 pub(crate) const TIME: usize = 0;
 pub(crate) const DEVICE: usize = 1;
@@ -262,13 +263,13 @@ proptest! {
     ) {
         let plan = plan(delay_us, mode);
         let mut pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter);
-        pipeline.open(0, EventClock::Known(None));
+        pipeline.open(0, EventClock::known(None));
         for (i, rows) in rows.chunks(batch).enumerate() {
             push(&mut pipeline, rows, (i * batch) as u64);
         }
         let segment = pipeline.close();
         let (expected, counters, clock) = oracle(&rows, delay_us, mode == OutputMode::Append);
-        prop_assert_eq!(segment.summary.event_time_max, clock);
+        prop_assert_eq!(segment.summary.clock.now, clock);
         pipeline.keep(segment, 0).expect("dead letters do not stop a job");
         let epoch = pipeline.barrier();
         prop_assert_eq!(epoch.counters, counters);
@@ -297,11 +298,11 @@ proptest! {
             let mut segment = core.close();
             if clock.is_some_and(|clock| clock >= segment.summary.guess_holds_below) {
                 core.discard(segment);
-                core.open(turn as u64, EventClock::Known(clock));
+                core.open(turn as u64, EventClock::known(clock));
                 push(core, stretch, 0);
                 segment = core.close();
             }
-            clock = clock.max(segment.summary.event_time_max);
+            clock = clock.max(segment.summary.clock.now);
             core.keep(segment, 0).expect("dead letters do not stop a job");
             (rest, turn) = (behind, turn + 1);
         }
@@ -315,13 +316,35 @@ proptest! {
     }
 }
 
+/// A split back from idleness: windows left by the clock of others.
+#[test]
+fn rows_late_by_the_clock_of_others_are_counted_apart() {
+    let row = |size: i64| Row {
+        time: Some(size * SIZE_US),
+        device: 0,
+        status: Some(1),
+        value: 8,
+        bad: 5,
+    };
+    let mut pipeline = Pipeline::new(plan(0, OutputMode::Append), OnError::DeadLetter);
+    let clock = SplitClock { now: Some(5 * SIZE_US), own: Some(SIZE_US) };
+    pipeline.open(0, EventClock::Known(clock));
+    // In time by its own; late by both; the split is where the others are; late by its own.
+    push(&mut pipeline, &[2, 0, 6, 2].map(row), 0);
+    let segment = pipeline.close();
+    assert_eq!(segment.summary.clock, SplitClock::of(Some(6 * SIZE_US)));
+    pipeline.keep(segment, 0).expect("no row is bad");
+    let counters = pipeline.barrier().counters;
+    assert_eq!((counters.late, counters.late_after_idleness, counters.applied), (3, 1, 1));
+}
+
 #[test]
 fn the_four_policies_for_a_bad_value() {
     let row = Row { time: Some(5), device: 0, status: Some(1), value: 8, bad: VALUE };
     let run = |policy| {
         let plan = plan(0, OutputMode::Append);
         let mut pipeline = Pipeline::new(plan.clone(), policy);
-        pipeline.open(0, EventClock::Known(None));
+        pipeline.open(0, EventClock::known(None));
         push(&mut pipeline, std::slice::from_ref(&row), 0);
         let segment = pipeline.close();
         let kept = pipeline.keep(segment, 41);

@@ -233,10 +233,10 @@ impl Life {
         }
         let core = self.random.below(self.pipelines.len() as u64) as usize;
         let pipeline = &mut self.pipelines[core];
-        pipeline.open(self.segments, EventClock::Known(self.clocks[split]));
+        pipeline.open(self.segments, EventClock::known(self.clocks[split]));
         feed(pipeline, rows, split as u32, number_of(split, at));
         let segment = pipeline.close();
-        self.clocks[split] = segment.summary.event_time_max;
+        self.clocks[split] = segment.summary.clock.now;
         pipeline.keep(segment, 0)?;
         self.segments += 1;
         self.read[split] += rows.len();

@@ -23,7 +23,7 @@ fn shard(plan: &Plan, spill: Option<spill::Spill>) -> Shard {
 /// Partials of rows, as a core makes them.
 fn partial(plan: &Arc<Plan>, rows: &[Row]) -> RecordBatch {
     let mut pipeline = Pipeline::new(Arc::clone(plan), OnError::Skip);
-    pipeline.open(0, EventClock::Known(None));
+    pipeline.open(0, EventClock::known(None));
     push(&mut pipeline, rows, 0);
     let segment = pipeline.close();
     pipeline.keep(segment, 0).expect("good rows");

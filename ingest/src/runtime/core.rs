@@ -162,11 +162,10 @@ impl Core {
                 let held = self.release(order);
                 self.keep(held, line)
             }
-            Verdict::Again { range, row_start, line, event_time_max, settled } => {
+            Verdict::Again { range, row_start, line, clock, settled } => {
                 let held = self.release(range.order);
                 self.worker.pipeline.discard(held.segment);
-                let known =
-                    Known { row_start: Some(row_start), event_time_max: Some(event_time_max) };
+                let known = Known { row_start: Some(row_start), clock: Some(clock) };
                 if !settled {
                     return self.take(range, known, file);
                 }

@@ -10,6 +10,7 @@ use pelton_engine::batch::{InputColumn, Place};
 use pelton_engine::error::{Error, Result};
 use pelton_engine::job::spec::SourceSpec;
 use pelton_engine::pipeline::EventClock;
+use pelton_engine::watermark::SplitClock;
 
 use super::worker::{Worker, batch_rows_max};
 use crate::decode::file_head;
@@ -27,7 +28,7 @@ pub(crate) struct Streaming {
     input: Vec<InputColumn>,
     limits: Limits,
     frozen: bool,
-    event_time_max: Option<i64>,
+    clock: SplitClock,
     /// The watermark by which this epoch's rows are late, where one is for all of them.
     late_by: Option<i64>,
     /// Barriers passed.
@@ -69,7 +70,7 @@ impl Streaming {
             input,
             limits,
             frozen,
-            event_time_max,
+            clock: SplitClock::of(event_time_max),
             late_by,
             barriers: 0,
             segments: 0,
@@ -209,8 +210,8 @@ impl Streaming {
     fn begin(&mut self, peer: &mut Peer) {
         if self.open.is_none() {
             let clock = match self.late_by {
-                Some(watermark) => EventClock::Fixed(watermark, self.event_time_max),
-                None => EventClock::Known(self.event_time_max),
+                Some(watermark) => EventClock::Fixed(watermark, self.clock.now),
+                None => EventClock::Known(self.clock),
             };
             self.worker.pipeline.open(self.segments, clock);
             self.segments += 1;
@@ -237,7 +238,7 @@ impl Streaming {
             return Ok(());
         }
         let segment = self.worker.pipeline.close();
-        self.event_time_max = self.event_time_max.max(segment.summary.event_time_max);
+        self.clock.see(segment.summary.clock);
         self.worker.pipeline.keep(segment, 0)
     }
 
@@ -257,8 +258,8 @@ impl Streaming {
         inner.charge(0, reads, self.worker.pipeline.bytes_held());
         inner.parts[0] = Some(part);
         self.late_by = inner.late_by;
-        self.event_time_max = self.event_time_max.max(inner.clock);
-        let event_time_max = self.event_time_max;
+        self.clock.move_on(inner.clock);
+        let event_time_max = self.clock.now;
         inner.stream_cut = Some(Cut { files: Vec::new(), event_time_max, ended });
         inner.stream_log = place;
         let needed_from = inner.log_needed_from;

@@ -123,9 +123,11 @@ impl Worker {
 
     /// Opens a segment; its lines count from 1 on.
     fn begin(&mut self, range: &Range, known: Known, name: &Arc<str>, mapping: &Mapping) {
-        let clock = match (range.late_by, known.event_time_max) {
-            (Some(watermark), clock) => EventClock::Fixed(watermark, clock.flatten()),
-            (None, Some(event_time_max)) => EventClock::Known(event_time_max),
+        let clock = match (range.late_by, known.clock) {
+            (Some(watermark), clock) => {
+                EventClock::Fixed(watermark, clock.and_then(|clock| clock.now))
+            }
+            (None, Some(clock)) => EventClock::Known(clock),
             (None, None) => EventClock::Guessed,
         };
         self.decoder.begin(mapping);
@@ -151,8 +153,8 @@ impl Worker {
             next_row_start,
             lines: self.place.line - 1,
             rows,
-            event_time_max: segment.summary.event_time_max,
-            guess_holds_below: match known.event_time_max {
+            clock: segment.summary.clock,
+            guess_holds_below: match known.clock {
                 None => segment.summary.guess_holds_below,
                 Some(_) => i64::MAX,
             },

@@ -15,6 +15,8 @@
 
 use std::collections::VecDeque;
 
+use pelton_engine::watermark::SplitClock;
+
 #[cfg(test)]
 #[path = "board_tests.rs"]
 mod tests;
@@ -80,8 +82,8 @@ pub struct Range {
 pub struct Known {
     /// The first row start at or behind the range's start.
     pub row_start: Option<u64>,
-    /// The greatest event time of all rows before; the outer `None` is to be guessed.
-    pub event_time_max: Option<Option<i64>>,
+    /// As it is after all rows before.
+    pub clock: Option<SplitClock>,
 }
 
 /// What reading a range found.
@@ -94,7 +96,8 @@ pub struct Outcome {
     /// Line feeds between the two.
     pub lines: u64,
     pub rows: u64,
-    pub event_time_max: Option<i64>,
+    /// After its rows.
+    pub clock: SplitClock,
     /// The rows were judged right if the greatest event time before them is less than this.
     pub guess_holds_below: i64,
     /// The file ended before the range did (only [`Extent::Streamed`] files).
@@ -108,7 +111,7 @@ pub enum Verdict {
     Keep { order: u64, line: u64 },
     /// Read it again with this known. `settled`: only lateness was guessed wrong, so the result
     /// counts as it comes, without another outcome.
-    Again { range: Range, row_start: u64, line: u64, event_time_max: Option<i64>, settled: bool },
+    Again { range: Range, row_start: u64, line: u64, clock: SplitClock, settled: bool },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -173,10 +176,10 @@ pub struct Board {
     /// Ranges handed out and not settled, oldest first.
     slots: VecDeque<Slot>,
     next_order: u64,
-    event_time_max: Option<i64>,
+    clock: SplitClock,
     late_by: Option<i64>,
     /// What the clock moves on to at the cut in progress.
-    clock: Option<i64>,
+    moves_to: Option<i64>,
     verdicts: Vec<VecDeque<Verdict>>,
     epoch: u64,
     epoch_bytes: u64,
@@ -208,9 +211,9 @@ impl Board {
             closed: false,
             slots: VecDeque::new(),
             next_order: 0,
-            event_time_max,
+            clock: SplitClock::of(event_time_max),
             late_by,
-            clock: None,
+            moves_to: None,
             verdicts: vec![VecDeque::new(); cores],
             epoch: 0,
             epoch_bytes: 0,
@@ -297,9 +300,9 @@ impl Board {
         let row_start = (file.open == 1)
             .then_some(file.facts.position)
             .or((self.mode == Mode::Exact).then_some(range.start));
-        let event_time_max = idle.then_some(self.event_time_max);
+        let clock = idle.then_some(self.clock);
         self.slots.push_back(Slot { range, core, outcome: None });
-        Dispensed::Work(range, Known { row_start, event_time_max })
+        Dispensed::Work(range, Known { row_start, clock })
     }
 
     fn readable(&self, number: usize) -> bool {
@@ -382,7 +385,7 @@ impl Board {
         };
         let order = range.order;
         let FileFacts { position, line, .. } = self.files[range.file].facts;
-        let event_time_max = self.event_time_max;
+        let clock = self.clock;
         let start_held = match outcome.row_start {
             Some(start) => start == position,
             None => position >= range.end,
@@ -395,16 +398,16 @@ impl Board {
                 range,
                 row_start,
                 line,
-                event_time_max,
+                clock,
                 settled,
             });
             return false;
         }
-        let clock_held = event_time_max.is_none_or(|before| before < outcome.guess_holds_below);
+        let clock_held = clock.now.is_none_or(|before| before < outcome.guess_holds_below);
         self.verdicts[core].push_back(if clock_held {
             Verdict::Keep { order, line }
         } else {
-            Verdict::Again { range, row_start: position, line, event_time_max, settled: true }
+            Verdict::Again { range, row_start: position, line, clock, settled: true }
         });
         self.close_front(outcome);
         true
@@ -426,7 +429,7 @@ impl Board {
         if outcome.at_end {
             file.facts.extent = Extent::Known(file.facts.position);
         }
-        self.event_time_max = self.event_time_max.max(outcome.event_time_max);
+        self.clock.see(outcome.clock);
         self.epoch_rows += outcome.rows;
         if file.open == 0 {
             // Bytes behind the last whole row are handed out again, once the file has grown; at
@@ -443,12 +446,12 @@ impl Board {
     }
 
     /// Ends the epoch behind the last range handed out; [`Board::take_cut`] tells where that was.
-    /// Ranges behind it are late by `late_by`, and by a clock that is at least at `clock`.
-    pub fn cut(&mut self, late_by: Option<i64>, clock: Option<i64>) {
+    /// Ranges behind it are late by `late_by`, and by a clock that is at least at `moves_to`.
+    pub fn cut(&mut self, late_by: Option<i64>, moves_to: Option<i64>) {
         assert!(!self.cutting && self.cut.is_none(), "one cut at a time");
         self.cutting = true;
         self.late_by = late_by;
-        self.clock = clock;
+        self.moves_to = moves_to;
         if self.slots.is_empty() {
             self.settle_cut();
         }
@@ -458,10 +461,10 @@ impl Board {
         if !std::mem::take(&mut self.cutting) {
             return;
         }
-        self.event_time_max = self.event_time_max.max(self.clock.take());
+        self.clock.move_on(self.moves_to.take());
         self.cut = Some(Cut {
             files: self.files.iter().map(|file| file.facts).collect(),
-            event_time_max: self.event_time_max,
+            event_time_max: self.clock.now,
             ended: self.closed && self.is_drained(),
         });
         self.epoch += 1;

@@ -31,7 +31,7 @@ fn row_end(bytes: &[u8], at: usize, end: usize) -> Option<usize> {
 fn read(bytes: &[u8], range: &Range, known: Known) -> (Vec<Row>, Outcome) {
     let end = range.file_end.map_or(bytes.len(), |end| end as usize);
     let (mut rows, mut greatest, mut holds_below) = (Vec::new(), None, i64::MAX);
-    let carry = known.event_time_max.flatten();
+    let carry = known.clock.and_then(|clock| clock.now);
     let guess = || row_end(bytes, range.start as usize - 1, range.end as usize).map(|at| at as u64);
     let row_start = known.row_start.or_else(guess);
     let first = row_start.unwrap_or(range.end);
@@ -47,7 +47,7 @@ fn read(bytes: &[u8], range: &Range, known: Known) -> (Vec<Row>, Outcome) {
         let late = time.is_some_and(|time| {
             greatest.max(carry).is_some_and(|greatest: i64| time <= greatest - DELAY)
         });
-        if let (Some(time), false, None) = (time, late, known.event_time_max) {
+        if let (Some(time), false, None) = (time, late, known.clock) {
             holds_below = holds_below.min(time + DELAY);
         }
         rows.push((range.file, at, lines, late));
@@ -60,7 +60,7 @@ fn read(bytes: &[u8], range: &Range, known: Known) -> (Vec<Row>, Outcome) {
         next_row_start: at,
         lines,
         rows: rows.len() as u64,
-        event_time_max: greatest,
+        clock: SplitClock::of(greatest),
         guess_holds_below: holds_below,
         at_end: range.file_end.is_none() && at == end as u64,
     };
@@ -117,10 +117,9 @@ impl Cores<'_> {
         assert_eq!(held.core, core, "a verdict reaches the core that read the range");
         match verdict {
             Verdict::Keep { line, .. } => self.keep(order, held.rows, line),
-            Verdict::Again { range, row_start, line, event_time_max, settled } => {
+            Verdict::Again { range, row_start, line, clock, settled } => {
                 self.repairs += 1;
-                let known =
-                    Known { row_start: Some(row_start), event_time_max: Some(event_time_max) };
+                let known = Known { row_start: Some(row_start), clock: Some(clock) };
                 let (rows, outcome) = read(&self.files[range.file], &range, known);
                 if settled {
                     return self.keep(order, rows, line);
@@ -155,10 +154,10 @@ fn sequential(files: &[Vec<u8>]) -> Vec<Row> {
             rows: None,
             late_by: None,
         };
-        let known = Known { row_start: Some(0), event_time_max: Some(greatest) };
+        let known = Known { row_start: Some(0), clock: Some(SplitClock::of(greatest)) };
         let (found, outcome) = read(bytes, &whole, known);
         rows.extend(found.into_iter().map(|(f, at, line, late)| (f, at, line + 1, late)));
-        greatest = greatest.max(outcome.event_time_max);
+        greatest = greatest.max(outcome.clock.now);
     }
     rows
 }
@@ -335,7 +334,7 @@ fn a_range_whose_rows_are_late_is_read_again_without_holding_up_others() {
         next_row_start: range.end,
         lines: 1,
         rows: 1,
-        event_time_max: Some(time),
+        clock: SplitClock::of(Some(time)),
         guess_holds_below: holds,
         at_end: false,
     };
@@ -350,11 +349,28 @@ fn a_range_whose_rows_are_late_is_read_again_without_holding_up_others() {
             range: ranges[1],
             row_start: 10,
             line: 2,
-            event_time_max: Some(100),
+            clock: SplitClock::of(Some(100)),
             settled: true,
         })
     );
     assert_eq!(board.verdict(0), Some(Verdict::Keep { order: 2, line: 3 }));
+}
+
+#[test]
+fn a_clock_that_others_moved_on_keeps_what_its_own_rows_came_to() {
+    let mut board = Board::new(Mode::Exact, 10, 1, UNLIMITED, (Some(5), None));
+    board.add_file(fresh(0, 1, Extent::Known(20), true));
+    let mut clocks = Vec::new();
+    for (time, moves_to) in [(40, Some(90)), (70, None)] {
+        let Dispensed::Work(range, known) = board.dispense(0) else { panic!("there is a range") };
+        let mut clock = known.clock.expect("nothing before it is open");
+        clocks.push((clock.now, clock.own));
+        clock.see(SplitClock::of(Some(time)));
+        board.submit(range.order, Outcome { clock, ..read_to(&range, range.end) });
+        board.cut(None, moves_to);
+        assert_eq!(board.take_cut().unwrap().event_time_max, Some(90));
+    }
+    assert_eq!(clocks, [(Some(5), Some(5)), (Some(90), Some(40))]);
 }
 
 #[test]
@@ -376,7 +392,7 @@ fn an_epoch_takes_no_more_than_its_bytes_and_files() {
                         next_row_start: range.end,
                         lines: 0,
                         rows: range.end - range.start,
-                        event_time_max: None,
+                        clock: SplitClock::default(),
                         guess_holds_below: i64::MAX,
                         at_end: false,
                     },
@@ -413,7 +429,7 @@ fn read_to(range: &Range, next: u64) -> Outcome {
         next_row_start: next,
         lines: (next - range.start) / 10,
         rows: (next - range.start) / 10,
-        event_time_max: None,
+        clock: SplitClock::default(),
         guess_holds_below: i64::MAX,
         at_end: false,
     }

@@ -68,7 +68,7 @@ fn columns(plan: &Plan, rows: usize) -> Vec<ArrayRef> {
 fn epoch(pipeline: &mut Pipeline, batches: &[usize]) -> CoreEpoch {
     let plan = Arc::clone(pipeline.plan());
     let place = Place::default();
-    pipeline.open(0, EventClock::Known(None));
+    pipeline.open(0, EventClock::known(None));
     for &rows in batches {
         let (columns, starts) = (columns(&plan, rows), vec![0; rows]);
         pipeline.push(&InputBatch {

@@ -49,7 +49,7 @@ fn run(sql: &str, stream: &[Row], dim: &[Row]) -> (Vec<String>, u64) {
     query.load(&[table.clone(), table]).unwrap();
     let plan = only(query);
     let mut pipeline = Pipeline::new(Arc::clone(&plan), OnError::DeadLetter);
-    pipeline.open(0, EventClock::Known(None));
+    pipeline.open(0, EventClock::known(None));
     let all = arrays(stream);
     let columns: Vec<ArrayRef> =
         plan.input.iter().map(|input| Arc::clone(&all[input.source])).collect();

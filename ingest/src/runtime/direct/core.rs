@@ -12,6 +12,7 @@ use pelton_engine::batch::{DeadLetter, Place, Position};
 use pelton_engine::error::Result;
 use pelton_engine::job::spec::{CsvDialect, Escape, Format, Included, SourceKind, SourceSpec};
 use pelton_engine::pipeline::EventClock;
+use pelton_engine::watermark::SplitClock;
 
 use super::super::worker::{Worker, batch_rows_max};
 use crate::decode::Mapping;
@@ -48,7 +49,7 @@ struct Own {
     topic: Arc<str>,
     partition: i32,
     name: Arc<str>,
-    event_time_max: Option<i64>,
+    clock: SplitClock,
     /// It was idle or empty at the last barrier: windows may have left without it since.
     behind: bool,
     offset: i64,
@@ -132,7 +133,7 @@ impl Direct {
             name: format!("{topic}/{partition}").into(),
             topic,
             partition,
-            event_time_max,
+            clock: SplitClock::of(event_time_max),
             behind: true,
             offset,
             leader_epoch,
@@ -180,15 +181,15 @@ impl Direct {
         let order = u64::from(split) << CHUNK_BITS | self.chunks;
         self.chunks += 1;
         let clock = match self.late_by {
-            Some(watermark) => EventClock::Fixed(watermark, own.event_time_max),
-            None => EventClock::Known(own.event_time_max),
+            Some(watermark) => EventClock::Fixed(watermark, own.clock.now),
+            None => EventClock::Known(own.clock),
         };
         self.worker.pipeline.open(order, clock);
         let begun = self.at;
         let rows = self.rows(&chunk, rows_max)?;
         let mut segment = self.worker.pipeline.close();
         segment.place_letters(|letter| place(letter, &chunk));
-        let event_time_max = segment.summary.event_time_max;
+        let clock = segment.summary.clock;
         self.worker.pipeline.keep(segment, 0)?;
         let done = self.at == chunk.bytes.len();
         let next = match done {
@@ -201,7 +202,7 @@ impl Direct {
         let epoch = chunk.leader_epoch;
         self.chunk = chunk;
         let own = self.own();
-        own.event_time_max = own.event_time_max.max(event_time_max);
+        own.clock.see(clock);
         (own.offset, own.leader_epoch) = (next, epoch);
         let reads = self.client.bytes_held() + self.chunk.bytes.capacity();
         let mut inner = self.worker.shared.lock();
@@ -264,7 +265,7 @@ impl Direct {
         let floor = splits.floor;
         drop(inner);
         let own = self.own();
-        own.event_time_max = own.event_time_max.max(floor);
+        own.clock.move_on(floor);
         own.behind = false;
         true
     }
@@ -307,8 +308,8 @@ impl Direct {
             };
             cut.offset = own.offset;
             cut.leader_epoch = own.leader_epoch;
-            cut.event_time_max = own.event_time_max;
-            own.behind |= cut.is_idle(now, idle_after) || own.event_time_max.is_none();
+            cut.event_time_max = own.clock.now;
+            own.behind |= cut.is_idle(now, idle_after) || own.clock.now.is_none();
         }
         self.late_by = inner.late_by;
         inner.parts[self.worker.core] = Some(part);
