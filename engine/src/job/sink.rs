@@ -82,8 +82,11 @@ pub fn default_console() -> SinkSpec {
 fn sink<'a>(r: &mut Reader, entry: &'a Entry) -> Option<Sink<'a>> {
     let Value::Table(table) = &entry.node.value else { return None };
     let name = format!("[sink.{}]", entry.key);
-    let head = Section::new(name, Some(entry.node.at.clone()), table, vec!["type"]);
+    let own = [CONSOLE_KEYS, FILE_KEYS, kafka::SINK_KEYS];
+    let keys = COMMON_KEYS.iter().chain(own.into_iter().flatten()).copied().collect();
+    let head = Section::new(name, Some(entry.node.at.clone()), table, keys);
     if !r.present(&head, "type", "write type = \"console\", type = \"file\" or type = \"kafka\"") {
+        r.open(head, &[]);
         return None;
     }
     const INSTEAD: &str = "in this version: \"console\", \"file\", \"kafka\"";

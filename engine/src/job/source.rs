@@ -79,12 +79,15 @@ pub fn read<'a>(r: &mut Reader, root: &Section<'a>) -> Vec<(Section<'a>, SourceS
 fn one<'a>(r: &mut Reader, entry: &'a Entry) -> Option<(Section<'a>, SourceSpec)> {
     let name = format!("[source.{}]", entry.key);
     let Value::Table(table) = &entry.node.value else { return None };
-    let head = Section::new(name, Some(entry.node.at.clone()), table, vec!["type"]);
+    let own = Kind::ALL.iter().flat_map(|kind| kind.keys());
+    let keys = COMMON_KEYS.iter().chain(own).copied().collect();
+    let head = Section::new(name, Some(entry.node.at.clone()), table, keys);
     if !r.present(
         &head,
         "type",
         "write type = \"kafka\", \"file\", \"socket\", \"stdin\" or \"generate\"",
     ) {
+        r.open(head, &[]);
         return None;
     }
     const REST: &str = "in this version: \"kafka\", \"file\", \"socket\", \"stdin\", \"generate\"";

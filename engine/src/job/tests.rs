@@ -90,12 +90,15 @@ fn first_difference(now: &str, file: &str) -> String {
     format!("now:\n{now}\nin the file:\n{file}")
 }
 
+fn jobs() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../jobs"))
+}
+
 /// Every job that comes with the program is read without a finding.
 #[test]
 fn the_bundled_jobs_are_good() {
-    let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../jobs"));
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir).expect("jobs/ is in the repository") {
+    for entry in std::fs::read_dir(jobs()).expect("jobs/ is in the repository") {
         let path = entry.expect("a readable directory").path();
         if path.extension().is_none_or(|extension| extension != "toml") {
             continue;
@@ -116,6 +119,38 @@ fn the_bundled_jobs_are_good() {
         "word-count.toml",
     ];
     assert_eq!(names, expected);
+}
+
+/// Whatever key is misspelt, in whatever job: it is told, and no refusal is without a word.
+#[test]
+fn a_misspelt_key_is_a_finding_wherever_it_stands() {
+    let mut tried = 0;
+    for entry in std::fs::read_dir(jobs()).expect("jobs/ is in the repository") {
+        let path = entry.expect("a readable directory").path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a job file");
+        for (number, line) in text.lines().enumerate() {
+            let Some((key, value)) = line.split_once(" = ") else { continue };
+            if key.starts_with('#') || key.contains(' ') {
+                continue;
+            }
+            let lines = text.lines().enumerate().map(|(at, line)| match at == number {
+                true => format!("{key}e = {value}"),
+                false => line.to_owned(),
+            });
+            let misspelt = lines.collect::<Vec<_>>().join("\n");
+            let (text, Err(findings)) = parsed(&misspelt) else {
+                panic!("{}: {key}e is taken", path.display());
+            };
+            let shown = text.render(&findings);
+            let named = key.rsplit('.').next().expect("a part");
+            assert!(shown.contains(&format!("`{named}e`")), "{}: {key}e: {shown}", path.display());
+            tried += 1;
+        }
+    }
+    assert!(tried > 50, "{tried}");
 }
 
 #[test]
