@@ -1,6 +1,6 @@
-//! What Spark did with 152 queries, as data, and each of them as a job of this program.
+//! What Spark did with queries, as data, and each of them as a job of this program.
 //!
-//! `spark-cases/README.md` says what a case holds. A case becomes a directory with a job file: a file
+//! `spark-cases/README.md` says what a case holds; `data/spark-cases-more` has further ones. A case becomes a directory with a job file: a file
 //! source that takes one file an epoch, Spark's rule of lateness, the console in its `json` style (the
 //! cases of the console itself: in Spark's). A file that arrives once the stream is at rest is a run of
 //! its own over the checkpoint of the run before, which ends at rest.
@@ -16,9 +16,11 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-/// The folder of the cases.
-pub fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("spark-cases")
+/// The folders of the cases.
+const FOLDERS: [&str; 2] = ["spark-cases", "data/spark-cases-more"];
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 /// How the input files come.
@@ -51,13 +53,15 @@ pub struct Case {
 }
 
 impl Case {
-    /// Every case, by name.
-    pub fn all() -> Vec<Case> {
-        let entries = std::fs::read_dir(folder()).expect("the cases lie beside the tests");
-        let entries = entries.map(|entry| entry.expect("an entry can be read").path());
-        let mut dirs: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
-        dirs.sort_unstable();
-        dirs.into_iter().map(Case::read).collect()
+    /// Every case of each folder, by name.
+    pub fn all() -> [Vec<Case>; 2] {
+        FOLDERS.map(|name| {
+            let entries = std::fs::read_dir(folder(name)).expect("the cases lie beside the tests");
+            let entries = entries.map(|entry| entry.expect("an entry can be read").path());
+            let mut dirs: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+            dirs.sort_unstable();
+            dirs.into_iter().map(Case::read).collect()
+        })
     }
 
     fn read(dir: PathBuf) -> Case {
@@ -118,7 +122,7 @@ impl Case {
     /// The rows of a batch: Spark's, or ours where we differ on purpose.
     pub fn output(&self, batch: u64) -> String {
         let name = format!("batch-{batch:02}.csv");
-        let ours = folder().join("../data/spark-cases-ours").join(self.name()).join(&name);
+        let ours = folder("data/spark-cases-ours").join(self.name()).join(&name);
         let path = if ours.is_file() { ours } else { self.dir.join("out").join(&name) };
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }

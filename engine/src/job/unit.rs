@@ -57,7 +57,11 @@ const MICROS: &[(&str, u64)] = &[
 /// `10s`, `5 seconds`, `1h 30m`. Whole numbers only; a smaller unit says the rest.
 pub fn duration(text: &str) -> Result<Duration, Fault> {
     let mut micros: u64 = 0;
-    let mut at = 0;
+    // Spark's texts may begin with the word.
+    let mut at = match text.get(..9) {
+        Some(word) if word.eq_ignore_ascii_case("interval ") => 9,
+        _ => 0,
+    };
     while at < text.trim_end().len() {
         let (number, unit) = quantity(text, at, "a duration", DURATION_FORM)?;
         let word = &text[unit.clone()];

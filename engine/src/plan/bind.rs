@@ -98,8 +98,16 @@ impl Said {
             let name = column.rsplit('.').next().unwrap_or(&column);
             // A LATERAL VIEW numbers the relations that it makes one of.
             let name = name.split_once('$').map_or(name, |(_, name)| name);
-            let what = format!("{name} is neither among the keys of GROUP BY nor in an aggregate");
+            let what = format!(
+                "the non-aggregating expression {name} is based on columns which are not \
+                 participating in the GROUP BY clause"
+            );
             return said(what, "group by it, or take first(…) of it");
+        }
+        if text.starts_with("Aggregate function calls cannot be nested") {
+            let what = "it is not allowed to use an aggregate function in the argument of another \
+                        aggregate function";
+            return said(what.to_string(), "use the inner aggregate in a subquery");
         }
         if text.starts_with("Cannot create filter with non-boolean predicate") {
             let what = "the filter's condition is no BOOLEAN".to_string();

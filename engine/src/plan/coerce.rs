@@ -10,7 +10,7 @@ use datafusion_common::{DFSchema, Result, plan_err};
 use datafusion_expr::expr::{Case, InList, ScalarFunction};
 use datafusion_expr::expr_rewriter::NamePreserver;
 use datafusion_expr::utils::merge_schema;
-use datafusion_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
+use datafusion_expr::{Cast, Expr, ExprSchemable, LogicalPlan, TryCast};
 
 use super::operators::common_type;
 use super::types::sql_name;
@@ -42,11 +42,31 @@ pub fn expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|node| match node {
         Expr::Case(case) => of_case(case, schema),
         Expr::InList(list) => of_list(list, schema),
+        Expr::Cast(Cast { ref expr, ref field })
+        | Expr::TryCast(TryCast { ref expr, ref field }) => {
+            let (from, to) = (expr.get_type(schema)?, field.data_type());
+            if never_casts(&from, to) {
+                return plan_err!("CAST: cannot cast {} to {}", sql_name(&from), sql_name(to));
+            }
+            Ok(Transformed::no(node))
+        }
         Expr::ScalarFunction(call) if matches!(call.func.name(), "make_array" | "array") => {
             of_array(call, schema)
         }
         other => Ok(Transformed::no(other)),
     })
+}
+
+/// Whether ANSI mode has no cast between these.
+fn never_casts(from: &DataType, to: &DataType) -> bool {
+    let is_time = |of: &DataType| matches!(of, DataType::Date32 | DataType::Timestamp(_, None));
+    let is_zoned = |of: &DataType| matches!(of, DataType::Timestamp(_, Some(_)));
+    let is_number = |of: &DataType| of.is_numeric();
+    match (from, to) {
+        (DataType::Boolean, to) => is_time(to) || is_zoned(to),
+        (from, DataType::Boolean) => is_time(from) || is_zoned(from),
+        (from, to) => is_number(from) && is_time(to) || is_time(from) && is_number(to),
+    }
 }
 
 /// The one type of several values; `None`: they have it already.

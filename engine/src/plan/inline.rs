@@ -35,6 +35,7 @@ pub fn inline(expr: &Expr, schema: &DFSchema, columns: &[Expr]) -> Result<Expr, 
                 columns[index].clone()
             }
             Expr::Alias(alias) => alias.expr.as_ref().clone(),
+            Expr::ScalarFunction(call) if call.func.name() == "of_type" => call.args[0].clone(),
             Expr::ScalarFunction(call) => match field_in_place(call) {
                 Some(field) => field,
                 None => return Ok(Transformed::no(node)),

@@ -8,8 +8,9 @@
 //! UNION ALL makes several chains, arms, of one query: whatever stands above it is done to each of
 //! them, so they differ in what they read alone, and groups of all arms are one state's.
 
-use arrow::datatypes::DataType;
-use datafusion_common::{DataFusionError, Result};
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{Column, DataFusionError, Result};
 use datafusion_expr::utils::split_conjunction_owned;
 use datafusion_expr::{
     Distinct, Expr, FetchType, Limit, LogicalPlan, SkipType, Sort, Union, Unnest,
@@ -23,6 +24,7 @@ pub use super::inline::{
 };
 use super::join::{self, Joined};
 use super::meet::Meeting;
+use super::sql::rewrite::AGAIN;
 use super::windows::windows_in_place;
 use crate::job::spec::{DedupSpec, SourceSpec, TableSpec, WatermarkSpec};
 
@@ -158,9 +160,10 @@ pub fn refuse<T>(what: impl Into<String>, fix: &'static str) -> Result<T, Refuse
 
 /// The arms of a query; all but those of UNION ALL have one.
 pub fn lower(plan: &LogicalPlan, relations: Relations) -> Result<Vec<Chain>, Refused> {
-    let names: Vec<&String> = plan.schema().fields().iter().map(|field| field.name()).collect();
+    let name = |field: &FieldRef| field.name().trim_end_matches(AGAIN).to_string();
+    let names: Vec<String> = plan.schema().fields().iter().map(name).collect();
     let chain = |Arm { mut chain, made_of }: Arm| {
-        chain.columns = names.iter().copied().cloned().zip(made_of).collect();
+        chain.columns = names.iter().cloned().zip(made_of).collect();
         chain.name_keys();
         chain.settle();
         chain
@@ -295,8 +298,38 @@ impl Chain {
     /// Once all filters are where they belong.
     pub fn settle(&mut self) {
         self.below.iter_mut().for_each(Chain::settle);
+        self.filter_keys();
         if let Some(meeting) = &mut self.meeting {
             meeting.settle();
+        }
+    }
+
+    /// What HAVING asks of keys alone is asked of the rows, as Spark does: rows that it drops move no
+    /// watermark and make no group.
+    fn filter_keys(&mut self) {
+        let Some(groups) = &self.groups else { return };
+        if !self.steps.is_empty() || self.meeting.is_some() {
+            return;
+        }
+        let key = |column: &Column| {
+            let index: usize = column.name.parse().ok()?;
+            let key = groups.keys.get(index)?;
+            (key.window.is_none() && !key.in_part).then_some(&key.expr)
+        };
+        for conjunct in std::mem::take(&mut self.having) {
+            let read = conjunct.column_refs();
+            if read.is_empty() || read.iter().any(|column| key(column).is_none()) {
+                self.having.push(conjunct);
+                continue;
+            }
+            let of_rows = conjunct.transform_up(|node| match &node {
+                Expr::Column(column) => {
+                    let key = key(column).expect("all that it reads are keys");
+                    Ok(Transformed::yes(key.clone()))
+                }
+                _ => Ok(Transformed::no(node)),
+            });
+            self.filters.push(of_rows.expect("the rule returns no error").data);
         }
     }
 

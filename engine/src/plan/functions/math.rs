@@ -237,7 +237,9 @@ fn round(context: &Context, args: &[ArrayRef], even: bool) -> Result<ArrayRef, S
             let values = cast(&args[0], &DataType::Float64).map_err(failed)?;
             let single = args[0].data_type() == &DataType::Float32;
             let values = values.as_primitive::<Float64Type>();
-            let out = values.unary::<_, Float64Type>(|v| round_double(v, scale, even, single));
+            // What is rounded through a decimal has no negative zero.
+            let out =
+                values.unary::<_, Float64Type>(|v| round_double(v, scale, even, single) + 0.0);
             cast(&(Arc::new(out) as ArrayRef), args[0].data_type()).map_err(failed)
         }
         DataType::Decimal128(_, from) => {

@@ -17,6 +17,8 @@ fn text(_: &[DataType]) -> DataType {
 pub fn functions() -> impl Iterator<Item = Definition> {
     use Takes::{Any, Boolean, Text};
     [
+        // A value whose type is part of a name; it is gone once names are resolved.
+        define("of_type", &[Any, Text], 0, |of| of[0].clone(), |_, a| Ok(Arc::clone(&a[0]))),
         define("typeof", &[Any], 0, text, |context, a| {
             let name = match a[0].data_type() {
                 DataType::Null => "void".to_string(),

@@ -1,9 +1,12 @@
 //! Aggregates in Spark's spellings as those that the kernels have.
 
+use std::ops::ControlFlow;
+
 use datafusion_sql::sqlparser::ast::{
     BinaryOperator, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Spanned, Value,
+    FunctionArguments, Spanned, Value, visit_expressions_mut,
 };
+use datafusion_sql::sqlparser::tokenizer::Span;
 
 use super::spell::{argument, binary, call, case, expression_of, int, literal_text, object_name};
 
@@ -49,6 +52,21 @@ pub(super) fn count(function: &mut Function, name: &str) -> Result<(), Wrong> {
         Some(filter) => binary(*filter, BinaryOperator::And, condition),
     }));
     Ok(())
+}
+
+/// The binder tells aggregates apart by a text that shows no casts: those of an argument are shown to it
+/// as calls, which `inline` takes away.
+pub(super) fn type_arguments(function: &mut Function) {
+    let _: ControlFlow<()> = visit_expressions_mut(&mut function.args, |expr| {
+        if let Expr::Cast { expr: inner, data_type, .. } = &*expr
+            && !matches!(inner.as_ref(), Expr::Value(_))
+        {
+            let shown = text(&data_type.to_string());
+            let cast = std::mem::replace(expr, int("1"));
+            *expr = call("of_type", vec![cast, shown], Span::empty());
+        }
+        ControlFlow::Continue(())
+    });
 }
 
 /// An aggregate as an expression of other aggregates; `None` where it is one of the kernels' own, or
@@ -143,6 +161,9 @@ fn texts(function: &Function, distinct: bool) -> Result<Expr, Wrong> {
     let value = super::spell::cast(value, datafusion_sql::sqlparser::ast::DataType::String(None));
     let mut list =
         made(function, if distinct { "collect_set" } else { "collect_list" }, vec![value.clone()]);
+    if let Expr::Function(list) = &mut list {
+        type_arguments(list);
+    }
     if let [order] = function.within_group.as_slice() {
         let same = order.expr == value || Some(&order.expr) == arguments(function)?.first();
         if !same {
@@ -156,7 +177,11 @@ fn texts(function: &Function, distinct: bool) -> Result<Expr, Wrong> {
     }
     let delimiter = delimiter.unwrap_or_else(|| text(""));
     let joined = call("array_join", vec![list, delimiter], function.name.span());
-    let there = binary(made(function, "count", vec![value]), BinaryOperator::Gt, int("0"));
+    let mut count = made(function, "count", vec![value]);
+    if let Expr::Function(count) = &mut count {
+        type_arguments(count);
+    }
+    let there = binary(count, BinaryOperator::Gt, int("0"));
     Ok(case(there, joined, None))
 }
 

@@ -256,7 +256,11 @@ impl Calls<'_, '_> {
                         Some(name) => format!("did you mean {name}?"),
                         None => format!("the columns here are {}", names.join(", ")),
                     };
-                    self.rewriter.refuse(span, format!("unknown column {}", spelt()), fix);
+                    let what = format!(
+                        "unknown column {}: a column with this name cannot be resolved",
+                        spelt()
+                    );
+                    self.rewriter.refuse(span, what, fix);
                     Expr::Value(Value::Null.into())
                 }
             },
@@ -385,6 +389,9 @@ impl Calls<'_, '_> {
             self.too_early(&name, span);
         } else if known.is_known(&name) {
             function.name = object_name(&name, span);
+            if known.is_aggregate(&name) {
+                aggregates::type_arguments(function);
+            }
         } else if absent(&name) {
             let what = format!("the function {name} is not in this version");
             self.rewriter.refuse(span, what, "compute the value before it comes here, or after");

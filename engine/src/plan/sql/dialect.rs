@@ -3,20 +3,61 @@
 //! `div` binds as tightly as `*` (sqlparser 0.62 lets it swallow the rest of the expression), and a
 //! backslash in a string escapes the character after it, as in Spark; an INTERVAL may name its unit in
 //! its text, or be of several units; `exists(array, x -> …)` is a function, `LIKE ALL (…)` an operator;
-//! ORDER BY ALL; `'a' 'b'` is one text, and `<<`, `>>`, `>>>` are Spark's functions of these names.
+//! ORDER BY ALL; in `r'\d'` a backslash is itself; `'a' 'b'` is one text, and `<<`, `>>`, `>>>` are Spark's functions of these names.
 //! Everything else is sqlparser's.
 
 use std::any::TypeId;
 
 use datafusion_sql::sqlparser::ast::{
-    BinaryOperator, DateTimeField, Expr, ExtractSyntax, Ident, Interval, ObjectName, Value,
+    BinaryOperator, DateTimeField, Expr, ExtractSyntax, Ident, Interval, ObjectName,
+    TrimWhereField, Value,
 };
 use datafusion_sql::sqlparser::dialect::{Dialect, Precedence, SparkSqlDialect};
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
-use datafusion_sql::sqlparser::tokenizer::{Token, Word};
+use datafusion_sql::sqlparser::tokenizer::{
+    Location, Token, TokenWithSpan, Tokenizer, TokenizerError, Word,
+};
 
 use super::spell::call;
+
+/// The tokens of a text, `r'…'` as the string that it is.
+///
+/// sqlparser takes the letter for a name and has escapes in the string behind it, which are undone by
+/// looking at the text again.
+pub fn tokens(dialect: &Spark, sql: &str) -> Result<Vec<TokenWithSpan>, TokenizerError> {
+    let tokens = Tokenizer::new(dialect, sql).tokenize_with_location()?;
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    for mut token in tokens {
+        let is_text =
+            matches!(token.token, Token::SingleQuotedString(_) | Token::DoubleQuotedString(_));
+        let raw = out.pop_if(|before| match &before.token {
+            Token::Word(word) => {
+                is_text && word.quote_style.is_none() && word.value.eq_ignore_ascii_case("r")
+            }
+            _ => false,
+        });
+        if let Some(raw) = raw {
+            let written = between(sql, token.span.start, token.span.end);
+            let inner = &written[1..written.len() - 1];
+            token.token = Token::SingleQuotedString(inner.to_string());
+            token.span.start = raw.span.start;
+        }
+        out.push(token);
+    }
+    Ok(out)
+}
+
+/// The text between two places; lines and columns count characters from 1.
+fn between(sql: &str, start: Location, end: Location) -> &str {
+    let offset = |at: Location| {
+        let lines = sql.split_inclusive('\n').take(at.line as usize - 1);
+        let line: usize = lines.map(str::len).sum();
+        let columns = sql[line..].chars().take(at.column as usize - 1);
+        line + columns.map(char::len_utf8).sum::<usize>()
+    };
+    &sql[offset(start)..offset(end)]
+}
 
 #[derive(Debug)]
 pub struct Spark(pub SparkSqlDialect);
@@ -114,6 +155,7 @@ impl Dialect for Spark {
                 Some(parser.parse_function(ObjectName::from(vec![name])))
             }
             Keyword::EXTRACT if second.token == Token::LParen => Some(extract(parser)),
+            Keyword::TRIM if second.token == Token::LParen => trim_of_blanks(parser),
             Keyword::INTERVAL if is_amount(&second.token) => {
                 parser.next_token();
                 Some(interval(parser))
@@ -187,6 +229,30 @@ fn extract(parser: &mut Parser) -> Result<Expr, ParserError> {
     let expr = Box::new(parser.parse_expr()?);
     parser.expect_token(&Token::RParen)?;
     Ok(Expr::Extract { field, syntax: ExtractSyntax::From, expr })
+}
+
+/// `TRIM(BOTH FROM text)`, which sqlparser takes for a column FROM. `None`: something is named to trim.
+fn trim_of_blanks(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+    let Token::Word(side) = parser.peek_nth_token(2).token else { return None };
+    let side = match side.keyword {
+        Keyword::BOTH => TrimWhereField::Both,
+        Keyword::LEADING => TrimWhereField::Leading,
+        Keyword::TRAILING => TrimWhereField::Trailing,
+        _ => return None,
+    };
+    match parser.peek_nth_token(3).token {
+        Token::Word(word) if word.keyword == Keyword::FROM => {}
+        _ => return None,
+    }
+    for _ in 0..4 {
+        parser.next_token();
+    }
+    let text = parser.parse_expr();
+    Some(text.and_then(|text| {
+        parser.expect_token(&Token::RParen)?;
+        let (expr, trim_where) = (Box::new(text), Some(side));
+        Ok(Expr::Trim { expr, trim_where, trim_what: None, trim_characters: None })
+    }))
 }
 
 /// `1.5D` is a double, `10BD` a decimal: numbers that show their type by their digits alone.

@@ -6,7 +6,7 @@ use datafusion_sql::sqlparser::ast::{DateTimeField, Expr, Interval, UnaryOperato
 pub fn of_text(text: &str) -> Result<i64, String> {
     let lower = text.trim().to_lowercase();
     let body = lower.strip_prefix("interval ").unwrap_or(&lower).trim();
-    let malformed = || format!("'{text}' is no duration");
+    let malformed = || format!("'{text}' is no duration: error parsing it to an interval");
     let words: Vec<&str> = body.split_whitespace().collect();
     if words.is_empty() || !words.len().is_multiple_of(2) {
         return Err(malformed());
@@ -49,6 +49,10 @@ pub fn name(interval: &Interval) -> Option<String> {
         ("week", Ok(weeks)) => (weeks.checked_mul(7)?.to_string(), "day"),
         ("quarter" | "millisecond" | "microsecond", _) => return None,
         (unit, _) if unit.contains(' ') => return None,
+        (unit @ ("hour" | "minute" | "second"), Ok(amount)) => {
+            let sign = if amount < 0 { "-" } else { "" };
+            (format!("{sign}{:02}", amount.unsigned_abs()), unit)
+        }
         (unit, _) => (amount.to_string(), unit),
     };
     Some(format!("INTERVAL '{amount}' {}", unit.to_uppercase()))

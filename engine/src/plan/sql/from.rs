@@ -41,6 +41,11 @@ impl Rewriter<'_> {
 
     fn factor(&mut self, factor: &mut TableFactor) -> Option<Relation> {
         match factor {
+            TableFactor::Table { sample: Some(_), .. } => {
+                let what = "Sampling is not supported on streaming DataFrames/Datasets";
+                self.refuse(factor.span(), what, "write a condition on a column");
+                None
+            }
             TableFactor::Table { name, alias, args: None, .. } => {
                 let part = name.0.last_mut()?;
                 let ObjectNamePart::Identifier(ident) = part else { return None };
@@ -77,7 +82,7 @@ impl Rewriter<'_> {
             Some(name) => format!("did you mean {name}?"),
             None => format!("the tables are {}", names.join(", ")),
         };
-        self.refuse(ident.span, format!("unknown table {}", ident.value), fix);
+        self.refuse(ident.span, format!("unknown table {}: it cannot be found", ident.value), fix);
     }
 
     /// `first`: the first relation on the join's left side.

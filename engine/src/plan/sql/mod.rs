@@ -11,7 +11,7 @@ mod grouping;
 mod lateral;
 mod names;
 pub mod place;
-mod rewrite;
+pub(in crate::plan) mod rewrite;
 mod scope;
 mod spell;
 mod star;
@@ -57,9 +57,11 @@ pub fn parse(
     places: &Places,
 ) -> Result<Parsed, Vec<Finding>> {
     let dialect = dialect::Spark(SparkSqlDialect {});
-    let statements = Parser::new(&dialect)
-        .try_with_sql(sql)
-        .and_then(|mut parser| parser.parse_statements())
+    let statements = dialect::tokens(&dialect, sql)
+        .map_err(ParserError::from)
+        .and_then(|tokens| {
+            Parser::new(&dialect).with_tokens_with_locations(tokens).parse_statements()
+        })
         .map_err(|error| vec![syntax(error, places)])?;
     let mut query = match <[Statement; 1]>::try_from(statements) {
         Ok([Statement::Query(query)]) => query,
@@ -93,5 +95,5 @@ fn syntax(error: ParserError, places: &Places) -> Finding {
             (what.to_string(), at)
         }
     };
-    Finding::new(at, format!("SQL syntax: {what}"), "correct the SQL here or just before")
+    Finding::new(at, format!("SQL syntax error: {what}"), "correct the SQL here or just before")
 }

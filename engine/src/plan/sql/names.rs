@@ -3,11 +3,13 @@
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CastKind, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, Subscript, UnaryOperator, Value, visit_expressions_mut,
+    AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, NullTreatment, Subscript, UnaryOperator, Value,
+    visit_expressions_mut,
 };
 
 use super::duration;
+use super::spell::cast_target;
 use crate::plan::functions::cast::double_text;
 
 /// Name of a column of SELECT: a bare column or field keeps its own, also through a cast.
@@ -19,8 +21,9 @@ pub fn of_column(expr: &Expr) -> String {
             parts.last().map(|part| part.value.clone()).unwrap_or_default()
         }
         Expr::CompoundFieldAccess { root, access_chain } => match access_chain.last() {
-            Some(AccessExpr::Dot(Expr::Identifier(field))) if is_named(root) || is_window(root) => {
-                field.value.clone()
+            Some(AccessExpr::Dot(Expr::Identifier(field))) if is_named(root) => field.value.clone(),
+            Some(AccessExpr::Dot(Expr::Identifier(field))) if is_window(root) => {
+                format!("{}.{}", of_column(root), field.value)
             }
             Some(AccessExpr::Dot(_)) => within(expr),
             _ => within(expr),
@@ -48,7 +51,7 @@ pub fn function_name(call: &Function) -> String {
 fn is_named(expr: &Expr) -> bool {
     match expr {
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => true,
-        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => is_named(inner),
+        Expr::Nested(inner) => is_named(inner),
         _ => false,
     }
 }
@@ -70,7 +73,11 @@ fn within(expr: &Expr) -> String {
                 CastKind::Cast | CastKind::DoubleColon => "CAST",
                 _ => "TRY_CAST",
             };
-            format!("{kind}({} AS {data_type})", within(expr))
+            let name = match data_type {
+                DataType::Char(_) | DataType::Varchar(_) => "STRING".to_string(),
+                other => other.to_string(),
+            };
+            format!("{kind}({} AS {name})", within(expr))
         }
         Expr::Case { operand, conditions, else_result, .. } => {
             let mut out = String::from("CASE");
@@ -96,12 +103,11 @@ fn within(expr: &Expr) -> String {
                 AccessExpr::Subscript(slice) => format!("{out}[{slice}]"),
             })
         }
-        Expr::Substring { expr, substring_from, substring_for, .. } => {
+        Expr::Substring { expr, substring_from, substring_for, shorthand, .. } => {
+            let name = if *shorthand { "substr" } else { "substring" };
             let from = substring_from.as_deref().map_or("1".into(), within);
-            match substring_for {
-                Some(length) => format!("substring({}, {from}, {})", within(expr), within(length)),
-                None => format!("substring({}, {from}, 2147483647)", within(expr)),
-            }
+            let length = substring_for.as_deref().map_or("2147483647".into(), within);
+            format!("{name}({}, {from}, {length})", within(expr))
         }
         Expr::Trim { expr, trim_where, trim_what, .. } => {
             use datafusion_sql::sqlparser::ast::TrimWhereField::{Both, Leading, Trailing};
@@ -111,11 +117,10 @@ fn within(expr: &Expr) -> String {
                 Some(Trailing) => "TRAILING",
             };
             match (trim_what, trim_where) {
-                (None, None) => format!("trim({})", within(expr)),
-                (what, _) => {
-                    let what = what.as_deref().map(|w| within(w) + " ").unwrap_or_default();
-                    format!("TRIM({side} {what}FROM {})", within(expr))
-                }
+                (None, None | Some(Both)) => format!("trim({})", within(expr)),
+                (None, Some(Leading)) => format!("ltrim({})", within(expr)),
+                (None, Some(Trailing)) => format!("rtrim({})", within(expr)),
+                (Some(what), _) => format!("TRIM({side} {} FROM {})", within(what), within(expr)),
             }
         }
         Expr::Position { expr, r#in } => format!("locate({}, {}, 1)", within(expr), within(r#in)),
@@ -125,6 +130,18 @@ fn within(expr: &Expr) -> String {
             format!("overlay({}, {what}, {from}, {length})", within(expr))
         }
         Expr::Struct { values, .. } => format!("struct({})", list_of(values)),
+        Expr::Tuple(values) if values.len() > 1 => {
+            let field = |(at, value): (usize, &Expr)| {
+                let name = match value {
+                    Expr::Identifier(name) => name.value.clone(),
+                    Expr::CompoundIdentifier(parts) => parts[parts.len() - 1].value.clone(),
+                    _ => format!("col{}", at + 1),
+                };
+                format!("{name}, {}", within(value))
+            };
+            let fields: Vec<String> = values.iter().enumerate().map(field).collect();
+            format!("named_struct({})", fields.join(", "))
+        }
         Expr::Named { expr, name } => format!("{} AS {}", within(expr), name.value),
         Expr::Interval(interval) => duration::name(interval).unwrap_or_else(|| expr.to_string()),
         Expr::Lambda(lambda) => {
@@ -164,8 +181,10 @@ fn predicate(expr: &Expr) -> String {
             let which = if *any { "any" } else { "all" };
             format!("{not}like{which}({})", within(expr))
         }
-        Expr::Like { negated, expr, pattern, .. } => {
-            negate(*negated, format!("{} LIKE {}", within(expr), within(pattern)))
+        Expr::Like { negated, expr, pattern, escape_char, .. } => {
+            let escape = escape_char.as_ref().map(|escape| text(&escape.value));
+            let escape = escape.map(|escape| format!(" ESCAPE '{escape}'")).unwrap_or_default();
+            negate(*negated, format!("{} LIKE {}{escape}", within(expr), within(pattern)))
         }
         Expr::ILike { negated, expr, pattern, .. } => {
             negate(*negated, format!("ilike({}, {})", within(expr), within(pattern)))
@@ -234,6 +253,13 @@ fn function(call: &Function) -> String {
     let name = match function_name(call).as_str() {
         "tumble" => "window".to_string(),
         "array_agg" => "collect_list".into(),
+        "dateadd" if arguments(call) == 2 => "date_add".into(),
+        "dateadd" | "date_add" if arguments(call) == 3 => "timestampadd".into(),
+        "datediff" | "date_diff" if arguments(call) == 3 => "timestampdiff".into(),
+        "to_varchar" => "to_char".into(),
+        // What skips NULL is made anew, under the first of its names.
+        "first_value" if skips_null(call) => "first".into(),
+        "last_value" if skips_null(call) => "last".into(),
         "regexp" | "regexp_like" | "rlike" => function_name(call).to_uppercase(),
         name @ ("ceil" | "floor") if arguments(call) == 2 => name.into(),
         name if IN_CAPITALS.contains(&name) => name.to_uppercase(),
@@ -252,15 +278,8 @@ fn function(call: &Function) -> String {
         });
         let mut args = args.collect::<Vec<_>>();
         let written = args.len();
-        match name.as_str() {
-            "aggregate" | "reduce" if written == 3 => args.push(IDENTITY.into()),
-            "LOG" if written == 1 => return format!("LOG(E(), {})", args[0]),
-            // The schema is no argument of what Spark runs.
-            "from_json" | "from_csv" => args.truncate(1),
-            // A number with a type.
-            name if name.starts_with("literal_") => return args.remove(0),
-            "<<" | ">>" | ">>>" => return format!("({})", args.join(&format!(" {name} "))),
-            _ => {}
+        if let Some(whole) = made_of(&name, &mut args) {
+            return whole;
         }
         let known = DEFAULTS.iter().find(|(known, given, _)| *known == name && *given == written);
         args.extend(known.iter().flat_map(|(_, _, defaults)| *defaults).map(|d| d.to_string()));
@@ -275,6 +294,44 @@ fn function(call: &Function) -> String {
     }
 }
 
+/// What Spark makes of some calls: a whole name, or arguments that the call left out or that are none of
+/// what runs.
+fn made_of(name: &str, args: &mut Vec<String>) -> Option<String> {
+    let written = args.len();
+    match name {
+        // A cast that is no CAST has its operand's name.
+        of_type if written == 1 && cast_target(of_type).is_some() => return Some(args.remove(0)),
+        "isnull" if written == 1 => return Some(format!("({} IS NULL)", args[0])),
+        "isnotnull" if written == 1 => return Some(format!("({} IS NOT NULL)", args[0])),
+        "positive" if written == 1 => return Some(format!("(+ {})", args[0])),
+        "like" if written == 2 => return Some(format!("{} LIKE {}", args[0], args[1])),
+        "first" | "last" | "first_value" | "last_value" | "any_value" => args.truncate(1),
+        "ltrim" if written == 2 => {
+            return Some(format!("TRIM(LEADING {} FROM {})", args[0], args[1]));
+        }
+        "rtrim" if written == 2 => {
+            return Some(format!("TRIM(TRAILING {} FROM {})", args[0], args[1]));
+        }
+        "datepart" if written == 2 => return Some(format!("datepart({})", args.join(" FROM "))),
+        "convert_timezone" if written == 2 => args.insert(0, "current_timezone()".into()),
+        "make_dt_interval" => {
+            let zeros = ["0", "0", "0", "0.000000"];
+            args.extend(zeros.iter().skip(written).map(|zero| zero.to_string()));
+        }
+        "aggregate" | "reduce" if written == 3 => args.push(IDENTITY.into()),
+        "LOG" if written == 1 => return Some(format!("LOG(E(), {})", args[0])),
+        // The schema is no argument of what Spark runs.
+        "from_json" | "from_csv" => args.truncate(1),
+        "<<" | ">>" | ">>>" => return Some(format!("({})", args.join(&format!(" {name} ")))),
+        _ => {}
+    }
+    None
+}
+
+fn skips_null(call: &Function) -> bool {
+    call.null_treatment == Some(NullTreatment::IgnoreNulls)
+}
+
 fn arguments(call: &Function) -> usize {
     match &call.args {
         FunctionArguments::List(list) => list.args.len(),
@@ -285,6 +342,13 @@ fn arguments(call: &Function) -> usize {
 /// What `aggregate` does with its result where it is not told.
 const IDENTITY: &str = "lambdafunction(namedlambdavariable(), namedlambdavariable())";
 
+/// How `array_sort` compares where it is not told.
+const BY_VALUE: &str = "lambdafunction((IF(((namedlambdavariable() IS NULL) AND \
+    (namedlambdavariable() IS NULL)), 0, (IF((namedlambdavariable() IS NULL), 1, \
+    (IF((namedlambdavariable() IS NULL), -1, (IF((namedlambdavariable() < namedlambdavariable()), \
+    -1, (IF((namedlambdavariable() > namedlambdavariable()), 1, 0)))))))))), \
+    namedlambdavariable(), namedlambdavariable())";
+
 /// Functions that Spark's names write in capitals, but not their aliases.
 const IN_CAPITALS: [&str; 33] = [
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "cos", "cosh",
@@ -293,7 +357,8 @@ const IN_CAPITALS: [&str; 33] = [
 ];
 
 /// Arguments that a name shows although the call left them out: function, how many were written.
-const DEFAULTS: [(&str, usize, &[&str]); 24] = [
+const DEFAULTS: [(&str, usize, &[&str]); 28] = [
+    ("array_sort", 1, &[BY_VALUE]),
     ("round", 1, &["0"]),
     ("bround", 1, &["0"]),
     ("split", 2, &["-1"]),
@@ -307,6 +372,9 @@ const DEFAULTS: [(&str, usize, &[&str]); 24] = [
     ("replace", 2, &[""]),
     ("overlay", 3, &["-1"]),
     ("mask", 1, &["X", "x", "n", "NULL"]),
+    ("mask", 2, &["x", "n", "NULL"]),
+    ("mask", 3, &["n", "NULL"]),
+    ("mask", 4, &["NULL"]),
     ("regexp_extract", 2, &["1"]),
     ("regexp_extract_all", 2, &["1"]),
     ("regexp_instr", 2, &["0"]),
@@ -329,7 +397,12 @@ fn literal(value: &Value) -> String {
         Value::Number(digits, _) if digits.contains(['e', 'E']) => {
             digits.parse().map_or_else(|_| digits.clone(), double_text)
         }
-        Value::Number(digits, _) => digits.clone(),
+        Value::Number(digits, _) => match digits.trim_start_matches('0') {
+            "" => "0".into(),
+            rest if rest.starts_with('.') => format!("0{rest}"),
+            rest => rest.to_string(),
+        },
+        Value::HexStringLiteral(digits) => format!("X'{}'", digits.to_uppercase()),
         Value::Null => "NULL".into(),
         Value::Boolean(value) => value.to_string(),
         other => text(other),

@@ -34,6 +34,8 @@ pub(super) struct Rewriter<'a> {
     around: Vec<Scope>,
     /// Columns that are structs by the look of them, and their fields.
     pub(super) structs: Vec<(String, Vec<String>)>,
+    /// How many queries are around: the outermost one may give two columns one name.
+    depth: usize,
     pub catalog: &'a Catalog,
     pub places: &'a Places<'a>,
     pub findings: Vec<Finding>,
@@ -54,7 +56,9 @@ pub fn rewrite(
     let statics = relations.tables.iter().map(|table| relation(&table.name, &table.schema));
     let (tables, sources) = (streams.chain(statics).collect(), relations.sources.len());
     let (around, structs, findings) = (Vec::new(), Vec::new(), Vec::new());
-    let mut rewriter = Rewriter { tables, sources, around, structs, catalog, places, findings };
+    let depth = 0;
+    let mut rewriter =
+        Rewriter { tables, sources, around, structs, depth, catalog, places, findings };
     let marks = rewriter.marks(query);
     rewriter.query(query);
     if rewriter.findings.is_empty() { Ok(marks) } else { Err(rewriter.findings) }
@@ -113,6 +117,7 @@ impl Rewriter<'_> {
     /// Names of the query's columns.
     pub(super) fn query(&mut self, query: &mut Query) -> Vec<String> {
         let known = self.tables.len();
+        self.depth += 1;
         if let Some(with) = &mut query.with {
             for cte in &mut with.cte_tables {
                 let columns = self.query(&mut cte.query);
@@ -127,9 +132,11 @@ impl Rewriter<'_> {
         }
         let columns = self.body(&mut query.body, query.order_by.as_mut());
         self.tables.truncate(known);
+        self.depth -= 1;
         if let Some(LimitClause::LimitOffset { offset: Some(offset), .. }) = &query.limit_clause {
             let span = offset.span();
-            self.refuse(span, "OFFSET is not in this version", "leave it out");
+            let what = "Offset is not supported on streaming DataFrames/Datasets";
+            self.refuse(span, what, "leave it out");
         }
         columns
     }
@@ -264,7 +271,13 @@ impl Rewriter<'_> {
             (select.into.is_some(), "INTO"),
         ];
         for (_, name) in clauses.iter().filter(|(there, _)| *there) {
-            self.refuse(whole, format!("{name} has no meaning over a stream"), "leave it out");
+            let what = match *name {
+                "SORT BY" => "SORT BY: Sorting is not supported on streaming DataFrames/Datasets, \
+                              unless it is on aggregated DataFrame/Dataset in Complete output mode"
+                    .to_string(),
+                name => format!("{name} has no meaning over a stream"),
+            };
+            self.refuse(whole, what, "leave it out");
         }
         if let Some(Distinct::On(_)) = &select.distinct {
             self.refuse(whole, "DISTINCT ON is not Spark's SQL", "write DISTINCT or GROUP BY");
@@ -364,14 +377,39 @@ impl Rewriter<'_> {
             if clause == Clause::Select {
                 scope.lateral.push((alias.value.clone(), expr.clone()));
             }
-            if columns.iter().any(|name: &String| same(name, &alias.value)) && !scope.unknown {
+            if columns.iter().any(|name: &String| same(name, &alias.value))
+                && !scope.unknown
+                && self.depth > 1
+            {
                 let what = format!("two columns are named {}", alias.value);
                 self.refuse(expr_span, what, "give one of them another name with AS");
             }
             columns.push(alias.value.clone());
             items.push(SelectItem::ExprWithAlias { expr, alias });
         }
+        if self.depth == 1 {
+            tell_apart(items);
+        }
         columns
+    }
+}
+
+/// Behind the name of a column whose name an earlier one has, as often as needed; it never leaves.
+pub(in crate::plan) const AGAIN: char = '\u{1}';
+
+/// Gives items of one name names of their own, for the binder.
+fn tell_apart(items: &mut [SelectItem]) {
+    for at in 1..items.len() {
+        let (before, rest) = items.split_at_mut(at);
+        let SelectItem::ExprWithAlias { alias, .. } = &mut rest[0] else { continue };
+        let taken = |name: &str| {
+            before.iter().any(|item| {
+                matches!(item, SelectItem::ExprWithAlias { alias, .. } if same(&alias.value, name))
+            })
+        };
+        while taken(&alias.value) {
+            alias.value.push(AGAIN);
+        }
     }
 }
 

@@ -141,6 +141,12 @@ pub(super) fn respell(name: &str, function: &mut Function) -> Option<Expr> {
                 else_result: last.map(Box::new),
             })
         }
+        ("is_nan", 1) => {
+            let value = args.next()?;
+            let nan = call("is_nan", vec![value.clone()], Span::empty());
+            let otherwise = Expr::Value(Value::Boolean(false).into());
+            Some(case(Expr::IsNotNull(Box::new(value)), nan, Some(otherwise)))
+        }
         ("to_timestamp_ntz", 1) => {
             let to = DataType::TimestampNtz(None);
             Some(cast(args.next()?, to))

@@ -53,28 +53,37 @@ impl Rewriter<'_> {
             let fix = format!("the relations here are {}", known.join(", "));
             self.refuse(ident.span, format!("unknown relation {}", ident.value), fix);
         }
+        let is_merged = |name: &str| scope.using.iter().any(|(column, _)| same(column, name));
+        // The columns of USING come first.
+        let all = relations.iter().flat_map(|(at, relation)| {
+            relation.columns.iter().map(move |name| (*at, *relation, name))
+        });
+        let place = |name: &str| match relation {
+            Some(_) => None,
+            None => scope.using.iter().position(|(column, _)| same(column, name)),
+        };
+        let mut all: Vec<(usize, &Relation, &String)> = all.collect();
+        all.sort_by_key(|(_, _, name)| place(name).unwrap_or(usize::MAX));
         let mut merged: Vec<&str> = Vec::new();
-        for (at, relation) in relations {
-            for name in &relation.columns {
-                let excepted = except.iter().any(|ident| same(&ident.value, name));
-                if excepted || name.starts_with(lateral::HIDDEN) {
+        for (at, relation, name) in all {
+            let excepted = except.iter().any(|ident| same(&ident.value, name));
+            if excepted || name.starts_with(lateral::HIDDEN) {
+                continue;
+            }
+            // A column of USING is one column.
+            if is_merged(name) {
+                if merged.iter().any(|merged| same(merged, name)) {
                     continue;
                 }
-                // A column of USING is one column.
-                if scope.using.iter().any(|(column, _)| same(column, name)) {
-                    if merged.iter().any(|merged| same(merged, name)) {
-                        continue;
-                    }
-                    merged.push(name);
-                }
-                let ident = Ident { value: name.clone(), quote_style: Some('`'), span };
-                let expr = match scope.in_view || relation.name.is_some() {
-                    true => scope.column(at, name, &ident),
-                    false => Expr::Identifier(ident.clone()),
-                };
-                columns.push(name.clone());
-                items.push(SelectItem::ExprWithAlias { expr, alias: ident });
+                merged.push(name);
             }
+            let ident = Ident { value: name.clone(), quote_style: Some('`'), span };
+            let expr = match scope.in_view || relation.name.is_some() {
+                true => scope.column(at, name, &ident),
+                false => Expr::Identifier(ident.clone()),
+            };
+            columns.push(name.clone());
+            items.push(SelectItem::ExprWithAlias { expr, alias: ident });
         }
     }
 
