@@ -349,3 +349,40 @@ fn f41_an_epoch_that_does_not_fit_the_budget_is_done_on_the_cpu() {
         see(20_000, false);
     }
 }
+
+/// Batches of a core share submissions, which end while it goes on: an epoch waits for its fates and its end.
+#[test]
+fn batches_share_submissions_and_are_waited_for_at_the_barrier() {
+    let plan = plan(7_500, OutputMode::Append);
+    let gpu = open(Tier::Native, 0);
+    let mut pipeline = Pipeline::new(plan, OnError::DeadLetter).on_device(&gpu);
+    let program = gpu.program().expect("it is open");
+    let mut asked = |batches: u64| {
+        let before = program.device().counts();
+        for order in 0..batches {
+            pipeline.open(order, EventClock::Known(None));
+            let row = |i: i64| super::super::tests::Row {
+                time: Some(i * 100),
+                device: 0,
+                status: Some(1),
+                value: 1,
+                bad: 9,
+            };
+            push(&mut pipeline, &(0..50).map(row).collect::<Vec<_>>(), 0);
+            let segment = pipeline.close();
+            pipeline.keep(segment, 0).expect("no row is bad");
+        }
+        let pushed = program.device().counts();
+        assert_eq!(pipeline.barrier().gpu_rows, 50 * batches);
+        let ended = program.device().counts();
+        let [pushed, ended] = [(before, pushed), (pushed, ended)].map(|(before, after)| {
+            (after.submissions - before.submissions, after.waits - before.waits)
+        });
+        (pushed, ended)
+    };
+    asked(WAITING_MAX as u64 * 3);
+    // Of three submissions two are still under way; the end is for them, the table's size and the table.
+    assert_eq!(asked(WAITING_MAX as u64 * 3), ((24 + 3, 24 + 1), (3, 2 + 2)));
+    // What waits for a submission of its own goes with the barrier.
+    assert_eq!(asked(WAITING_MAX as u64 + 1), ((9 + 1, 9), (1 + 3, 2 + 2)));
+}

@@ -8,7 +8,7 @@ use pelton_engine::pipeline::device::Gpu;
 use pelton_engine::plan::Plan;
 use pelton_engine::plan::choice::{Auto, Found, Load};
 use pelton_engine::plan::device::device_plan;
-use pelton_kernels::gpu::{Choice, Tier};
+use pelton_kernels::gpu::{Choice, Fault, Tier};
 
 use super::{Setup, pipelines};
 
@@ -16,6 +16,9 @@ use super::{Setup, pipelines};
 const TIER_VARIABLE: &str = "PELTON_GPU_TIER";
 /// A seed, for tests: the device is lost in every epoch, at a batch that it picks.
 const LOSE_VARIABLE: &str = "PELTON_GPU_LOSE";
+/// A number, for tests: the device is lost once, at the submission after so many, and is there again when it is
+/// tried again.
+const LOSE_ONCE_VARIABLE: &str = "PELTON_GPU_LOSE_ONCE";
 /// A number, for tests: the table that comes back after so many has a bit flipped.
 const FLIP_VARIABLE: &str = "PELTON_GPU_FLIP";
 
@@ -59,6 +62,9 @@ fn as_asked(job: &JobSpec, mut gpu: Gpu) -> Gpu {
     gpu.shadow_one_in = job.gpu.shadow_one_in;
     gpu.lose = number(LOSE_VARIABLE);
     gpu.flip = number(FLIP_VARIABLE).map(|before| before as u32);
+    if let (Some(before), Ok(program)) = (number(LOSE_ONCE_VARIABLE), gpu.program()) {
+        program.device().faults.arm(Fault::Lost, before as u32);
+    }
     gpu
 }
 
