@@ -131,8 +131,13 @@ fn f37_auto_never_takes_software_and_says_why() {
     assert!(hardware.contains("--measure does"), "{hardware}");
 
     let measured = with_cache(&["hardware", "--measure"]).stdout;
-    for text in ["upload GB/s", "read-back", "dispatch and wait", "M rows/s at 1 / 1000 / 1000000"]
-    {
+    for text in [
+        "upload GB/s",
+        "read-back",
+        "dispatch and wait",
+        "M rows/s at 1 / 1000 / 1000000",
+        "M rows/s filtered and computed",
+    ] {
         assert!(measured.contains(text), "no {text}:\n{measured}");
     }
     let again = with_cache(&["hardware"]).stdout;
@@ -140,6 +145,20 @@ fn f37_auto_never_takes_software_and_says_why() {
     let after = with_cache(&["explain", "job.toml"]).stdout;
     for text in ["software Vulkan is never chosen", "predicted: CPU", "crossover: GPU loses here"] {
         assert!(after.contains(text), "no {text}:\n{after}");
+    }
+    // A query without groups has rates, too: what it computes is where a device could win.
+    let toml = jobs::Sensors::default().toml();
+    let sql = toml.split("\"\"\"").nth(1).expect("the query");
+    let columns = "SELECT temperature * 2 AS t, humidity + 1 AS h FROM sensors WHERE status <> 0";
+    std::fs::write(job.path("rows.toml"), toml.replace(sql, columns)).expect("it can be written");
+    let rows = with_cache(&["explain", "rows.toml"]).stdout;
+    for text in [
+        "software Vulkan is never chosen",
+        "predicted: CPU",
+        "with 2 computed columns",
+        "crossover: GPU loses here with any number of computed columns",
+    ] {
+        assert!(rows.contains(text), "no {text}:\n{rows}");
     }
     let run = with_cache(&["run", "job.toml", "--progress", "json"]);
     for epoch in run.progress() {

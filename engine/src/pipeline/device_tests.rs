@@ -214,6 +214,8 @@ fn dear_groups() -> Found {
         fold: [cost(1.0); 3],
         drain_ns: 1_000.0,
         cpu: [cost(100.0); 3],
+        filter: cost(1.0),
+        filter_cpu: cost(100.0),
     })
 }
 
@@ -237,7 +239,7 @@ fn epoch_of(pipeline: &mut Pipeline, rows: u64, apart: bool) -> CoreEpoch {
 fn auto_goes_where_the_rates_say_and_thinks_again_when_an_epoch_is_another_one() {
     let plan = plan(7_500, OutputMode::Append);
     let part = device_plan(&plan).expect("a device takes all of it");
-    let load = Load { rows: 300.0, groups: 1.0, ..Load::of(&part, 1) };
+    let load = Load { rows: 300.0, groups: Some(1.0), ..Load::of(&part, 1) };
     let auto = Auto::new(dear_groups(), load);
     assert!(auto.choice().on_gpu);
     let gpu = Arc::new(Gpu::auto(part, Choice::default(), Pipelines::default(), auto));

@@ -31,10 +31,8 @@ pub(super) fn open(job: &JobSpec, plan: &Plan, setup: &Setup) -> Result<Option<A
     let index = match (&job.device, &setup.candidate.found) {
         (Device::Gpu(index), _) => *index,
         (Device::Auto, found @ Found::Measured(_)) => {
-            // Where a GPU cannot run the plan there is nothing to choose; rates are those of groups.
-            let Some(part) = device_plan(plan).ok().filter(|part| !part.gives_rows()) else {
-                return Ok(None);
-            };
+            // Where a GPU cannot run the plan there is nothing to choose.
+            let Ok(part) = device_plan(plan) else { return Ok(None) };
             let auto = Auto::new(found.clone(), Load::of(&part, setup.cpus.len()));
             let gpu = Gpu::auto(part, within(job, setup.candidate.index), kept(), auto);
             return Ok(Some(Arc::new(as_asked(job, gpu))));
