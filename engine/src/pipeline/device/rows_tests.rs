@@ -139,22 +139,25 @@ fn f38_to_f46_rows_of_a_device_that_fails_are_the_cpus() {
             let gpu = gpu(&plan, TIERS[before], 1);
             let mut pipeline =
                 Pipeline::new(Arc::clone(&plan), OnError::DeadLetter).on_device(&gpu);
-            let program = gpu.program().expect("it is open");
-            program.device().faults.arm(fault, before as u32);
             let mut see = || {
                 let found = epoch(&mut pipeline, &batches);
                 assert!(told(&found) == told(&expected), "{fault:?} {before}");
                 (found.gpu_trouble.map(|trouble| trouble.is_new), found.gpu_rows)
             };
-            let (trouble, rows) = see();
-            assert!(
-                trouble == Some(true) && rows < 3_900,
-                "{fault:?} {before}: {trouble:?} {rows}"
-            );
-            for _ in 0..3 {
-                assert_eq!(see(), (Some(false), 0), "{fault:?} {before}");
+            // The second time it is waited for as long as the first: it worked in between.
+            for _ in 0..2 {
+                let program = gpu.program().expect("it is open");
+                program.device().faults.arm(fault, before as u32);
+                let (trouble, rows) = see();
+                assert!(
+                    trouble == Some(true) && rows < 3_900,
+                    "{fault:?} {before}: {trouble:?} {rows}"
+                );
+                for _ in 0..3 {
+                    assert_eq!(see(), (Some(false), 0), "{fault:?} {before}");
+                }
+                assert_eq!(see(), (None, 3_900), "{fault:?} {before}: it works again");
             }
-            assert_eq!(see(), (None, 3_900), "{fault:?} {before}: it works again");
         }
     }
 }
