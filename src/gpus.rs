@@ -38,8 +38,7 @@ const DEVICE_NODES: [&str; 4] = ["/dev/nvidiactl", "/dev/dri", "/dev/kfd", "/dev
 /// Errors: `Unavailable` where the job asks for a GPU that computes otherwise than the CPU.
 pub fn candidate(job: &JobSpec, query: &Query) -> Result<Candidate> {
     let there_may_be_one = || DEVICE_NODES.iter().any(|node| Path::new(node).exists());
-    let parts = || query.scans.iter().filter_map(|scan| device_plan(&scan.plan).ok());
-    let can_run = || parts().any(|part| !part.gives_rows());
+    let can_run = || query.scans.iter().any(|scan| device_plan(&scan.plan).is_ok());
     let (adapters, index) = match job.device {
         Asked::Gpu(index) => (adapters(), index),
         Asked::Auto if there_may_be_one() && can_run() => (adapters(), None),
@@ -200,6 +199,11 @@ fn rate_lines(rates: &Rates) -> Vec<String> {
             folds(&rates.fold),
             1e3 / rates.project.of(1.0),
             folds(&rates.cpu)
+        ),
+        format!(
+            "M rows/s filtered and computed without groups: {:.1}; one core {:.1}",
+            1e3 / rates.filter.of(1.0),
+            1e3 / rates.filter_cpu.of(1.0)
         ),
     ]
 }

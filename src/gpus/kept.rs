@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use twox_hash::XxHash3_64;
 
 /// Another number where rates mean something else.
-const FORMAT: &str = "pelton-gpu 1";
+const FORMAT: &str = "pelton-gpu 2";
 
 /// What is kept of a device in one tier.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,6 +121,8 @@ pub fn rates_json(rates: &Rates) -> Value {
         "fold_ns": costs(&rates.fold),
         "drain_group_ns": rates.drain_ns,
         "cpu_ns": costs(&rates.cpu),
+        "filter_ns": cost(&rates.filter),
+        "filter_cpu_ns": cost(&rates.filter_cpu),
     })
 }
 
@@ -142,6 +144,8 @@ fn rates_of(json: &Value) -> Option<Rates> {
         fold: three(&json["fold_ns"], cost)?,
         drain_ns: number(&json["drain_group_ns"])?,
         cpu: three(&json["cpu_ns"], cost)?,
+        filter: cost(&json["filter_ns"])?,
+        filter_cpu: cost(&json["filter_cpu_ns"])?,
     })
 }
 
@@ -174,6 +178,8 @@ mod tests {
             fold: [cost(0.1), cost(0.7), cost(2.3)],
             drain_ns: 31.4,
             cpu: [cost(20.0), cost(30.0), cost(123.456_789)],
+            filter: cost(4.5),
+            filter_cpu: cost(6.75),
         };
         Kept { differing: vec![], rates: Some(rates) }
     }

@@ -58,6 +58,60 @@ fn overlapping_windows_write_the_same_bytes() {
     }
 }
 
+/// F38: after a loss the CPU goes on alone for some epochs, each of which says so; then the device is tried, and
+/// has the rest. The log says it once, and the files are the CPU's.
+#[test]
+fn f38_a_lost_device_is_back_after_some_epochs() {
+    let settings = jobs::Sensors { max_epoch_bytes: "100KiB", ..Default::default() };
+    let (text, _) = Sensors { late_per_mille: 10, ..Sensors::new(8, 30_000) }.make();
+    let run_on = |device: &str, more: &[(&str, &str)]| {
+        let job = Job::new(&settings.toml());
+        job.write("data.csv", &text);
+        let ended = run(&job, device, more).expect_code(0);
+        (ended, files(&job, "out"))
+    };
+    let (_, expected) = run_on("cpu", &[]);
+    // Among the first epoch's submissions, and where the second one's table is emptied.
+    for (tier, before) in TIERS.into_iter().flat_map(|tier| [(tier, "4"), (tier, "11")]) {
+        let lost = [("PELTON_GPU_TIER", tier), ("PELTON_GPU_LOSE_ONCE", before)];
+        let (ended, found) = run_on("gpu", &lost);
+        for (name, text) in &expected {
+            assert_eq!(found.get(name), Some(text), "{tier}: {name}");
+        }
+        assert_eq!(found.len(), expected.len(), "{tier}");
+        let mut told = String::new();
+        for epoch in ended.progress() {
+            let count = |key: &str| epoch["rowsByDevice"][key].as_u64().expect("a count");
+            let (gpu, cpu) = (count("gpu"), count("cpu"));
+            match epoch["gpu"]["status"].as_str() {
+                Some("ok") => {
+                    assert!(gpu > 0 && cpu == 0 || gpu + cpu == 0, "{epoch}");
+                    told.push('o');
+                }
+                Some("degraded") => {
+                    assert!(epoch["gpu"]["reason"].as_str().is_some_and(|r| r.contains("lost")));
+                    assert!(gpu == 0 && cpu > 0, "{epoch}");
+                    told.push('d');
+                }
+                other => panic!("{other:?}: {epoch}"),
+            }
+        }
+        let degraded = told.matches('d').count();
+        assert_eq!(degraded, 4, "{tier}: {told}");
+        let around: Vec<&str> = told.split("dddd").collect();
+        assert!(
+            around.len() == 2 && around[1].len() > 4,
+            "{tier}: one stretch, then the rest: {told}"
+        );
+        assert_eq!(
+            ended.stderr.matches("degraded: the GPU was lost").count(),
+            1,
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
 /// `auto` never takes software, whatever is known of it; `hardware` keeps what was measured, `explain`
 /// tells both rates and where one begins to win.
 #[test]
@@ -77,8 +131,13 @@ fn f37_auto_never_takes_software_and_says_why() {
     assert!(hardware.contains("--measure does"), "{hardware}");
 
     let measured = with_cache(&["hardware", "--measure"]).stdout;
-    for text in ["upload GB/s", "read-back", "dispatch and wait", "M rows/s at 1 / 1000 / 1000000"]
-    {
+    for text in [
+        "upload GB/s",
+        "read-back",
+        "dispatch and wait",
+        "M rows/s at 1 / 1000 / 1000000",
+        "M rows/s filtered and computed",
+    ] {
         assert!(measured.contains(text), "no {text}:\n{measured}");
     }
     let again = with_cache(&["hardware"]).stdout;
@@ -86,6 +145,20 @@ fn f37_auto_never_takes_software_and_says_why() {
     let after = with_cache(&["explain", "job.toml"]).stdout;
     for text in ["software Vulkan is never chosen", "predicted: CPU", "crossover: GPU loses here"] {
         assert!(after.contains(text), "no {text}:\n{after}");
+    }
+    // A query without groups has rates, too: what it computes is where a device could win.
+    let toml = jobs::Sensors::default().toml();
+    let sql = toml.split("\"\"\"").nth(1).expect("the query");
+    let columns = "SELECT temperature * 2 AS t, humidity + 1 AS h FROM sensors WHERE status <> 0";
+    std::fs::write(job.path("rows.toml"), toml.replace(sql, columns)).expect("it can be written");
+    let rows = with_cache(&["explain", "rows.toml"]).stdout;
+    for text in [
+        "software Vulkan is never chosen",
+        "predicted: CPU",
+        "with 2 computed columns",
+        "crossover: GPU loses here with any number of computed columns",
+    ] {
+        assert!(rows.contains(text), "no {text}:\n{rows}");
     }
     let run = with_cache(&["run", "job.toml", "--progress", "json"]);
     for epoch in run.progress() {

@@ -151,7 +151,7 @@ fn f42_kernels_that_the_driver_refuses_are_the_cpus() {
     );
     let mut pipeline = Pipeline::new(plan.clone(), OnError::DeadLetter).on_device(&gpu);
     let mut told = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..13 {
         let epoch = epoch_of(&mut pipeline, 50, true);
         let mut on_cpu = Pipeline::new(plan.clone(), OnError::DeadLetter);
         let expected = epoch_of(&mut on_cpu, 50, true).partial;
@@ -162,8 +162,10 @@ fn f42_kernels_that_the_driver_refuses_are_the_cpus() {
     }
     let told: Vec<Trouble> = told.into_iter().map(|told| told.expect("the CPU did it")).collect();
     assert!(told.iter().all(|trouble| trouble.why.contains("refused")), "{told:?}");
-    let new: Vec<bool> = told.iter().map(|trouble| trouble.is_new).collect();
-    assert_eq!(new, [true, false, false, true, false, false], "{told:?}");
+    // It was refused before the first epoch; then it is tried after eight more.
+    let new = told.iter().zip(0..).filter(|(trouble, _)| trouble.is_new);
+    let new: Vec<i32> = new.map(|(_, epoch)| epoch).collect();
+    assert_eq!(new, [0, 3, 11], "{told:?}");
 }
 
 /// F46: a bit that flips on the way back is caught where the epoch is done on the CPU as well, and only
@@ -214,6 +216,8 @@ fn dear_groups() -> Found {
         fold: [cost(1.0); 3],
         drain_ns: 1_000.0,
         cpu: [cost(100.0); 3],
+        filter: cost(1.0),
+        filter_cpu: cost(100.0),
     })
 }
 
@@ -237,7 +241,7 @@ fn epoch_of(pipeline: &mut Pipeline, rows: u64, apart: bool) -> CoreEpoch {
 fn auto_goes_where_the_rates_say_and_thinks_again_when_an_epoch_is_another_one() {
     let plan = plan(7_500, OutputMode::Append);
     let part = device_plan(&plan).expect("a device takes all of it");
-    let load = Load { rows: 300.0, groups: 1.0, ..Load::of(&part, 1) };
+    let load = Load { rows: 300.0, groups: Some(1.0), ..Load::of(&part, 1) };
     let auto = Auto::new(dear_groups(), load);
     assert!(auto.choice().on_gpu);
     let gpu = Arc::new(Gpu::auto(part, Choice::default(), Pipelines::default(), auto));
@@ -348,4 +352,41 @@ fn f41_an_epoch_that_does_not_fit_the_budget_is_done_on_the_cpu() {
         see(500, true);
         see(20_000, false);
     }
+}
+
+/// Batches of a core share submissions, which end while it goes on: an epoch waits for its fates and its end.
+#[test]
+fn batches_share_submissions_and_are_waited_for_at_the_barrier() {
+    let plan = plan(7_500, OutputMode::Append);
+    let gpu = open(Tier::Native, 0);
+    let mut pipeline = Pipeline::new(plan, OnError::DeadLetter).on_device(&gpu);
+    let program = gpu.program().expect("it is open");
+    let mut asked = |batches: u64| {
+        let before = program.device().counts();
+        for order in 0..batches {
+            pipeline.open(order, EventClock::Known(None));
+            let row = |i: i64| super::super::tests::Row {
+                time: Some(i * 100),
+                device: 0,
+                status: Some(1),
+                value: 1,
+                bad: 9,
+            };
+            push(&mut pipeline, &(0..50).map(row).collect::<Vec<_>>(), 0);
+            let segment = pipeline.close();
+            pipeline.keep(segment, 0).expect("no row is bad");
+        }
+        let pushed = program.device().counts();
+        assert_eq!(pipeline.barrier().gpu_rows, 50 * batches);
+        let ended = program.device().counts();
+        let [pushed, ended] = [(before, pushed), (pushed, ended)].map(|(before, after)| {
+            (after.submissions - before.submissions, after.waits - before.waits)
+        });
+        (pushed, ended)
+    };
+    asked(WAITING_MAX as u64 * 3);
+    // Of three submissions two are still under way; the end is for them, the table's size and the table.
+    assert_eq!(asked(WAITING_MAX as u64 * 3), ((24 + 3, 24 + 1), (3, 2 + 2)));
+    // What waits for a submission of its own goes with the barrier.
+    assert_eq!(asked(WAITING_MAX as u64 + 1), ((9 + 1, 9), (1 + 3, 2 + 2)));
 }

@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use pelton_kernels::gpu::rates::{Rates, at_groups};
-use pelton_kernels::gpu::sample;
+use pelton_kernels::gpu::{COLUMNS_MAX, sample};
 
 use super::device::DevicePlan;
 
@@ -31,13 +31,13 @@ const FATE_BYTES: f64 = 4.0;
 /// What an epoch asks of one core.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Load {
-    /// Rows and groups of an epoch.
+    /// Rows and groups of an epoch; none where rows come back instead.
     pub rows: f64,
-    pub groups: f64,
+    pub groups: Option<f64>,
     pub cores: f64,
     /// Bytes of a row that go up.
     pub row_bytes: f64,
-    /// Aggregated columns, as those that rates were measured with.
+    /// Aggregated columns, or computed ones, as those that rates were measured with.
     pub columns: f64,
 }
 
@@ -45,13 +45,12 @@ impl Load {
     /// What a plan is taken for before its first epoch.
     pub fn of(plan: &DevicePlan, cores: usize) -> Load {
         let calls = plan.query.calls.iter().filter(|call| call.argument.is_some()).count();
-        Load {
-            rows: ROWS_ASSUMED,
-            groups: GROUPS_ASSUMED,
-            cores: cores.max(1) as f64,
-            row_bytes: plan.query.row_bytes() as f64,
-            columns: calls as f64 / sample::CALLS_OF_COLUMN as f64,
-        }
+        let (groups, columns) = match plan.gives_rows() {
+            true => (None, plan.query.arguments.len() as f64),
+            false => (Some(GROUPS_ASSUMED), calls as f64 / sample::CALLS_OF_COLUMN as f64),
+        };
+        let row_bytes = plan.query.row_bytes() as f64;
+        Load { rows: ROWS_ASSUMED, groups, cores: cores.max(1) as f64, row_bytes, columns }
     }
 }
 
@@ -70,7 +69,25 @@ impl Predicted {
 
 /// Predicts both rates.
 pub fn predict(rates: &Rates, load: &Load) -> Predicted {
-    let Load { rows, groups, cores, row_bytes, columns } = *load;
+    match load.groups {
+        Some(groups) => predict_groups(rates, load, groups),
+        None => predict_rows(rates, load),
+    }
+}
+
+/// A core waits for each batch, and what it waits for no other has meanwhile: they take turns.
+fn predict_rows(rates: &Rates, load: &Load) -> Predicted {
+    let Load { cores, row_bytes, columns, .. } = *load;
+    let measured_bytes = sample::passing_row_bytes(0) as f64 + 8.0 * columns;
+    let more_bytes_ns = (row_bytes - measured_bytes) * 1e9 / rates.upload[0].max(1.0);
+    let of_batch = rates.dispatch_ns * (1.0 / BATCH_ROWS - 1.0 / sample::BATCH_ROWS as f64);
+    let gpu_ns = rates.filter.of(columns) + more_bytes_ns + of_batch;
+    let cpu_ns = rates.filter_cpu.of(columns);
+    Predicted { cpu: cores * 1e9 / cpu_ns.max(0.01), gpu: 1e9 / gpu_ns.max(0.01) }
+}
+
+fn predict_groups(rates: &Rates, load: &Load, groups: f64) -> Predicted {
+    let Load { rows, cores, row_bytes, columns, .. } = *load;
     let groups = groups.clamp(1.0, rows.max(1.0));
     let cpu_ns = at_groups(&rates.cpu, groups, columns);
     let upload_ns = 1e9 / rates.upload[0].max(1.0);
@@ -91,7 +108,7 @@ pub fn predict(rates: &Rates, load: &Load) -> Predicted {
     Predicted { cpu: cores * 1e9 / cpu_ns.max(0.01), gpu }
 }
 
-/// For which groups an epoch a GPU wins, the other facts as they are.
+/// For which groups an epoch a GPU wins, or for which computed columns, the other facts as they are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Crossover {
     Never,
@@ -103,17 +120,32 @@ pub enum Crossover {
     Between(f64, f64),
 }
 
-/// Looks at numbers of groups from 1 to the epoch's rows, four a decade.
+/// Looks at numbers of groups from 1 to the epoch's rows, four a decade; at computed columns one by one.
 pub fn crossover(rates: &Rates, load: &Load) -> Crossover {
-    let steps = (load.rows.max(1.0).log10() * 4.0) as usize;
-    let groups = |step: usize| 10_f64.powf(step as f64 / 4.0);
-    let wins = |&step: &usize| predict(rates, &Load { groups: groups(step), ..*load }).gpu_wins();
+    let steps = match load.groups {
+        Some(_) => (load.rows.max(1.0).log10() * 4.0) as usize,
+        None => COLUMNS_MAX,
+    };
+    let number = |step: usize| match load.groups {
+        Some(_) => 10_f64.powf(step as f64 / 4.0),
+        None => step as f64,
+    };
+    let at = |step: usize| match load.groups {
+        Some(_) => Load { groups: Some(number(step)), ..*load },
+        // Another column is another double that goes up.
+        None => {
+            let columns = number(step);
+            let row_bytes = load.row_bytes + 8.0 * (columns - load.columns);
+            Load { columns, row_bytes, ..*load }
+        }
+    };
+    let wins = |&step: &usize| predict(rates, &at(step)).gpu_wins();
     match ((0..=steps).find(wins), (0..=steps).rfind(wins)) {
         (Some(first), Some(last)) => match (first == 0, last == steps) {
             (true, true) => Crossover::Always,
-            (true, false) => Crossover::UpTo(groups(last)),
-            (false, true) => Crossover::From(groups(first)),
-            (false, false) => Crossover::Between(groups(first), groups(last)),
+            (true, false) => Crossover::UpTo(number(last)),
+            (false, true) => Crossover::From(number(first)),
+            (false, false) => Crossover::Between(number(first), number(last)),
         },
         _ => Crossover::Never,
     }
@@ -222,10 +254,11 @@ impl Auto {
         let (rows, groups) = (rows as f64, groups as f64);
         let left =
             |seen: f64, assumed: f64| !(assumed / RANGE..=assumed * RANGE).contains(&seen.max(1.0));
-        if rows == 0.0 || !(left(rows, self.load.rows) || left(groups, self.load.groups)) {
+        let left_groups = self.load.groups.is_some_and(|assumed| left(groups, assumed));
+        if rows == 0.0 || !(left(rows, self.load.rows) || left_groups) {
             return None;
         }
-        self.load = Load { rows, groups: groups.max(1.0), ..self.load };
+        self.load = Load { rows, groups: self.load.groups.map(|_| groups.max(1.0)), ..self.load };
         let choice = choose(&self.found, &self.load);
         let differs = choice.on_gpu != self.choice.on_gpu;
         self.choice = choice;
@@ -252,33 +285,33 @@ impl fmt::Display for DeviceChoice {
 impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Facts { load, predicted, crossover, rows_crossover } = self;
+        let (with, of) = match load.groups {
+            Some(groups) => {
+                let (rows, groups) = (short(load.rows), short(groups));
+                (format!("{rows} rows and {groups} groups an epoch"), "groups")
+            }
+            None => (format!("{} computed columns", short(load.columns)), "computed columns"),
+        };
         writeln!(
             f,
-            "  predicted: CPU {:.1} M rows/s, GPU {:.1} M rows/s, with {} rows and {} groups an \
-             epoch on {} cores",
+            "  predicted: CPU {:.1} M rows/s, GPU {:.1} M rows/s, with {with} on {} cores",
             predicted.cpu / 1e6,
             predicted.gpu / 1e6,
-            short(load.rows),
-            short(load.groups),
             load.cores,
         )?;
+        f.write_str("  crossover: ")?;
         match crossover {
-            Crossover::Never => {
-                writeln!(f, "  crossover: GPU loses here with any number of groups")
-            }
-            Crossover::Always => writeln!(f, "  crossover: GPU wins with any number of groups"),
-            Crossover::From(groups) => {
-                writeln!(f, "  crossover: GPU wins from {} groups on", short(*groups))
-            }
-            Crossover::UpTo(groups) => {
-                writeln!(f, "  crossover: GPU wins up to {} groups", short(*groups))
-            }
+            Crossover::Never => writeln!(f, "GPU loses here with any number of {of}"),
+            Crossover::Always => writeln!(f, "GPU wins with any number of {of}"),
+            Crossover::From(least) => writeln!(f, "GPU wins from {} {of} on", short(*least)),
+            Crossover::UpTo(most) => writeln!(f, "GPU wins up to {} {of}", short(*most)),
             Crossover::Between(from, to) => {
-                let (from, to) = (short(*from), short(*to));
-                writeln!(f, "  crossover: GPU wins from {from} to {to} groups")
+                writeln!(f, "GPU wins from {} to {} {of}", short(*from), short(*to))
             }
         }?;
         match rows_crossover {
+            // Nothing waits for the end of an epoch where rows come back at once.
+            _ if load.groups.is_none() => Ok(()),
             Some(rows) => writeln!(f, "  epochs:    GPU wins from {} rows on", short(*rows)),
             None => writeln!(f, "  epochs:    GPU loses here whatever their rows"),
         }

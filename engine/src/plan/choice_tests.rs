@@ -7,6 +7,10 @@ fn core() -> [Cost; 3] {
     [(15.0, 5.0), (20.0, 8.0), (80.0, 20.0)].map(|(row_ns, column_ns)| Cost { row_ns, column_ns })
 }
 
+/// Filter and computed columns, there and on a core.
+const FILTER: Cost = Cost { row_ns: 4.0, column_ns: 1.5 };
+const FILTER_CPU: Cost = Cost { row_ns: 2.0, column_ns: 6.0 };
+
 /// A discrete GPU of round figures: 10 GB/s up, 20 µs a dispatch, a nanosecond a row.
 fn discrete() -> Rates {
     let cost = |row_ns| Cost { row_ns, column_ns: row_ns / 4.0 };
@@ -18,6 +22,8 @@ fn discrete() -> Rates {
         fold: [cost(0.8), cost(0.4), cost(1.0)],
         drain_ns: 30.0,
         cpu: core(),
+        filter: FILTER,
+        filter_cpu: FILTER_CPU,
     }
 }
 
@@ -32,11 +38,13 @@ fn slow() -> Rates {
         fold: [cost(400.0), cost(300.0), cost(500.0)],
         drain_ns: 200.0,
         cpu: core(),
+        filter: Cost { row_ns: 300.0, column_ns: 80.0 },
+        filter_cpu: FILTER_CPU,
     }
 }
 
 fn load(rows: f64, groups: f64) -> Load {
-    Load { rows, groups, cores: 1.0, row_bytes: 32.0, columns: 2.0 }
+    Load { rows, groups: Some(groups), cores: 1.0, row_bytes: 32.0, columns: 2.0 }
 }
 
 fn check(found: &Found, load: Load, expected: &str) {
@@ -130,11 +138,44 @@ fn a_choice_stands_within_its_range_and_is_made_again_outside() {
     }
     let changed = auto.see(1_000_000, 500_000).expect("groups come back dearly");
     assert!(!changed.on_gpu && changed.reason == Reason::Slower);
-    assert_eq!(changed.facts.expect("rates are known").load.groups, 5e5);
+    assert_eq!(changed.facts.expect("rates are known").load.groups, Some(5e5));
     assert_eq!(auto.see(1_000_000, 400_000), None, "this is what is assumed now");
     assert!(auto.see(1_000_000, 900).expect("few groups again").on_gpu);
     // Made again, with the same answer: nothing to tell.
     assert_eq!(auto.see(1_000_000, 10), None);
+    assert!(auto.choice().on_gpu);
+}
+
+/// Rows that come back: a core on its own gains by what is computed, more cores wait for one device.
+#[test]
+fn rows_without_groups_are_chosen_by_what_is_computed_of_them() {
+    let load = |cores, columns: f64| {
+        let row_bytes = 4.0 + 8.0 * columns;
+        Load { rows: 1e6, groups: None, cores, row_bytes, columns }
+    };
+    let choice = |cores, columns| choose(&Found::Measured(discrete()), &load(cores, columns));
+    assert!(!choice(1.0, 0.0).on_gpu && choice(1.0, 3.0).on_gpu && !choice(8.0, 3.0).on_gpu);
+    let Crossover::From(columns) = crossover(&discrete(), &load(1.0, 0.0)) else {
+        panic!("{:?}", crossover(&discrete(), &load(1.0, 0.0)))
+    };
+    assert!(choice(1.0, columns).on_gpu && !choice(1.0, columns - 1.0).on_gpu, "{columns}");
+    assert_eq!(crossover(&slow(), &load(1.0, 3.0)), Crossover::Never);
+    // Longer batches would wait for a dispatch less often than a decoder's do.
+    let waits = Rates { dispatch_ns: 500_000.0, ..discrete() };
+    assert!(!choose(&Found::Measured(waits), &load(1.0, 3.0)).on_gpu);
+    let wide = Load { row_bytes: 1_000.0, ..load(1.0, 3.0) };
+    assert!(!choose(&Found::Measured(discrete()), &wide).on_gpu);
+    let told = choice(1.0, 3.0).facts.expect("rates are known").to_string();
+    let crossover = format!("crossover: GPU wins from {columns} computed columns on");
+    for text in ["M rows/s, with 3 computed columns on 1 cores", &crossover] {
+        assert!(told.contains(text), "no {text}:\n{told}");
+    }
+    assert!(!told.contains("epochs:"), "{told}");
+    // However many rows an epoch has, and it has no groups.
+    let mut auto = Auto::new(Found::Measured(discrete()), load(1.0, 3.0));
+    for rows in [1, 1_000_000_000] {
+        assert_eq!(auto.see(rows, 0), None);
+    }
     assert!(auto.choice().on_gpu);
 }
 

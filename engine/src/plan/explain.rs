@@ -155,21 +155,15 @@ fn device_of(plan: &Plan, device: Device, candidate: &Candidate, cores: usize) -
         (Device::Gpu(_) | Device::Auto, Ok(part)) => {
             let choice = choose(&candidate.found, &Load::of(part, cores));
             match device {
-                Device::Auto if part.gives_rows() => {
-                    out.push_str("device   CPU: auto knows no rates of rows without groups\n");
-                }
                 Device::Auto => _ = writeln!(out, "device   {choice}"),
                 _ => out.push_str("device   GPU: the job says so\n"),
             }
-            if part.gives_rows() {
-                out.push_str(
-                    "  one node: filters and what is computed, the rows that pass come back\n",
-                );
-            } else {
-                out.push_str("  one node: filters, keys and aggregates run fused\n");
-                let DeviceChoice { facts, .. } = choice;
-                out.extend(facts.map(|facts| facts.to_string()));
-            }
+            out.push_str(match part.gives_rows() {
+                true => "  one node: filters and what is computed, the rows that pass come back\n",
+                false => "  one node: filters, keys and aggregates run fused\n",
+            });
+            let DeviceChoice { facts, .. } = choice;
+            out.extend(facts.map(|facts| facts.to_string()));
         }
         (_, Err(refusals)) => {
             out.push_str("device   CPU: a GPU cannot run it\n");

@@ -8,7 +8,7 @@ use pelton_engine::pipeline::device::Gpu;
 use pelton_engine::plan::Plan;
 use pelton_engine::plan::choice::{Auto, Found, Load};
 use pelton_engine::plan::device::device_plan;
-use pelton_kernels::gpu::{Choice, Tier};
+use pelton_kernels::gpu::{Choice, Fault, Tier};
 
 use super::{Setup, pipelines};
 
@@ -16,6 +16,9 @@ use super::{Setup, pipelines};
 const TIER_VARIABLE: &str = "PELTON_GPU_TIER";
 /// A seed, for tests: the device is lost in every epoch, at a batch that it picks.
 const LOSE_VARIABLE: &str = "PELTON_GPU_LOSE";
+/// A number, for tests: the device is lost once, at the submission after so many, and is there again when it is
+/// tried again.
+const LOSE_ONCE_VARIABLE: &str = "PELTON_GPU_LOSE_ONCE";
 /// A number, for tests: the table that comes back after so many has a bit flipped.
 const FLIP_VARIABLE: &str = "PELTON_GPU_FLIP";
 
@@ -28,10 +31,8 @@ pub(super) fn open(job: &JobSpec, plan: &Plan, setup: &Setup) -> Result<Option<A
     let index = match (&job.device, &setup.candidate.found) {
         (Device::Gpu(index), _) => *index,
         (Device::Auto, found @ Found::Measured(_)) => {
-            // Where a GPU cannot run the plan there is nothing to choose; rates are those of groups.
-            let Some(part) = device_plan(plan).ok().filter(|part| !part.gives_rows()) else {
-                return Ok(None);
-            };
+            // Where a GPU cannot run the plan there is nothing to choose.
+            let Ok(part) = device_plan(plan) else { return Ok(None) };
             let auto = Auto::new(found.clone(), Load::of(&part, setup.cpus.len()));
             let gpu = Gpu::auto(part, within(job, setup.candidate.index), kept(), auto);
             return Ok(Some(Arc::new(as_asked(job, gpu))));
@@ -59,6 +60,9 @@ fn as_asked(job: &JobSpec, mut gpu: Gpu) -> Gpu {
     gpu.shadow_one_in = job.gpu.shadow_one_in;
     gpu.lose = number(LOSE_VARIABLE);
     gpu.flip = number(FLIP_VARIABLE).map(|before| before as u32);
+    if let (Some(before), Ok(program)) = (number(LOSE_ONCE_VARIABLE), gpu.program()) {
+        program.device().faults.arm(Fault::Lost, before as u32);
+    }
     gpu
 }
 

@@ -43,11 +43,34 @@ pub struct Device {
     trouble: Arc<Mutex<Option<GpuError>>>,
     budget: Arc<Budget>,
     numbers: AtomicU32,
-    words_read: AtomicU64,
+    asked: Asked,
     /// Where the driver has one.
     cache: Option<wgpu::PipelineCache>,
     answer_max: Duration,
     pub faults: Faults,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    buffers: AtomicU64,
+    bindings: AtomicU64,
+    submissions: AtomicU64,
+    waits: AtomicU64,
+    words_read: AtomicU64,
+}
+
+/// What a device was asked, as numbers: what a test of its use can rely on, unlike times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Made, whether they are still there or not.
+    pub buffers: u64,
+    /// One a dispatch.
+    pub bindings: u64,
+    pub submissions: u64,
+    /// For a submission to end.
+    pub waits: u64,
+    /// Of all answers.
+    pub words_read: u64,
 }
 
 #[derive(Debug)]
@@ -143,7 +166,7 @@ impl Device {
             trouble,
             budget,
             numbers,
-            words_read: AtomicU64::new(0),
+            asked: Asked::default(),
             cache: None,
             answer_max,
             faults,
@@ -164,9 +187,12 @@ impl Device {
         self.budget.used.load(Relaxed)
     }
 
-    /// Words of all answers so far.
-    pub fn words_read(&self) -> u64 {
-        self.words_read.load(Relaxed)
+    /// What was asked of it so far.
+    pub fn counts(&self) -> Counts {
+        let Asked { buffers, bindings, submissions, waits, words_read } = &self.asked;
+        let [buffers, bindings, submissions, waits, words_read] =
+            [buffers, bindings, submissions, waits, words_read].map(|count| count.load(Relaxed));
+        Counts { buffers, bindings, submissions, waits, words_read }
     }
 
     pub fn is_software(&self) -> bool {
@@ -221,6 +247,7 @@ impl Device {
             return Err(GpuError::OutOfMemory { asked: size, left: left.min(most) });
         }
         let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation };
+        self.asked.buffers.fetch_add(1, Relaxed);
         let scope = self.raw.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let raw = self.raw.create_buffer(&descriptor);
         let refused = adapter::block_on(scope.pop());
@@ -269,6 +296,7 @@ impl Device {
         pipeline: &wgpu::ComputePipeline,
         buffers: &[(u32, &Buffer)],
     ) -> wgpu::BindGroup {
+        self.asked.bindings.fetch_add(1, Relaxed);
         let entries = buffers.iter().map(|(binding, buffer)| wgpu::BindGroupEntry {
             binding: *binding,
             resource: buffer.raw.as_entire_binding(),
@@ -289,12 +317,14 @@ impl Device {
             self.destroy();
         }
         self.check()?;
+        self.asked.submissions.fetch_add(1, Relaxed);
         let index = self.queue.submit([encoder.finish()]);
         self.check().map(|()| index)
     }
 
     /// Waits for a submission, and for the mappings that were asked for before.
     pub(crate) fn wait(&self, index: &wgpu::SubmissionIndex, what: &'static str) -> Result<()> {
+        self.asked.waits.fetch_add(1, Relaxed);
         let wait = wgpu::PollType::Wait {
             submission_index: Some(index.clone()),
             timeout: Some(self.answer_max),
@@ -367,7 +397,7 @@ impl Device {
         bytemuck::cast_slice_mut(&mut read).copy_from_slice(&view[..words * 4]);
         drop(view);
         buffer.raw.unmap();
-        self.words_read.fetch_add(words as u64, Relaxed);
+        self.asked.words_read.fetch_add(words as u64, Relaxed);
         self.faults.spoil(&mut read);
         self.check().map(|()| read)
     }

@@ -52,9 +52,11 @@ impl Table {
         let drained = self.read()?;
         let columns = self.load(&drained)?;
         let keys = self.pack_keys(&drained, space)?;
-        into.load(&keys, columns);
         self.choose_bases(&drained);
-        self.forget()
+        // A device that is lost here has its rows done again: they may not be in `into` by then.
+        self.forget()?;
+        into.load(&keys, columns);
+        Ok(())
     }
 
     fn read(&self) -> Result<Drained> {

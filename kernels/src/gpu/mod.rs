@@ -37,7 +37,7 @@ mod upload;
 
 pub use adapter::{Adapter, Kind, Tier, adapters};
 pub use aggregate::{Selected, Table};
-pub use device::{Choice, Device, chosen};
+pub use device::{Choice, Counts, Device, chosen};
 pub use error::{GpuError, Result};
 pub use faults::{Fault, Faults};
 pub use filter::Passed;

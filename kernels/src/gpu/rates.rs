@@ -11,7 +11,8 @@ use arrow::array::ArrayRef;
 
 use super::device::Device;
 use super::error::Result;
-use super::project::{ANSWER, STAGING, STORAGE};
+use super::program::Program;
+use super::project::{ANSWER, Projector, STAGING, STORAGE};
 use super::sample::{self, Groups, Kernels};
 
 /// The caller's clock, from any moment on.
@@ -85,6 +86,10 @@ pub struct Rates {
     pub drain_ns: f64,
     /// All of it on one core, at each of [`GROUPS`].
     pub cpu: [Cost; 3],
+    /// Of rows without groups: upload, filter, computed columns, and what comes back of those that pass.
+    pub filter: Cost,
+    /// The same on one core.
+    pub filter_cpu: Cost,
 }
 
 /// A cost between those at [`GROUPS`], along the logarithm of the number of groups.
@@ -137,7 +142,35 @@ pub fn measure(device: &Arc<Device>, rows: [u64; 3], clock: Clock<'_>) -> Result
     }
     rates.project = Cost::between(project);
     (rates.fold, rates.cpu) = (fold.map(Cost::between), cpu.map(Cost::between));
+    (rates.filter, rates.filter_cpu) = filtering(device, rows[0], clock)?;
     Ok(rates)
+}
+
+/// Rows without groups, on the device and on one core.
+fn filtering(device: &Arc<Device>, rows: u64, clock: Clock<'_>) -> Result<(Cost, Cost)> {
+    let [mut there, mut here] = [[f64::INFINITY; 2]; 2];
+    for (at, columns) in COLUMNS.into_iter().enumerate() {
+        let query = sample::rows_query(columns);
+        let mut projector = Projector::new(&Arc::new(Program::rows(device, query.clone())?));
+        let batches = sample::batches(rows, 1, columns);
+        let batches = || batches.iter().map(|batch| sample::of_rows(batch));
+        for round in 0..=ROUNDS {
+            let mut fates = Vec::new();
+            let mut pass = |batch: &[ArrayRef]| {
+                fates.clear();
+                projector.filter(batch, 0, batch[0].len(), &mut fates).map(drop)
+            };
+            let began = clock();
+            batches().try_for_each(&mut pass)?;
+            let on_device = (clock() - began).as_nanos() as f64;
+            let on_cpu = timed(clock, || batches().for_each(|b| drop(sample::pass(&query, b))));
+            if round > 0 {
+                there[at] = there[at].min(on_device / rows as f64);
+                here[at] = here[at].min(on_cpu / rows as f64);
+            }
+        }
+    }
+    Ok((Cost::between(there), Cost::between(here)))
 }
 
 /// Nanoseconds of an epoch's projection, fold and drain, one behind the other.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, AsArray, Float64Array, Int32Array, TimestampMicrosecondArray, UInt32Array,
 };
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, TimeUnit, UInt32Type};
 
 use super::{Device, Fate, Input, Program, Projector, Query, ROWS_MAX, Result, Selected, Table};
@@ -16,7 +17,7 @@ use crate::cpu::aggregate::{AggregateFunction, AggregateSpec, Call, GroupTable, 
 use crate::cpu::filter;
 use crate::cpu::keys::{KeyInput, KeySpace, Rows};
 use crate::cpu::project::evaluate;
-use crate::expr::{CompareOp, Expr, ExprKind, Literal};
+use crate::expr::{ArithmeticOp, CompareOp, Expr, ExprKind, Literal};
 
 /// Rows of a batch: what a device gets at once.
 pub const BATCH_ROWS: usize = ROWS_MAX;
@@ -25,6 +26,8 @@ pub const CALLS_OF_COLUMN: usize = 3;
 /// Devices of the readings at most; more groups are more windows.
 const DEVICES_MAX: u64 = 1_000;
 const WINDOW_US: i64 = 10_000_000;
+/// Time and device are of groups alone.
+const FIRST_OF_ROWS: usize = 2;
 
 /// The query over so many measured columns.
 pub fn query(columns: usize) -> Query {
@@ -67,6 +70,53 @@ pub fn query(columns: usize) -> Query {
         calls,
         offsets: None,
     }
+}
+
+/// The query of rows that pass the same filter, with a value computed of each measured column.
+pub fn rows_query(columns: usize) -> Query {
+    let with_groups = query(columns);
+    let shifted = |expr: &Expr| expr.map_columns(&mut |column, _| column - FIRST_OF_ROWS);
+    let computed = |argument: &Expr| {
+        let number = |value| Box::new(Expr::literal(Literal::Float(value), DataType::Float64));
+        let of = |op, a: Expr, b| Expr {
+            kind: ExprKind::Arithmetic(op, Box::new(a), b),
+            data_type: DataType::Float64,
+        };
+        let product = of(ArithmeticOp::Multiply, shifted(argument), number(1.8));
+        of(ArithmeticOp::Add, product, number(32.0))
+    };
+    Query {
+        inputs: with_groups.inputs[FIRST_OF_ROWS..].to_vec(),
+        filters: with_groups.filters.iter().map(shifted).collect(),
+        arguments: with_groups.arguments.iter().map(computed).collect(),
+        keys: Vec::new(),
+        key_fields: Vec::new(),
+        calls: Vec::new(),
+        ..with_groups
+    }
+}
+
+/// The columns of a batch that such a query reads.
+pub fn of_rows(batch: &[ArrayRef]) -> &[ArrayRef] {
+    &batch[FIRST_OF_ROWS..]
+}
+
+/// Bytes of those of a row.
+pub fn passing_row_bytes(columns: usize) -> usize {
+    4 + 8 * columns
+}
+
+/// What is computed of the rows that pass, with the CPU's kernels; `batch` as of [`of_rows`].
+pub fn pass(query: &Query, batch: &[ArrayRef]) -> Vec<ArrayRef> {
+    let (rows, mut kept) = (batch[0].len(), Vec::new());
+    let mask = evaluate(&query.filters[0], batch, rows).values;
+    filter::select(mask.as_boolean(), &mut kept);
+    let kept = UInt32Array::from(kept);
+    let of = |argument| {
+        let values = evaluate(argument, batch, rows).values;
+        take(&values, &kept, None).expect("row numbers are within the batch")
+    };
+    query.arguments.iter().map(of).collect()
 }
 
 /// Bytes of a row's columns.

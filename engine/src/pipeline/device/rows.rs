@@ -166,6 +166,9 @@ impl OnDevice {
             self.patience = EPOCHS_WITHOUT;
             return;
         }
+        if !self.is_wanted() {
+            return;
+        }
         self.epochs_without = self.epochs_without.saturating_sub(1);
         if self.epochs_without == 0 {
             self.try_again();

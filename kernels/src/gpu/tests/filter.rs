@@ -10,7 +10,7 @@ use crate::gpu::{Fault, GpuError, Input};
 use arrow::array::{BooleanArray, Float64Array, Int64Array};
 
 /// Rows for which a column is true, one of them computed.
-fn query() -> Query {
+pub(super) fn query() -> Query {
     let inputs = [DataType::Boolean, DataType::Int64, DataType::Float64, DataType::Boolean];
     let inputs: Vec<_> =
         inputs.into_iter().map(|data_type| Input { data_type, is_ids: false }).collect();
@@ -33,7 +33,7 @@ fn query() -> Query {
 
 /// Rows, of which the first filter keeps those that `keeps` says; at every 50th the sum overflows, every
 /// 31st is dropped by the second filter.
-fn columns(rows: usize, keeps: impl Fn(usize) -> Option<bool>) -> Vec<ArrayRef> {
+pub(super) fn columns(rows: usize, keeps: impl Fn(usize) -> Option<bool>) -> Vec<ArrayRef> {
     let long = |row: usize| if row % 50 == 49 { i64::MAX } else { row as i64 - 1_000 };
     vec![
         Arc::new((0..rows).map(keeps).collect::<BooleanArray>()),
@@ -46,7 +46,7 @@ fn columns(rows: usize, keeps: impl Fn(usize) -> Option<bool>) -> Vec<ArrayRef> 
 }
 
 /// The device's rows, values and fates are those of the CPU's kernels.
-fn check(projector: &mut Projector, query: &Query, columns: &[ArrayRef], context: &str) {
+pub(super) fn check(projector: &mut Projector, query: &Query, columns: &[ArrayRef], context: &str) {
     let rows = columns[0].len();
     let mut fates = Vec::new();
     let passed = projector.filter(columns, 0, rows, &mut fates).expect("it fits");
@@ -131,9 +131,9 @@ fn what_comes_back_is_in_proportion_to_what_passes() {
         let columns = columns(32_768, |row| Some(row % every == 0));
         // The first time it is taken for as long an answer as the one before.
         projector.filter(&columns, 0, 32_768, &mut Vec::new()).expect("it fits");
-        let before = program.device().words_read();
+        let before = program.device().counts().words_read;
         projector.filter(&columns, 0, 32_768, &mut Vec::new()).expect("it fits");
-        program.device().words_read() - before
+        program.device().counts().words_read - before
     };
     let (all, tenth, few) = (back(1), back(10), back(10_000));
     assert!(all > 32_768 * 5, "{all}");

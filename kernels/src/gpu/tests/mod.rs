@@ -5,12 +5,15 @@
 mod aggregate;
 mod faults;
 mod filter;
+mod flow;
 mod probe;
 mod project;
+mod queries;
 mod rows;
 mod traps;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
@@ -26,6 +29,14 @@ use crate::cpu::aggregate::{GroupTable, Positions};
 use crate::cpu::filter::truth;
 use crate::cpu::keys::{KeyInput, KeySpace, Rows};
 use crate::cpu::project::evaluate;
+
+/// Seeds of a random test: `PELTON_SEEDS` of them from `PELTON_FIRST` on, where the variables say so.
+pub(super) fn seeds(otherwise: Range<u64>) -> Range<u64> {
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let Some(seeds) = number("PELTON_SEEDS") else { return otherwise };
+    let first = number("PELTON_FIRST").unwrap_or(0);
+    first..first + seeds
+}
 
 pub(super) const TIERS: [Tier; 2] = [Tier::Native, Tier::Portable];
 
@@ -116,8 +127,20 @@ pub(super) fn on_cpu(query: &Query, side: &mut Side, columns: &[ArrayRef]) {
 }
 
 pub(super) fn on_cpu_at(query: &Query, side: &mut Side, columns: &[ArrayRef], place: Place) {
+    on_cpu_of(query, side, columns, place, 0, &|_| true);
+}
+
+/// Those of the rows that count in the window that lies so far before the last one.
+pub(super) fn on_cpu_of(
+    query: &Query,
+    side: &mut Side,
+    columns: &[ArrayRef],
+    place: Place,
+    back_us: i64,
+    counts: &dyn Fn(u32) -> bool,
+) {
     let count = columns[0].len();
-    let mut kept: Vec<u32> = (0..count as u32).collect();
+    let mut kept: Vec<u32> = (0..count as u32).filter(|&row| counts(row)).collect();
     let mut keep = |errors: &Option<arrow::buffer::BooleanBuffer>| {
         if let Some(errors) = errors {
             kept.retain(|&row| !errors.value(row as usize));
@@ -136,7 +159,12 @@ pub(super) fn on_cpu_at(query: &Query, side: &mut Side, columns: &[ArrayRef], pl
         }
         arrays
     };
-    let (keys, arguments) = (all(&query.keys), all(&query.arguments));
+    let (mut keys, arguments) = (all(&query.keys), all(&query.arguments));
+    if let Some(window) = query.window {
+        let starts = keys[window].as_primitive::<TimestampMicrosecondType>();
+        let moved = starts.unary::<_, TimestampMicrosecondType>(|start| start - back_us);
+        keys[window] = Arc::new(moved.with_data_type(starts.data_type().clone()));
+    }
     let inputs: Vec<_> = keys
         .iter()
         .map(|key| match key.as_any().downcast_ref::<UInt32Array>() {

@@ -58,7 +58,7 @@ fn bytes(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-fn values(random: &mut Random, of: &DataType, rows: usize) -> ArrayRef {
+pub(super) fn values(random: &mut Random, of: &DataType, rows: usize) -> ArrayRef {
     let mut texts = || -> Vec<Option<Vec<u8>>> {
         (0..rows).map(|_| (!random.one_in(6)).then(|| bytes(random))).collect()
     };
