@@ -194,8 +194,9 @@ fn kills(options: &Options, scratch: &Scratch, groups: u64) -> Result<Value, Err
     fs::write(&file, job)
         .and_then(|()| fs::copy(dir.join("in/1.csv"), into))
         .map_err(|error| Error::io("cannot write the job", error))?;
-    // More rows than all rounds together read, or the last would wait for nothing.
-    let rounds = (options.rounds as u64 * 7).min(groups / EPOCH_ROWS / 4);
+    // More rows than all rounds together read, or the last would wait for nothing: a round reads two epochs
+    // and what comes until it is killed.
+    let rounds = (options.rounds as u64 * 7).min(groups / EPOCH_ROWS / 8);
     let (mut seconds, mut killed_at) = (Vec::new(), None::<Instant>);
     for round in 0..=rounds {
         let mut child = Command::new(&options.program)
