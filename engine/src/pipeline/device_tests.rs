@@ -364,7 +364,7 @@ fn batches_share_submissions_and_are_waited_for_at_the_barrier() {
     let mut asked = |batches: u64| {
         let before = program.device().counts();
         for order in 0..batches {
-            pipeline.open(order, EventClock::Known(None));
+            pipeline.open(order, EventClock::known(None));
             let row = |i: i64| super::super::tests::Row {
                 time: Some(i * 100),
                 device: 0,

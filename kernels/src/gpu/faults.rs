@@ -34,7 +34,7 @@ pub enum Fault {
     Stale,
     /// A bit of a table, or of a row's values, that is read back is another one.
     BitFlip,
-    /// A bit of the first row's fate is another one.
+    /// A bit of a row's fate is another one.
     Fate,
     /// A row is left out on its way to its group, or back.
     Row,

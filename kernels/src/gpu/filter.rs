@@ -128,6 +128,10 @@ impl Room {
             // In the first value: another number would be noticed.
             answer[HEAD_WORDS + 2] ^= 1;
         }
+        if told > 0 && program.device.faults.fires(Fault::Fate) {
+            // What it stopped at: another filter would be noticed.
+            answer[HEAD_WORDS + kept_words + 1] ^= 4;
+        }
         if kept > 0 && program.device.faults.fires(Fault::Row) {
             kept -= 1;
             answer.drain(HEAD_WORDS..HEAD_WORDS + row_words(program));

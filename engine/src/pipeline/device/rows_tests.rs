@@ -134,7 +134,8 @@ fn f38_to_f46_rows_of_a_device_that_fails_are_the_cpus() {
     let plan = readings();
     let batches = [700, 3_000, 200];
     let expected = epoch(&mut Pipeline::new(Arc::clone(&plan), OnError::DeadLetter), &batches);
-    for fault in [Fault::Lost, Fault::Hung, Fault::Zero, Fault::Row, Fault::BitFlip] {
+    let faults = [Fault::Lost, Fault::Hung, Fault::Zero, Fault::Row, Fault::BitFlip, Fault::Fate];
+    for fault in faults {
         for before in [0, 1] {
             let gpu = gpu(&plan, TIERS[before], 1);
             let mut pipeline =
