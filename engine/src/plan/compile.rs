@@ -218,7 +218,7 @@ fn is_sqls(data_type: &DataType) -> bool {
 }
 
 /// One representation for each of SQL's types; DataFusion's functions have several.
-fn plain(data_type: &DataType) -> DataType {
+pub(super) fn plain(data_type: &DataType) -> DataType {
     match data_type {
         DataType::UInt8 => DataType::Int16,
         DataType::UInt16 => DataType::Int32,

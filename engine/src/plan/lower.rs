@@ -17,6 +17,7 @@ use datafusion_expr::{
 };
 use pelton_kernels::cpu::aggregate::AggregateFunction;
 
+use super::compile::plain;
 use super::grouping;
 pub use super::inline::{
     GROUP, MARK, element_column, element_relation, group_column, inline, inline_all, joined_column,
@@ -393,7 +394,7 @@ fn explode(unnest: &Unnest, arm: &mut Arm) -> Result<(), Refused> {
     let Some(output) = output else {
         return refuse("explode takes one array", "explode one array");
     };
-    let element = unnest.schema.field(output).data_type().clone();
+    let element = plain(unnest.schema.field(output).data_type());
     let exploded = Exploded { list: columns[*list].clone(), element, filters: Vec::new() };
     let own = element_column(chain.steps.len());
     chain.steps.push(Step::Explode(exploded));
