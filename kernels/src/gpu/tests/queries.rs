@@ -182,7 +182,7 @@ fn side(query: &Query) -> Side {
 
 /// The rows that count in a step: some, where a row falls into several windows.
 fn counts(query: &Query, step: i64, row: u32) -> bool {
-    query.window.is_none() || (row as usize / TOGETHER * 7 + step as usize) % 3 != 0
+    query.window.is_none() || !(row as usize / TOGETHER * 7 + step as usize).is_multiple_of(3)
 }
 
 /// The device's way, each batch into every window.
