@@ -235,8 +235,9 @@ mod tests {
             fs::write(&path, &whole[..at]).expect("it is written");
             assert_eq!(read_in(dir.path(), &adapter, None), None, "cut at {at}");
         }
-        let newer = String::from_utf8(whole).expect("text").replace("gpu 1", "gpu 2");
-        fs::write(&path, newer).expect("it is written");
+        let newer = format!("{FORMAT}0");
+        let whole = String::from_utf8(whole).expect("text");
+        fs::write(&path, whole.replacen(FORMAT, &newer, 1)).expect("it is written");
         assert_eq!(read_in(dir.path(), &adapter, None), None, "of another format");
     }
 }
