@@ -55,13 +55,17 @@ pub struct Case {
 impl Case {
     /// Every case of each folder, by name.
     pub fn all() -> [Vec<Case>; 2] {
-        FOLDERS.map(|name| {
-            let entries = std::fs::read_dir(folder(name)).expect("the cases lie beside the tests");
-            let entries = entries.map(|entry| entry.expect("an entry can be read").path());
-            let mut dirs: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
-            dirs.sort_unstable();
-            dirs.into_iter().map(Case::read).collect()
-        })
+        FOLDERS.map(|name| Case::of(&folder(name)))
+    }
+
+    /// Every case of a folder, by name.
+    pub fn of(folder: &Path) -> Vec<Case> {
+        let entries = std::fs::read_dir(folder).expect("the folder of cases can be read");
+        let entries = entries.map(|entry| entry.expect("an entry can be read").path());
+        let mut dirs: Vec<PathBuf> =
+            entries.filter(|path| path.join("case.toml").is_file()).collect();
+        dirs.sort_unstable();
+        dirs.into_iter().map(Case::read).collect()
     }
 
     fn read(dir: PathBuf) -> Case {
