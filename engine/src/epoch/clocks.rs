@@ -2,8 +2,12 @@
 //!
 //! Pure. A scan without a watermark has no say, one that has ended leaves the minimum. What one scan
 //! has seen is kept apart from the others, so the watermark after a restart is the one before it.
+//!
+//! By Spark's rule the scans of one source, which UNION ALL reads twice, have one clock, the greatest of
+//! theirs: a filter above one of them holds nothing back.
 
 use crate::job::spec::LateRule;
+use crate::plan::query::Scan;
 use crate::plan::{Query, Watermark};
 use crate::watermark::watermark_after;
 
@@ -13,6 +17,8 @@ pub(super) struct Clocks {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Clock {
+    /// Index into the job's sources.
+    source: usize,
     watermark: Option<Watermark>,
     now: Seen,
     /// At the end of the epoch before.
@@ -28,8 +34,12 @@ struct Seen {
 
 impl Clocks {
     pub fn of(query: &Query) -> Clocks {
-        let clock = |watermark| Clock { watermark, ..Clock::default() };
-        Clocks { scans: query.scans.iter().map(|scan| clock(scan.plan.watermark)).collect() }
+        let clock = |scan: &Scan| Clock {
+            source: scan.source,
+            watermark: scan.plan.watermark,
+            ..Clock::default()
+        };
+        Clocks { scans: query.scans.iter().map(clock).collect() }
     }
 
     pub fn see(&mut self, scan: usize, time: Option<i64>, ended: bool) {
@@ -71,13 +81,20 @@ impl Clocks {
             let watermark = clock.watermark?;
             let seen = match watermark.late {
                 LateRule::Row => clock.now,
-                LateRule::Epoch => clock.before,
+                LateRule::Epoch => self.before(clock.source),
             };
             let after = seen.time.map(|time| watermark_after(time, watermark.delay_us));
             Some(if seen.ended { Some(i64::MAX) } else { after.or(first(watermark)) })
         };
         // Before its first row a scan has none, and so has the job.
         self.scans.iter().filter_map(of_scan).min().flatten()
+    }
+
+    /// What all scans of a source together had seen at the end of the epoch before.
+    fn before(&self, source: usize) -> Seen {
+        let mut of_source = self.scans.iter().filter(|clock| clock.source == source).peekable();
+        let ended = of_source.peek().is_some_and(|clock| clock.before.ended);
+        Seen { time: of_source.filter_map(|clock| clock.before.time).max(), ended }
     }
 }
 
@@ -91,11 +108,16 @@ mod tests {
 
     const SECOND: i64 = 1_000_000;
 
-    /// Two scans, ten seconds of delay.
-    fn clocks(late: LateRule) -> Clocks {
+    /// Scans of these sources, ten seconds of delay.
+    fn scans(sources: &[usize], late: LateRule) -> Clocks {
         let watermark = Watermark { delay_us: 10 * SECOND, late, max_future_skew_us: None };
-        let clock = || Clock { watermark: Some(watermark), ..Clock::default() };
-        Clocks { scans: vec![clock(), clock()] }
+        let clock =
+            |&source: &usize| Clock { source, watermark: Some(watermark), ..Clock::default() };
+        Clocks { scans: sources.iter().map(clock).collect() }
+    }
+
+    fn clocks(late: LateRule) -> Clocks {
+        scans(&[0, 1], late)
     }
 
     #[test]
@@ -131,5 +153,20 @@ mod tests {
         assert_eq!(clocks.watermark(), Some(0));
         clocks.end_epoch();
         assert_eq!(clocks.watermark(), Some(40 * SECOND));
+    }
+
+    #[test]
+    fn by_sparks_rule_the_scans_of_one_source_have_one_clock() {
+        let at = |sources: &[usize], late| {
+            let mut clocks = scans(sources, late);
+            clocks.see(0, Some(100 * SECOND), false);
+            clocks.see(2, Some(70 * SECOND), false);
+            clocks.end_epoch();
+            clocks.watermark()
+        };
+        assert_eq!(at(&[0, 0, 1], LateRule::Epoch), Some(60 * SECOND));
+        assert_eq!(at(&[0, 1, 1], LateRule::Epoch), Some(60 * SECOND));
+        assert_eq!(at(&[0, 1, 0], LateRule::Epoch), Some(0), "the second source has not begun");
+        assert_eq!(at(&[0, 0, 1], LateRule::Row), None, "each scan judges by its own rows");
     }
 }
