@@ -310,7 +310,7 @@ impl Epochs {
         workers: &dyn Workers,
     ) -> Result<RecordBatch> {
         while let Some((above, arm)) = self.above[at] {
-            let fed = self.levels[above].feed(arm, &rows)?;
+            let fed = self.levels[above].feed(arm, &rows, self.next)?;
             if matches!(self.levels[at].plan.shape, Shape::First(_)) {
                 // These are input rows still.
                 let counters = &mut self.running.counters;

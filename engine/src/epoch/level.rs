@@ -42,6 +42,8 @@ pub(super) struct Level {
     /// Where two streams meet: it has the level's state.
     meeting: Option<Meeting>,
     closes: bool,
+    /// Rows that came from below in the running epoch.
+    fed: u64,
     growth: Growth,
 }
 
@@ -122,6 +124,7 @@ impl Level {
             pipelines: level.arms.iter().map(pipeline).collect(),
             meeting: level.join.as_ref().map(Meeting::of),
             closes: level.evicting(Some(0)).is_some(),
+            fed: 0,
             growth: Growth::Partials(0),
         }
     }
@@ -184,14 +187,18 @@ impl Level {
     /// Rows from below through an arm's pipeline.
     ///
     /// Errors: `Failed` where an expression stops and `on_error` says "fail".
-    pub fn feed(&mut self, arm: usize, rows: &RecordBatch) -> Result<Fed> {
+    pub fn feed(&mut self, arm: usize, rows: &RecordBatch, epoch: u64) -> Result<Fed> {
         let pipeline = self.pipelines[arm].as_mut().expect("an arm above a level has its own");
         let count = rows.num_rows() as u32;
         let starts: Vec<u32> = (0..count).collect();
         let ends: Vec<u32> = (1..=count).collect();
         // A byte a row: so a dead letter's position is its row.
         let bytes = vec![b' '; rows.num_rows()];
-        let place = Place { name: "the rows of a state".into(), line: 1, ..Place::default() };
+        // Rows stand in the order in which they left: by epoch, and within it as they came.
+        let before = self.fed;
+        self.fed += u64::from(count);
+        let name = "the rows of a state".into();
+        let place = Place { name, line: 1, major: epoch, minor: before, ..Place::default() };
         pipeline.open(0, EventClock::known(None));
         pipeline.push(&InputBatch {
             columns: rows.columns(),
@@ -209,7 +216,7 @@ impl Level {
         let counters = core.counters;
         let mut dead_letters = std::mem::take(&mut core.dead_letters);
         for letter in &mut dead_letters {
-            letter.raw = json_row(rows, letter.position.minor as usize)?;
+            letter.raw = json_row(rows, (letter.position.minor - before) as usize)?;
         }
         Ok(Fed { core, counters, dead_letters })
     }
@@ -339,6 +346,7 @@ impl Level {
         keeps_delta: bool,
         workers: &dyn Workers,
     ) -> Result<Emitted> {
+        self.fed = 0;
         if let Some(meeting) = &mut self.meeting {
             let (rows, facts) = meeting.finish(watermark, ended)?;
             let changes = Changes::of(meeting.store.take_delta(keeps_delta)?);
