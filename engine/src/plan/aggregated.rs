@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, Field};
 use datafusion_common::DFSchema;
 use datafusion_expr::expr::{AggregateFunction as BoundAggregate, NullTreatment, ScalarFunction};
-use datafusion_expr::{Expr, lit};
+use datafusion_expr::{Expr, lit, when};
 use pelton_kernels::cpu::aggregate::AggregateFunction;
 
 use super::functions::{aggregate, packed};
@@ -62,7 +62,20 @@ pub fn aggregate_of(
         let function = AggregateFunction::CountRows;
         return Ok(Aggregated { name, function, argument: None, filter, input: None, output });
     }
-    Ok(Aggregated { name, function, argument: Some(argument), filter, input: Some(input), output })
+    let argument = Some(asked(argument, filter.as_ref())?);
+    Ok(Aggregated { name, function, argument, filter, input: Some(input), output })
+}
+
+/// An argument that is worked out where FILTER is true alone: a row that it leaves out stops nothing.
+fn asked(argument: Expr, filter: Option<&Expr>) -> Result<Expr, Refused> {
+    match filter {
+        Some(filter)
+            if !is_value(&argument) && !matches!(unaliased(&argument), Expr::Column(_)) =>
+        {
+            Ok(when(filter.clone(), argument).end()?)
+        }
+        _ => Ok(argument),
+    }
 }
 
 /// How an aggregate's value is made of what a kernel holds of it.

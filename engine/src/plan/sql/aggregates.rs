@@ -177,15 +177,19 @@ fn texts(function: &Function, distinct: bool) -> Result<Expr, Wrong> {
     }
     let delimiter = delimiter.unwrap_or_else(|| text(""));
     let joined = call("array_join", vec![list, delimiter], function.name.span());
+    Ok(where_any(function, value, joined))
+}
+
+/// What is made of values where there is one; else NULL.
+fn where_any(function: &Function, value: Expr, made_of: Expr) -> Expr {
     let mut count = made(function, "count", vec![value]);
     if let Expr::Function(count) = &mut count {
         type_arguments(count);
     }
-    let there = binary(count, BinaryOperator::Gt, int("0"));
-    Ok(case(there, joined, None))
+    case(binary(count, BinaryOperator::Gt, int("0")), made_of, None)
 }
 
-/// One percentile, or an array of them where the percentages are an array.
+/// One percentile, or an array of them where the percentages are an array; NULL without a value.
 fn quantile(function: &Function, name: &str, at: Option<&str>) -> Result<Expr, Wrong> {
     let args = arguments(function)?;
     let one = |value: &Expr, at: &str| made(function, name, vec![value.clone(), text(at)]);
@@ -207,7 +211,8 @@ fn quantile(function: &Function, name: &str, at: Option<&str>) -> Result<Expr, W
                 return wrong(what, "write percentile_approx(x, 0.5)");
             };
             let all = parts.iter().map(|at| one(value, at)).collect();
-            Ok(call("array", all, function.name.span()))
+            let all = call("array", all, function.name.span());
+            Ok(where_any(function, value.clone(), all))
         }
         _ => wrong(format!("{name} takes a value and a percentage"), "write percentile(x, 0.5)"),
     }

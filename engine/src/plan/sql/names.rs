@@ -357,7 +357,7 @@ const IN_CAPITALS: [&str; 33] = [
 ];
 
 /// Arguments that a name shows although the call left them out: function, how many were written.
-const DEFAULTS: [(&str, usize, &[&str]); 28] = [
+const DEFAULTS: [(&str, usize, &[&str]); 29] = [
     ("array_sort", 1, &[BY_VALUE]),
     ("round", 1, &["0"]),
     ("bround", 1, &["0"]),
@@ -386,6 +386,7 @@ const DEFAULTS: [(&str, usize, &[&str]); 28] = [
     ("from_unixtime", 1, &["yyyy-MM-dd HH:mm:ss"]),
     ("percentile", 2, &["1"]),
     ("percentile_approx", 2, &["10000"]),
+    ("approx_percentile", 2, &["10000"]),
 ];
 
 fn list_of(list: &[Expr]) -> String {
