@@ -71,7 +71,9 @@ impl Epochs {
         }
         journal.restore(workers, |file, partials| match levels.get_mut(file.level) {
             Some(of) => {
-                let evicted = (at(file.level, file.before_us), at(file.level, file.watermark_us));
+                // Levels differ: in complete mode deduplication evicts, the groups above it do not.
+                let by = |watermark| of.evicting(at(file.level, watermark));
+                let evicted = (by(file.before_us), by(file.watermark_us));
                 of.restore(partials, journal.columns(file.level), evicted, workers)
             }
             None => Err(Error::failed("a state file is of a part that this query has not")),

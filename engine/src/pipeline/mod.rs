@@ -480,17 +480,16 @@ fn columns_read(plan: &Plan) -> Vec<bool> {
     reads
 }
 
-/// Lateness is judged where state is kept by event time, and never in complete or batch mode.
+/// Lateness is judged where state is kept by event time, and not in modes that end nothing by it.
 fn judges_lateness(plan: &Plan) -> bool {
     let by_time = match &plan.shape {
         Shape::Groups(groups) => {
             windows::are_of_event_time(plan) || groups.event_time_key.is_some()
         }
-        Shape::First(_) => true,
+        Shape::First(first) => first.judged,
         Shape::Rows { judged, .. } => *judged,
     };
-    by_time
-        && plan.watermark.is_some()
-        && !plan.fed_by_state
-        && matches!(plan.mode, OutputMode::Append | OutputMode::Update)
+    // By Spark's rule a session's row is late in complete mode, too.
+    let ends_none = !plan.goes_by_time() && !plan.has_sessions_of_spark();
+    by_time && plan.watermark.is_some() && !plan.fed_by_state && !ends_none
 }

@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::batch::{InputColumn, Place, Reason, RowError, ValueError};
 use crate::job::spec::LateRule;
+use crate::job::spec::OutputMode;
 use crate::plan::{Aggregate, GroupKey, Output, Query, Watermark, WindowKey};
 use crate::state::StateStore;
 use crate::watermark::SplitClock;

@@ -116,7 +116,8 @@ impl Build<'_> {
         };
         let added = (0..chain.steps.len()).map(|n| added(chain, n)).collect();
         let (compiler, inputs) = (self.compiler, &inputs);
-        let assembler = Assembler { job, source, compiler, inputs, closing, judged, ground, added };
+        let assembler =
+            Assembler { job, source, compiler, inputs, closing, judged, reads, ground, added };
         let (below, above) = assembler.split_filters(chain.filters.clone());
         let filter_below = assembler.filter(below)?;
         let filter_above = assembler.filter(above)?;

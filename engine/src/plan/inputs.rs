@@ -109,8 +109,11 @@ pub fn has_ids(data_type: &DataType) -> bool {
 /// The source's columns that a chain reads.
 pub fn source_columns(chain: &Chain, source: &SourceSpec) -> Vec<bool> {
     let mut reads = vec![false; source.schema.len()];
-    let inputs = Inputs::of(chain, source, None);
-    inputs.columns.iter().for_each(|column| reads[column.source] = true);
+    for column in chain.expressions().into_iter().flat_map(Expr::column_refs) {
+        let here = column.relation.as_ref().is_some_and(|r| r.table() == source.name);
+        let index = source.schema.iter().position(|c| here && c.name == column.name);
+        index.into_iter().for_each(|index| reads[index] = true);
+    }
     reads
 }
 

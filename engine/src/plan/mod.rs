@@ -233,11 +233,28 @@ impl Plan {
         (self.scan as u32) << SPLIT_BITS | split
     }
 
-    /// The watermark as far as state leaves by it: never in complete mode, nor without state.
+    /// The watermark as far as state leaves by it: no group does in complete mode.
     pub fn evicting(&self, watermark: Option<i64>) -> Option<i64> {
         let has_state = !matches!(self.shape, Shape::Rows { .. });
-        let leaves = matches!(self.mode, OutputMode::Append | OutputMode::Update);
-        watermark.filter(|_| has_state && leaves && self.watermark.is_some())
+        watermark.filter(|_| has_state && self.goes_by_time() && self.watermark.is_some())
+    }
+
+    /// Whether the mode lets the watermark end anything: what deduplication has seen in all but batch
+    /// mode, as no row leaves there again; groups where they leave once or when they change.
+    pub fn goes_by_time(&self) -> bool {
+        match (&self.shape, self.mode) {
+            (_, OutputMode::Append | OutputMode::Update) => true,
+            (shape, OutputMode::Complete) => matches!(shape, Shape::First(_)),
+            (_, OutputMode::Batch) => false,
+        }
+    }
+
+    /// Sessions in complete mode under Spark's rule.
+    pub fn has_sessions_of_spark(&self) -> bool {
+        let is_epoch = |watermark: Watermark| watermark.late == LateRule::Epoch;
+        self.mode == OutputMode::Complete
+            && self.groups().is_some_and(|groups| groups.session.is_some())
+            && self.watermark.is_some_and(is_epoch)
     }
 
     pub fn groups(&self) -> Option<&Groups> {
@@ -338,6 +355,8 @@ pub struct First {
     pub within_us: Option<i64>,
     /// The column of the split's watermark just before each row: a key may be forgotten by then.
     pub clock: Option<usize>,
+    /// A row may come too late.
+    pub judged: bool,
 }
 
 impl First {

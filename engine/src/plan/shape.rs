@@ -35,6 +35,8 @@ pub(super) struct Assembler<'a> {
     pub(super) closing: &'a [bool],
     /// Rows that come too late by their own time go no further.
     pub(super) judged: bool,
+    /// What is read above deduplication, by the source's columns.
+    pub(super) reads: Option<&'a [bool]>,
     /// The level whose rows are read; none: the source's.
     pub(super) ground: Option<&'a Ground<'a>>,
     /// By step: the columns of its static side that its rows have.
@@ -197,8 +199,15 @@ impl Assembler<'_> {
         let within_us = watermark.filter(|_| dedup.within_watermark);
         let within_us = within_us.map(|w| micros(w.delay));
         let time = watermark.and_then(|watermark| place(&watermark.column));
+        // Spark's optimiser drops an event time that nothing reads, and lateness with it.
+        let is_read = watermark.is_some_and(|watermark| {
+            let column = self.source.schema.iter().position(|c| c.name == watermark.column);
+            column.is_some_and(|column| self.reads.is_none_or(|reads| reads[column]))
+        });
         let time = time.filter(|time| within_us.is_some() || keys.contains(time));
-        let by_row = watermark.is_some_and(|w| w.late == LateRule::Row) && within_us.is_some();
+        let is_by_row = watermark.is_some_and(|w| w.late == LateRule::Row);
+        let by_row = is_by_row && within_us.is_some();
+        let judged = is_read || time.is_some() || is_by_row;
         let width = columns.len();
         let output = identity(&fields);
         if by_row {
@@ -207,7 +216,7 @@ impl Assembler<'_> {
         }
         let schema = Arc::new(Schema::new(fields));
         let clock = by_row.then_some(width);
-        Ok((Shape::First(First { columns, schema, keys, time, within_us, clock }), output))
+        Ok((Shape::First(First { columns, schema, keys, time, within_us, clock, judged }), output))
     }
 
     /// `taken`: the columns of ids that an earlier key has.
