@@ -43,13 +43,7 @@ impl<'a> Derived<'a> {
         mut grouping: Option<&mut Grouping>,
     ) -> Derived<'a> {
         let mut tables = tables.iter();
-        let mut derived = Derived {
-            columns: batch.columns.into(),
-            rows: batch.rows,
-            parents: None,
-            element_is_ids: false,
-            starts: Vec::new(),
-        };
+        let mut derived = Derived::whole(batch);
         if plan.derive.is_empty() {
             return derived;
         }
@@ -60,6 +54,10 @@ impl<'a> Derived<'a> {
                 }
                 Derive::Join(join) => {
                     let table = tables.next().expect("one table a join");
+                    if join.below && join.kind.only_drops() {
+                        derived.leave_dead(fates, reads);
+                        continue;
+                    }
                     join::run(join, table, &mut derived, fates, reads);
                 }
             }
@@ -69,11 +67,51 @@ impl<'a> Derived<'a> {
         }
         let parents = derived.parents.as_deref();
         if let Some(parents) = parents {
-            drop_childless(parents, batch.rows, fates);
+            let childless = childless(parents, batch.rows);
+            childless.into_iter().for_each(|row| fates.drop_row(row));
             let start = |&parent: &u32| batch.row_starts[parent as usize];
             derived.starts = parents.iter().map(start).collect();
         }
         derived
+    }
+
+    fn whole(batch: &InputBatch<'a>) -> Derived<'a> {
+        Derived {
+            columns: batch.columns.into(),
+            rows: batch.rows,
+            parents: None,
+            element_is_ids: false,
+            starts: Vec::new(),
+        }
+    }
+
+    /// IN and EXISTS of WHERE, asked before any step: what they drop no watermark sees.
+    pub(super) fn drop_below(
+        Make { plan, tables, reads }: Make<'_>,
+        batch: &InputBatch<'a>,
+        fates: &mut Fates,
+    ) {
+        let joins = plan.derive.iter().filter_map(|step| match step {
+            Derive::Join(join) => Some(join),
+            Derive::Explode(_) => None,
+        });
+        for (join, table) in joins.zip(tables).filter(|(join, _)| join.below) {
+            let mut derived = Derived::whole(batch);
+            join::run(join, table, &mut derived, fates, reads);
+            if let Some(filter) = &join.filter {
+                derived.filter(filter, fates, reads);
+            }
+            if let Some(parents) = derived.parents() {
+                childless(parents, batch.rows).into_iter().for_each(|row| fates.drop_below(row));
+            }
+        }
+    }
+
+    /// Goes on with the rows whose input row is alive.
+    fn leave_dead(&mut self, fates: &mut Fates, reads: &[bool]) {
+        if let Some(rows) = fates.surviving(self).map(<[u32]>::to_vec) {
+            self.replace(rows, Vec::new(), reads);
+        }
     }
 
     /// The input columns, then those that the steps added.
@@ -215,15 +253,11 @@ fn expand(columns: &[ArrayRef], from: &[u32], reads: &[bool]) -> Vec<ArrayRef> {
     columns.iter().enumerate().map(expand_column).collect()
 }
 
-/// A row that no derived row is left of was filtered.
-fn drop_childless(parents: &[u32], rows: usize, fates: &mut Fates) {
+/// Rows that no derived row is left of.
+fn childless(parents: &[u32], rows: usize) -> Vec<usize> {
     let mut has_child = vec![false; rows];
     for &parent in parents {
         has_child[parent as usize] = true;
     }
-    for (row, has_child) in has_child.into_iter().enumerate() {
-        if !has_child {
-            fates.drop_row(row);
-        }
-    }
+    (0..rows).filter(|&row| !has_child[row]).collect()
 }

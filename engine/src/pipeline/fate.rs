@@ -124,26 +124,26 @@ impl Fates {
         self.is_listed = false;
     }
 
-    /// WHERE: below the watermark first, above it then. `told`: which filters a device was asked, and
-    /// what became of each row there.
+    /// WHERE, below the watermark or above it. `told`: which filters a device was asked, and what
+    /// became of each row there.
     pub(super) fn filter(
         &mut self,
+        stage: Filter,
         batch: &InputBatch<'_>,
         plan: &Plan,
         told: Option<(&[Filter], &[gpu::Fate])>,
     ) {
-        for (filter, stage, dropped) in [
-            (&plan.filter_below, Filter::Below, Fate::FilteredBelow),
-            (&plan.filter_above, Filter::Above, Fate::Filtered),
-        ] {
-            let Some(filter) = filter else { continue };
-            let number = told.and_then(|(asked, fates)| {
-                asked.iter().position(|asked| *asked == stage).map(|number| (number, fates))
-            });
-            match number {
-                None => self.filter_by(filter, batch, dropped),
-                Some((number, fates)) => self.filter_as_told(filter, batch, dropped, number, fates),
-            }
+        let (filter, dropped) = match stage {
+            Filter::Below => (&plan.filter_below, Fate::FilteredBelow),
+            Filter::Above => (&plan.filter_above, Fate::Filtered),
+        };
+        let Some(filter) = filter else { return };
+        let number = told.and_then(|(asked, fates)| {
+            asked.iter().position(|asked| *asked == stage).map(|number| (number, fates))
+        });
+        match number {
+            None => self.filter_by(filter, batch, dropped),
+            Some((number, fates)) => self.filter_as_told(filter, batch, dropped, number, fates),
         }
     }
 
@@ -269,6 +269,13 @@ impl Fates {
     pub(super) fn drop_row(&mut self, row: usize) {
         if self.of[row] == Fate::Alive {
             self.set(row, Fate::Filtered);
+        }
+    }
+
+    /// A row that WHERE drops below the watermark.
+    pub(super) fn drop_below(&mut self, row: usize) {
+        if self.of[row] == Fate::Alive {
+            self.set(row, Fate::FilteredBelow);
         }
     }
 

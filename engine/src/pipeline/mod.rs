@@ -26,7 +26,8 @@ use pelton_kernels::interner::Interner;
 
 use crate::batch::{Counters, DeadLetter, Encoding, InputBatch};
 use crate::error::{Error, Result};
-use crate::job::spec::{OnError, OutputMode};
+use crate::job::spec::OnError;
+use crate::plan::device::Filter;
 use crate::plan::expr::Compiled;
 use crate::plan::side::Lookup;
 use crate::plan::{Derive, Groups, Plan, Shape};
@@ -175,13 +176,15 @@ impl Pipeline {
         };
         let asked = self.device.as_ref().map_or(&[][..], |device| &device.plan().filters);
         let told = projected.as_ref().map(|projected| (asked, &projected.fates[..]));
-        self.fates.filter(batch, &plan, told);
+        self.fates.filter(Filter::Below, batch, &plan, told);
+        let make = Make { plan: &plan, tables: &self.tables, reads: &self.reads };
+        Derived::drop_below(make, batch, &mut self.fates);
+        self.fates.filter(Filter::Above, batch, &plan, told);
         if let (Some(time), true) = (plan.event_time, windows::are_of_event_time(&plan)) {
             self.fates.reject_values(batch, |input| input == time);
             self.fates.drop_nulls(&batch.columns[time]);
         }
         self.fates.reject_values(batch, |_| true);
-        let make = Make { plan: &plan, tables: &self.tables, reads: &self.reads };
         let derived = Derived::of(make, batch, &mut self.fates, self.grouping.as_mut());
         match &plan.shape {
             Shape::Rows { columns, schema, .. } => match projected {

@@ -27,6 +27,11 @@ impl Derive {
         }
     }
 
+    /// Whether it is a condition that stands below the watermark.
+    pub fn is_below(&self) -> bool {
+        matches!(self, Derive::Join(join) if join.below)
+    }
+
     /// How many columns it adds.
     pub fn width(&self) -> usize {
         match self {
@@ -60,6 +65,9 @@ pub struct StaticJoin {
     pub residual: Option<Compiled>,
     /// WHERE above the join, over the same.
     pub filter: Option<Compiled>,
+    /// A condition of WHERE on other columns of the input than the event time: rows that it drops
+    /// move no watermark, wherever it stands among the steps.
+    pub below: bool,
 }
 
 /// One row becomes one row for each element of a list; none for NULL and for the empty list.

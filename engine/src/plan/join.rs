@@ -14,7 +14,7 @@ use datafusion_expr::utils::split_conjunction_owned;
 use datafusion_expr::{BinaryExpr, Expr, Join, JoinType, LogicalPlan, Operator};
 
 use super::lower::{
-    Arm, Refused, Relations, Step, element_relation, inline, joined_column, joined_relation,
+    Arm, MARK, Refused, Relations, Step, element_relation, inline, joined_column, joined_relation,
     mark_column, reads, refuse, rows, step,
 };
 use super::meet;
@@ -38,6 +38,11 @@ impl JoinKind {
     /// Whether the table's columns are read above the join.
     pub fn adds_columns(self) -> bool {
         matches!(self, JoinKind::Inner | JoinKind::Outer)
+    }
+
+    /// Whether a row stays as it is, or goes.
+    pub fn only_drops(self) -> bool {
+        matches!(self, JoinKind::Semi | JoinKind::Anti | JoinKind::NotIn)
     }
 
     pub fn name(self) -> &'static str {
@@ -67,15 +72,34 @@ pub struct Joined {
     pub residual: Vec<Expr>,
     /// WHERE above an outer join, on its columns.
     pub filters: Vec<Expr>,
+    /// IN or EXISTS, a condition as any other, and no join that the query wrote.
+    pub of_subquery: bool,
 }
 
 impl Joined {
-    /// WHERE above this join, the `n`-th step.
-    pub fn filter(&mut self, n: usize, conjunct: Expr) {
+    /// WHERE above this join, the `n`-th step. An outer join above which no row without a match
+    /// passes is an inner one; what that asks of the row alone comes back.
+    pub fn filter(&mut self, n: usize, conjunct: Expr) -> Vec<Expr> {
         match self.kind {
             JoinKind::Inner => self.condition(n, conjunct),
+            JoinKind::Outer if drops_null(&conjunct, n) => {
+                self.kind = JoinKind::Inner;
+                let (of_both, of_row) = std::mem::take(&mut self.residual)
+                    .into_iter()
+                    .partition::<Vec<Expr>, _>(|conjunct| sides(conjunct, n).1);
+                self.residual = of_both;
+                let above = std::mem::take(&mut self.filters);
+                above.into_iter().chain([conjunct]).for_each(|c| self.condition(n, c));
+                return of_row.into_iter().chain(self.known()).collect();
+            }
             _ => self.filters.push(conjunct),
         }
+        Vec::new()
+    }
+
+    /// What a row needs to meet any of the table's.
+    fn known(&self) -> Vec<Expr> {
+        self.on.iter().map(|(key, _)| Expr::IsNotNull(Box::new(key.clone()))).collect()
     }
 
     /// A conjunct of ON that reads the static side.
@@ -110,6 +134,42 @@ fn sides(expr: &Expr, n: usize) -> (bool, bool) {
         row |= !here;
     }
     (row, side)
+}
+
+/// Whether a condition is not true for a row whose columns of the `n`-th step are NULL.
+fn drops_null(expr: &Expr, n: usize) -> bool {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+            drops_null(left, n) || drops_null(right, n)
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+            drops_null(left, n) && drops_null(right, n)
+        }
+        Expr::IsNotNull(inner) | Expr::IsTrue(inner) | Expr::IsFalse(inner) => is_null(inner, n),
+        other => is_null(other, n),
+    }
+}
+
+/// Whether an expression is NULL where the columns of the `n`-th step are.
+fn is_null(expr: &Expr, n: usize) -> bool {
+    match expr {
+        Expr::Column(column) => {
+            let relation = column.relation.as_ref();
+            relation.is_some_and(|r| r.table() == joined_relation(n)) && column.name != MARK
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            use Operator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+            let compares = matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq);
+            let is_strict = compares || op.is_numerical_operators();
+            is_strict && (is_null(left, n) || is_null(right, n))
+        }
+        Expr::Not(inner) | Expr::Negative(inner) => is_null(inner, n),
+        Expr::Cast(cast) => is_null(&cast.expr, n),
+        Expr::InList(list) => is_null(&list.expr, n),
+        Expr::Like(like) => is_null(&like.expr, n),
+        Expr::Alias(alias) => is_null(&alias.expr, n),
+        _ => false,
+    }
 }
 
 /// `row = side`, in this order.
@@ -176,6 +236,7 @@ fn with_table(
         of_side: Vec::new(),
         residual: Vec::new(),
         filters: Vec::new(),
+        of_subquery: is_subquery(join),
     };
     let conjuncts = conjuncts(join, &schema, &columns)?;
     let mut of_row = Vec::new();
@@ -192,8 +253,7 @@ fn with_table(
         }
     }
     if matches!(kind, JoinKind::Inner | JoinKind::Semi) {
-        let known = joined.on.iter().map(|(key, _)| Expr::IsNotNull(Box::new(key.clone())));
-        of_row.extend(known);
+        of_row.extend(joined.known());
     }
     of_row.into_iter().for_each(|conjunct| chain.filter(conjunct));
     chain.steps.push(Step::Join(joined));
@@ -203,6 +263,13 @@ fn with_table(
         row.push(Expr::Column(mark_column(n)));
     }
     Ok(())
+}
+
+/// Whether a join was IN or EXISTS: the rule that made it one named its right side so. Spark takes
+/// these for conditions until its filters stand where they belong; scalar subqueries are joins by then.
+fn is_subquery(join: &Join) -> bool {
+    let mut of_fields = join.right.schema().iter().filter_map(|(relation, _)| relation);
+    of_fields.any(|relation| relation.table().starts_with("__correlated_sq"))
 }
 
 /// `x NOT IN (…)`: its own comparison comes first. Beside correlated conditions a row passes where

@@ -265,7 +265,10 @@ impl Chain {
                     Some(meeting) => self.filters.extend(meeting.filter(conjunct)),
                 },
                 Some((_, Step::Explode(explode))) => explode.filters.push(conjunct),
-                Some((at, Step::Join(join))) => join.filter(at, conjunct),
+                Some((at, Step::Join(join))) => {
+                    let of_row = join.filter(at, conjunct);
+                    of_row.into_iter().for_each(|conjunct| self.filter(conjunct));
+                }
             }
         }
     }

@@ -356,7 +356,9 @@ impl Plan {
     pub(super) fn mark_filters(&mut self) {
         let filters = self.filter_below.iter().chain(&self.filter_above);
         let derived = self.derive.iter().filter_map(Derive::filter);
-        let read: Vec<usize> = filters.chain(derived).flat_map(Compiled::columns).collect();
+        let below = self.derive.iter().filter(|step| step.is_below()).flat_map(Derive::expressions);
+        let read = filters.chain(derived).chain(below);
+        let read: Vec<usize> = read.flat_map(Compiled::columns).collect();
         for index in read {
             if let Some(input) = self.input.get_mut(index) {
                 input.in_filter = true;

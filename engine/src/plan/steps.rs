@@ -73,7 +73,28 @@ impl Assembler<'_> {
         let residual = residual.map(|all| self.compiler.compile(&all, &both)).transpose()?;
         let table = query.tables.clone();
         let side = Side::new(query, side_filter, side_keys, self.added[n].clone());
-        Ok(StaticJoin { kind: joined.kind, side, table, keys, residual, filter })
+        // Where steps before it added columns, only keys stand where they stood in the input.
+        let stands_alone = before.added(self.inputs.columns.len()) == 0
+            || (residual.is_none() && filter.is_none());
+        let below = joined.of_subquery && stands_alone && self.is_below(n, joined);
+        Ok(StaticJoin { kind: joined.kind, side, table, keys, residual, filter, below })
+    }
+
+    /// Whether a join reads columns of the source alone, and of those not the event time.
+    fn is_below(&self, n: usize, joined: &Joined) -> bool {
+        let time = self.source.watermark.as_ref().map(|watermark| watermark.column.as_str());
+        let (own, source) = (lower::joined_relation(n), self.source.name.as_str());
+        let of_row = joined.on.iter().map(|(row, _)| row);
+        let mut read = of_row
+            .chain(&joined.residual)
+            .chain(&joined.filters)
+            .flat_map(Expr::column_refs)
+            .filter(|column| column.relation.as_ref().is_none_or(|r| r.table() != own));
+        self.ground.is_none()
+            && read.all(|column| {
+                let of_source = column.relation.as_ref().is_some_and(|r| r.table() == source);
+                of_source && Some(column.name.as_str()) != time
+            })
     }
 
     /// `split(column, 'c')` where `c` is one byte that no regular expression gives a meaning.
