@@ -27,11 +27,26 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A broker with it takes away what [`Broker::deny`] says, and nothing else.
 pub const AUTHORIZED: &str = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
      allow.everyone.if.no.acl.found=true\n";
+/// A broker with it ends no transaction for its time-out.
+pub const ENDS_NONE: &str = "transaction.abort.timed.out.transaction.cleanup.interval.ms=3600000\n";
 /// `tests/kafka` ends with it where Kafka cannot be had.
 const UNAVAILABLE: i32 = 69;
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka")
+}
+
+/// The script, for another Kafka than the usual.
+fn with_version(version: Option<&str>) -> Command {
+    let mut command = Command::new(script());
+    if let Some(version) = version {
+        command.env("KAFKA_VERSION", version);
+        // Another version, another place.
+        if let Ok(home) = std::env::var("KAFKA_HOME") {
+            command.env("KAFKA_HOME", format!("{home}-{version}"));
+        }
+    }
+    command
 }
 
 /// Whether Kafka can be had; why not.
@@ -67,19 +82,27 @@ pub fn own_broker(test: &str) -> Option<Broker> {
 
 /// A broker at work. Dropped, it is killed.
 pub struct Broker {
+    host: &'static str,
     /// Where clients find it: its own, or its proxy's.
     pub port: u16,
     secure: Option<u16>,
+    /// Another Kafka than the usual.
+    version: Option<&'static str>,
     directory: tempfile::TempDir,
     process: Mutex<Option<Process>>,
 }
 
 /// Where a broker listens: for plain clients, as these are told (through a proxy), with TLS.
 struct Place {
+    /// An address as it stands in a URL.
+    host: &'static str,
     port: u16,
     advertised: Option<u16>,
     secure: Option<u16>,
 }
+
+/// The usual one.
+const HOST: &str = "127.0.0.1";
 
 struct Process {
     child: Child,
@@ -103,6 +126,11 @@ impl Broker {
 
     /// One that listens with TLS and SASL as well, with a key made for it.
     pub fn start_secure() -> Broker {
+        Broker::start_secure_with("")
+    }
+
+    /// As [`Broker::start_secure`], with `properties` as [`Broker::start`] has them.
+    pub fn start_secure_with(more: &str) -> Broker {
         let jaas = "org.apache.kafka.common.security.plain.PlainLoginModule required \
                     user_pelton=\"plain-secret\";";
         let scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
@@ -112,7 +140,7 @@ impl Broker {
              listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config={scram}\n\
              ssl.keystore.type=PKCS12\n\
              ssl.keystore.password=changeit\n\
-             ssl.key.password=changeit\n"
+             ssl.key.password=changeit\n{more}"
         );
         Broker::start_at(free_port(), None, Some(free_port()), &properties)
     }
@@ -154,14 +182,18 @@ impl Broker {
         std::fs::write(directory.join("broker.pem"), certificate).expect("it can be written");
     }
 
-    /// One whose clients all come through a proxy.
+    /// One whose clients all come through a proxy. A transaction that timed out is ended at once.
     pub fn start_behind() -> (Broker, Proxy) {
+        let quick = "transaction.abort.timed.out.transaction.cleanup.interval.ms=500\n";
+        Broker::start_behind_with(quick)
+    }
+
+    /// As [`Broker::start_behind`], with `properties` as [`Broker::start`] has them.
+    pub fn start_behind_with(properties: &str) -> (Broker, Proxy) {
         let (proxy, listener) = Proxy::listen();
         let port = free_port();
         proxy.serve(listener, port);
-        // A transaction that timed out is ended at once.
-        let quick = "transaction.abort.timed.out.transaction.cleanup.interval.ms=500\n";
-        (Broker::start_at(port, Some(proxy.port), None, quick), proxy)
+        (Broker::start_at(port, Some(proxy.port), None, properties), proxy)
     }
 
     /// Three that replicate everything, so that leaders and coordinators can move, each behind a proxy.
@@ -171,7 +203,7 @@ impl Broker {
             let (proxy, listener) = Proxy::listen();
             let port = free_port();
             proxy.serve(listener, port);
-            let place = Place { port, advertised: Some(proxy.port), secure: None };
+            let place = Place { host: HOST, port, advertised: Some(proxy.port), secure: None };
             let properties = "default.replication.factor=3\n";
             (Broker::make(&place, (node, &controllers), properties), proxy)
         };
@@ -188,15 +220,44 @@ impl Broker {
         secure: Option<u16>,
         properties: &str,
     ) -> Broker {
-        let place = Place { port, advertised, secure };
+        let place = Place { host: HOST, port, advertised, secure };
         let broker = Broker::make(&place, (0, &[free_port()]), properties);
         broker.restart();
         broker
     }
 
+    /// One that tells its clients an IPv6 address; `None` where there are none.
+    pub fn start_on_ipv6() -> Option<Broker> {
+        let listener = TcpListener::bind("[::1]:0").ok()?;
+        let port = listener.local_addr().expect("it is bound").port();
+        drop(listener);
+        let place = Place { host: "[::1]", port, advertised: None, secure: None };
+        let broker = Broker::make(&place, (0, &[free_port()]), "");
+        broker.restart();
+        Some(broker)
+    }
+
+    /// One of another version of Kafka; why there is none.
+    pub fn start_version(version: &'static str) -> Result<Broker, String> {
+        let out = with_version(Some(version)).arg("classpath").output();
+        let out = out.expect("the script can be run");
+        match out.status.code() {
+            Some(0) => {}
+            Some(UNAVAILABLE) => {
+                return Err(String::from_utf8_lossy(&out.stderr).trim().to_owned());
+            }
+            _ => panic!("tests/kafka classpath: {out:?}"),
+        }
+        let place = Place { host: HOST, port: free_port(), advertised: None, secure: None };
+        let mut broker = Broker::make(&place, (0, &[free_port()]), "");
+        broker.version = Some(version);
+        broker.restart();
+        Ok(broker)
+    }
+
     /// Node number `node` (from 0 on) of those whose controllers listen at these ports; not started.
     fn make(place: &Place, (node, controllers): (usize, &[u16]), properties: &str) -> Broker {
-        let Place { port, advertised, secure } = *place;
+        let Place { host, port, advertised, secure } = *place;
         let shown = advertised.unwrap_or(port);
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let (id, controller, replicas) = (node + 1, controllers[node], controllers.len());
@@ -221,8 +282,8 @@ impl Broker {
             "process.roles=broker,controller\n\
              node.id={id}\n\
              controller.quorum.voters={voters}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{tls}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{shown}{tls_shown}\n\
+             listeners=PLAINTEXT://{host}:{port},CONTROLLER://127.0.0.1:{controller}{tls}\n\
+             advertised.listeners=PLAINTEXT://{host}:{shown}{tls_shown}\n\
              controller.listener.names=CONTROLLER\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL\n\
              log.dirs={log}\n\
@@ -241,7 +302,7 @@ impl Broker {
         );
         std::fs::write(directory.path().join("server.properties"), text)
             .expect("it can be written");
-        Broker { port: shown, secure, directory, process: Mutex::new(None) }
+        Broker { host, port: shown, secure, version: None, directory, process: Mutex::new(None) }
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Process>> {
@@ -260,7 +321,7 @@ impl Broker {
             .append(true)
             .open(self.directory.path().join("broker.txt"))
             .expect("a file can be made");
-        let mut child = Command::new(script())
+        let mut child = with_version(self.version)
             .arg("run")
             .arg(self.directory.path().join("server.properties"))
             .stdin(Stdio::piped())
@@ -280,7 +341,7 @@ impl Broker {
 
     fn wait_until_ready(&self) {
         let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() || !self.is_ready() {
+        while TcpStream::connect(self.servers()).is_err() || !self.is_ready() {
             assert!(begun.elapsed() < PATIENCE, "the broker does not answer\n{}", self.said());
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -348,7 +409,7 @@ impl Broker {
 
     /// `host:port`.
     pub fn servers(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     /// Of librdkafka.
@@ -376,6 +437,27 @@ impl Broker {
         let out = child.wait_with_output().expect("a child can be waited for");
         assert!(out.status.success(), "{class} {args:?}: {out:?}");
         String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    /// Where each partition of a topic ends for a reader.
+    pub fn ends(&self, topic: &str, isolation: &str) -> Vec<i64> {
+        let mut config = self.config();
+        config.set("group.id", "tests-reader").set("isolation.level", isolation);
+        let reader: BaseConsumer = config.create().expect("a consumer can be made");
+        let metadata = reader.fetch_metadata(Some(topic), PATIENCE).expect("the broker answers");
+        let partitions = 0..metadata.topics()[0].partitions().len() as i32;
+        let end = |partition| {
+            let ends = reader.fetch_watermarks(topic, partition, PATIENCE);
+            ends.expect("the broker answers").1
+        };
+        partitions.map(end).collect()
+    }
+
+    /// The node that leads a partition.
+    pub fn leader(&self, topic: &str, partition: usize) -> i32 {
+        let client: BaseProducer = self.config().create().expect("a client can be made");
+        let metadata = client.client().fetch_metadata(Some(topic), PATIENCE);
+        metadata.expect("the broker answers").topics()[0].partitions()[partition].leader()
     }
 
     /// The values of a topic as a reader sees them now, by partition and offset.

@@ -1,35 +1,62 @@
 //! A proxy in front of a broker that makes a network misbehave: delays, resets, silence, and requests
-//! that end a transaction and get lost or come late.
+//! of a transaction that get lost or come late.
 //!
-//! It knows Kafka's framing (a length of four bytes, then the request's key and its correlation) and
-//! nothing else. Every connection has two threads, one a direction; they end with it.
+//! It knows Kafka's framing (a length of four bytes, then the request's key and its correlation), which
+//! requests make a transaction, and whether they were taken. Every connection has two threads, one a
+//! direction; they end with it.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::{
+    AddPartitionsToTxnRequest, EndTxnRequest, ProduceRequest, ResponseHeader,
+};
+use kafka_protocol::protocol::{Decodable, HeaderVersion, Request};
 
 use crate::program;
 
 /// What joins a reply to its request.
 type Correlation = [u8; 4];
-/// The request whose answer is to be lost, or, with a process, to be the last of that broker.
-type Marked = Option<(Correlation, Option<i32>)>;
+/// The request whose answer something is to be done with.
+type Marked = Option<(Correlation, Mark)>;
 
 /// Requests by their key.
 const PRODUCE: i16 = 0;
 const FETCH: i16 = 1;
 /// An answer to Fetch that is longer holds records.
 const RECORDS_FROM: usize = 400;
+const ADD_PARTITIONS: i16 = 24;
 const END_TXN: i16 = 26;
 /// The replica's id is a tagged field from this version of Fetch on.
 const FETCH_WITHOUT_REPLICA: i16 = 15;
+/// AddPartitionsToTxn of clients; newer ones go from broker to broker.
+const ADD_PARTITIONS_OF_CLIENTS: i16 = 3;
 
-/// What becomes of the next request that ends a transaction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EndTxn {
-    #[default]
-    Pass,
+/// A request of a transaction, at which something is to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The coordinator is told of partitions (by librdkafka; with KIP-890 the rows tell it).
+    Partitions,
+    Rows,
+    End,
+}
+
+impl Moment {
+    fn of(request: &[u8]) -> Option<Moment> {
+        match kind(request) {
+            (ADD_PARTITIONS, ..=ADD_PARTITIONS_OF_CLIENTS) => Some(Moment::Partitions),
+            (PRODUCE, _) if is_transactional(request) => Some(Moment::Rows),
+            (END_TXN, _) => Some(Moment::End),
+            _ => None,
+        }
+    }
+}
+
+/// What becomes of the next request of a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
     /// The broker never sees it; the connection is lost (F16).
     LoseRequest,
     /// The broker acts on it, its answer is lost with the connection (F16).
@@ -38,38 +65,50 @@ pub enum EndTxn {
     Late,
     /// It waits until [`Proxy::release`] (F18, F20).
     Hold,
-    /// The broker is killed as soon as it has answered, and its answer passes (F15).
-    KillBroker,
+    /// The broker of this process is killed as soon as it has answered, and its answer passes (F15).
+    KillBroker(i32),
+}
+
+/// What is done with an answer.
+#[derive(Clone, Copy)]
+enum Mark {
+    Lose,
+    /// It is the last of the broker of this process.
+    Kill(i32),
+    /// What it says to a request of this key and version is kept.
+    Note((i16, i16)),
 }
 
 /// Produce, and its header, has tagged fields from this version on.
 const PRODUCE_FLEXIBLE: i16 = 9;
-/// EndTxn has tagged fields in its header from this version on.
-const END_TXN_FLEXIBLE: i16 = 3;
 
 #[derive(Default)]
 struct Plan {
     latency: Duration,
     /// Nothing passes any more, and nobody is told (half-open).
     silent: bool,
-    end_txn: EndTxn,
+    fault: Option<(Moment, Fault)>,
     /// A request held back, with the connection that it belongs to.
     held: Option<(TcpStream, Vec<u8>)>,
     /// It is on its way now: nobody else's end of a transaction passes it.
     is_late: bool,
     /// The error code that the broker answered to the late request.
     late_answer: Option<i16>,
+    /// How many such answers there were.
+    noted: usize,
     connections: Vec<TcpStream>,
+    /// Nobody gets through.
+    refuses: bool,
+    /// How many have tried to connect, refused or not.
+    attempts: usize,
     /// Answers to Fetch, of those with records, in which a bit is to be turned over.
     flips: usize,
     /// Where the last such answer was changed.
     flipped: usize,
-    /// How many ends of transactions met a fault.
+    /// How many requests met a fault.
     faults: usize,
     /// A request waits for its release.
     waits: bool,
-    /// The broker's process, until it is killed.
-    broker: Option<i32>,
     /// Bytes of every request for records.
     asked: Vec<usize>,
     /// What is changed in the next request that is one of a fetch session.
@@ -103,6 +142,14 @@ impl Proxy {
         let plan = Arc::clone(&self.plan);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                let refuses = {
+                    let mut plan = plan.lock().expect("no holder panics");
+                    plan.attempts += 1;
+                    plan.refuses
+                };
+                if refuses {
+                    continue;
+                }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", broker)) else { continue };
                 connect(client, server, &plan);
             }
@@ -121,8 +168,23 @@ impl Proxy {
         self.plan().silent = silent;
     }
 
-    pub fn at_end_txn(&self, what: EndTxn) {
-        self.plan().end_txn = what;
+    /// What becomes of the next request of this moment.
+    pub fn at(&self, moment: Moment, what: Fault) {
+        let mut plan = self.plan();
+        (plan.fault, plan.late_answer) = (Some((moment, what)), None);
+    }
+
+    /// Cuts every connection, and lets nobody through any more (F26).
+    pub fn cut_off(&self, is_off: bool) {
+        self.plan().refuses = is_off;
+        if is_off {
+            self.reset();
+        }
+    }
+
+    /// How often somebody has tried to connect.
+    pub fn attempts(&self) -> usize {
+        self.plan().attempts
     }
 
     /// Bytes of every request for records so far.
@@ -137,12 +199,6 @@ impl Proxy {
     /// The request was met and changed.
     pub fn is_spoilt(&self) -> bool {
         self.plan().spoils.is_none()
-    }
-
-    /// Kills this process, the broker's, once it has answered the next request that ends a transaction.
-    pub fn kill_at_end_txn(&self, broker: i32) {
-        let mut plan = self.plan();
-        (plan.broker, plan.end_txn) = (Some(broker), EndTxn::KillBroker);
     }
 
     /// Turns a bit over in the next so many answers that hold records (F09).
@@ -163,8 +219,9 @@ impl Proxy {
         self.plan().waits = false;
     }
 
+    /// The error code that the broker answered to the request that came late; told once.
     pub fn late_answer(&self) -> Option<i16> {
-        self.plan().late_answer
+        self.plan().late_answer.take()
     }
 
     /// Cuts every connection.
@@ -244,6 +301,42 @@ fn spoil(request: &mut [u8], what: Spoil) -> bool {
     true
 }
 
+/// The key of a request, and its version.
+fn kind(request: &[u8]) -> (i16, i16) {
+    let number = |at: usize| i16::from_be_bytes([request[at], request[at + 1]]);
+    (number(4), number(6))
+}
+
+/// The error code of an answer to a request of a transaction; 0 where a part of it was taken.
+fn code((key, version): (i16, i16), answer: &[u8]) -> i16 {
+    fn decoded<R: Request>(version: i16, mut answer: &[u8]) -> R::Response {
+        ResponseHeader::decode(&mut answer, R::Response::header_version(version))
+            .expect("a header");
+        R::Response::decode(&mut answer, version).expect("an answer")
+    }
+    // Behind its length.
+    let answer = &answer[4..];
+    let codes: Vec<i16> = match key {
+        END_TXN => vec![decoded::<EndTxnRequest>(version, answer).error_code],
+        PRODUCE => {
+            let topics = decoded::<ProduceRequest>(version, answer).responses.into_iter();
+            topics.flat_map(|of| of.partition_responses).map(|of| of.error_code).collect()
+        }
+        _ => {
+            let answer = decoded::<AddPartitionsToTxnRequest>(version, answer);
+            let topics = answer.results_by_topic_v3_and_below.into_iter();
+            topics
+                .flat_map(|of| of.results_by_partition)
+                .map(|of| of.partition_error_code)
+                .collect()
+        }
+    };
+    match codes.contains(&0) {
+        true => 0,
+        false => codes[0],
+    }
+}
+
 /// Whether a request to produce is part of a transaction: its body begins with the transactional id.
 fn is_transactional(request: &[u8]) -> bool {
     let version = i16::from_be_bytes([request[6], request[7]]);
@@ -271,7 +364,7 @@ impl Requests {
         loop {
             let mut request = frame(&self.client)?;
             pause(&self.plan);
-            let key = i16::from_be_bytes([request[4], request[5]]);
+            let (key, moment) = (kind(&request).0, Moment::of(&request));
             let correlation: Correlation = request[8..12].try_into().expect("four bytes");
             if key == FETCH {
                 self.fetches.lock().expect("no holder panics").push(correlation);
@@ -282,25 +375,14 @@ impl Requests {
                 let spoils = plan.spoils.take();
                 plan.spoils = spoils.filter(|what| !spoil(&mut request, *what));
             }
-            if key == PRODUCE
-                && is_transactional(&request)
-                && let Some((mut server, held)) = plan.held.take()
+            if moment == Some(Moment::Rows)
+                && let Some((server, held)) = plan.held.take()
             {
                 plan.is_late = true;
                 drop(plan);
                 // The transaction after has begun: now the old request arrives.
                 (&self.server).write_all(&request)?;
-                std::thread::sleep(Duration::from_millis(300));
-                server.write_all(&held)?;
-                let answer = frame(&server)?;
-                // Length, correlation, tagged fields, throttle time, error.
-                let version = i16::from_be_bytes([held[6], held[7]]);
-                let at = 12 + usize::from(version >= END_TXN_FLEXIBLE);
-                let code = i16::from_be_bytes([answer[at], answer[at + 1]]);
-                let mut plan = self.plan.lock().expect("no holder panics");
-                (plan.late_answer, plan.is_late) = (Some(code), false);
-                drop(plan);
-                _ = server.shutdown(Shutdown::Both);
+                self.let_arrive(&server, &held)?;
                 continue;
             }
             while key == END_TXN && plan.is_late {
@@ -308,37 +390,60 @@ impl Requests {
                 std::thread::sleep(Duration::from_millis(5));
                 plan = self.plan.lock().expect("no holder panics");
             }
-            let fault = match key {
-                END_TXN => std::mem::take(&mut plan.end_txn),
-                _ => EndTxn::Pass,
-            };
-            plan.faults += usize::from(fault != EndTxn::Pass);
-            match fault {
-                EndTxn::Pass => {}
-                EndTxn::Hold => {
+            let met = plan.fault.take_if(|(at, _)| Some(*at) == moment).map(|(_, fault)| fault);
+            plan.faults += usize::from(met.is_some());
+            let mark = match met {
+                None => None,
+                Some(Fault::Hold) => {
                     plan.waits = true;
                     drop(plan);
                     while self.plan.lock().expect("no holder panics").waits {
                         std::thread::sleep(Duration::from_millis(20));
                     }
                     plan = self.plan.lock().expect("no holder panics");
+                    Some(Mark::Note(kind(&request)))
                 }
-                EndTxn::LoseRequest => return Ok(false),
-                EndTxn::LoseReply | EndTxn::KillBroker => {
-                    let kills = fault == EndTxn::KillBroker;
-                    let broker = if kills { plan.broker.take() } else { None };
-                    *self.marked.lock().expect("no holder panics") = Some((correlation, broker));
-                }
-                EndTxn::Late => {
+                Some(Fault::LoseRequest) => return Ok(false),
+                Some(Fault::LoseReply) => Some(Mark::Lose),
+                Some(Fault::KillBroker(broker)) => Some(Mark::Kill(broker)),
+                Some(Fault::Late) => {
                     // A connection of its own, so that nothing of the old one is in its way.
                     let server = TcpStream::connect(self.server.peer_addr()?)?;
                     plan.held = Some((server, request));
                     return Ok(false);
                 }
+            };
+            if let Some(mark) = mark {
+                *self.marked.lock().expect("no holder panics") = Some((correlation, mark));
             }
+            let noted = plan.noted;
             drop(plan);
             (&self.server).write_all(&request)?;
+            if matches!(mark, Some(Mark::Note(_))) {
+                self.wait_for_note(noted);
+            }
         }
+    }
+
+    /// Whoever asked may be gone, and then this end is closed: not before the broker has answered.
+    fn wait_for_note(&self, before: usize) {
+        let begun = Instant::now();
+        let noted = || self.plan.lock().expect("no holder panics").noted;
+        while noted() == before && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends a request that was held back, and keeps what the broker says to it.
+    fn let_arrive(&self, mut server: &TcpStream, held: &[u8]) -> io::Result<()> {
+        std::thread::sleep(Duration::from_millis(300));
+        server.write_all(held)?;
+        let code = code(kind(held), &frame(server)?);
+        let mut plan = self.plan.lock().expect("no holder panics");
+        (plan.late_answer, plan.is_late) = (Some(code), false);
+        drop(plan);
+        _ = server.shutdown(Shutdown::Both);
+        Ok(())
     }
 }
 
@@ -366,8 +471,13 @@ fn replies(
         }
         let marked = *marked.lock().expect("no holder panics");
         match marked.filter(|(correlation, _)| reply[4..8] == *correlation) {
-            Some((_, None)) => return Ok(()),
-            Some((_, Some(broker))) => program::kill_process(broker),
+            Some((_, Mark::Lose)) => return Ok(()),
+            Some((_, Mark::Kill(broker))) => program::kill_process(broker),
+            Some((_, Mark::Note(kind))) => {
+                let code = code(kind, &reply);
+                let mut plan = plan.lock().expect("no holder panics");
+                (plan.late_answer, plan.noted) = (Some(code), plan.noted + 1);
+            }
             None => {}
         }
         client.write_all(&reply)?;

@@ -7,7 +7,10 @@ use pelton_bench::record;
 use pelton_tests::kafka::raw::UNVERIFIED;
 use pelton_tests::kafka::through::{Through, Verdict, times};
 use pelton_tests::kafka::{self, Broker};
+use pelton_tests::proxy::Moment;
 use serde_json::{Value, json};
+
+const MOMENTS: [Moment; 3] = [Moment::Partitions, Moment::Rows, Moment::End];
 
 fn holds(what: &str, verdict: Verdict) {
     eprintln!("{what}: {verdict:?}");
@@ -47,9 +50,25 @@ fn the_long_campaign() {
         holds("SIGKILL in commit", job("commit").killed_in_commit(&proxy));
     }
     holds("time-out", Through::new(&behind, "long-timeout", "").timed_out(&proxy));
+    let (patient, proxy_of_patient) = Broker::start_behind_with(kafka::ENDS_NONE);
+    let mut cut_short = 0;
+    for (sink, moments) in [("", &MOMENTS[1..]), (other, &MOMENTS[..2])] {
+        for &moment in moments {
+            let name = |what: &str| format!("long-{what}-{moment:?}-{cut_short}");
+            let job = |what: &str| Through::new(&patient, &name(what), sink);
+            let proxy = &proxy_of_patient;
+            holds("killed in mid-transaction", job("killed").killed_at(proxy, moment));
+            let is_refused = sink.is_empty() && moment == Moment::Rows;
+            holds("cut off there", job("cut").cut_off_at(proxy, moment, is_refused));
+            cut_short += 1;
+        }
+    }
     let behind_answers = broker_kills / 2;
     let mut job = Through::new(&behind, "long-answered", "");
-    let told = job.broker_killed_in_commit(&proxy, behind_answers);
+    // Two at the end of a transaction, one in the middle.
+    let moments = [Moment::End, Moment::Rows, Moment::End].into_iter().cycle();
+    let moments: Vec<Moment> = moments.take(behind_answers as usize).collect();
+    let told = job.broker_killed_at(&proxy, &moments);
     let told =
         told.unwrap_or_else(|why| panic!("broker SIGKILLs behind an answer to EndTxn: {why}"));
     let unverified = Broker::start(UNVERIFIED);
@@ -60,11 +79,13 @@ fn the_long_campaign() {
         json!({
             "question": "Does a read_committed reader see every row of every epoch once, whatever is killed?",
             "broker": "Apache Kafka 4.3.1, one node",
-            "sigkills_of_the_job": kills + rounds,
+            "sigkills_of_the_job": kills + rounds + cut_short,
+            "of_these_in_mid_transaction": cut_short,
+            "connections_lost_in_mid_transaction": 3 * cut_short,
             "of_these_through_librdkafka": through_librdkafka,
             "of_these_while_the_end_of_a_transaction_was_on_its_way": rounds,
             "sigkills_of_the_broker": broker_kills + behind_answers,
-            "of_these_right_behind_its_answer_to_a_commit": behind_answers,
+            "of_these_right_behind_its_answer_to_rows_or_a_commit": behind_answers,
             "of_these_that_left_a_partition_without_the_end": told,
             "zombies_stopped_succeeded_and_continued": rounds,
             "ends_of_transactions_lost_or_late": 3 * rounds,
@@ -74,7 +95,7 @@ fn the_long_campaign() {
             "doubled": 0,
             "failure_rate_below_95_percent": format!(
                 "{:.4} (3/n)",
-                3.0 / f64::from(kills + broker_kills + behind_answers + 6 * rounds + 1)
+                3.0 / f64::from(kills + broker_kills + behind_answers + 6 * rounds + 4 * cut_short + 1)
             ),
             "seconds": begun.elapsed().as_secs(),
         }),

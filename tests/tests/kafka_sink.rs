@@ -7,6 +7,9 @@ use pelton_tests::kafka::raw::UNVERIFIED;
 use pelton_tests::kafka::through::{Through, Verdict, times};
 use pelton_tests::kafka::{self, Broker, Sent};
 use pelton_tests::program::{Job, Running};
+use pelton_tests::proxy::{Fault, Moment};
+
+const LIBRDKAFKA: &str = "client = \"rdkafka\"";
 
 fn holds(verdict: Verdict) {
     verdict.unwrap_or_else(|why| panic!("{why}"));
@@ -72,7 +75,7 @@ fn a_job_that_is_killed_again_and_again_sends_every_row_once() {
 #[test]
 fn so_does_one_that_sends_through_librdkafka() {
     let Some(broker) = kafka::broker("so_does_one_that_sends_through_librdkafka") else { return };
-    let mut job = Through::new(broker, "kills-rd", "client = \"rdkafka\"");
+    let mut job = Through::new(broker, "kills-rd", LIBRDKAFKA);
     holds(job.killed(times("PELTON_KILLS", 4), 11));
 }
 
@@ -92,37 +95,66 @@ fn f15_a_transaction_whose_end_a_partition_was_not_told_gets_that_end_before_the
         return;
     }
     let broker = Broker::start(UNVERIFIED);
-    holds(Through::new(&broker, "hangs-aborted", "").hanging(Some(false)));
-    holds(Through::new(&broker, "hangs-committed", "").hanging(Some(true)));
+    for (name, sink) in [("hangs", ""), ("hangs-rd", LIBRDKAFKA)] {
+        let job = |end: &str| Through::new(&broker, &format!("{name}-{end}"), sink);
+        holds(job("aborted").hanging(Some(false)));
+        holds(job("committed").hanging(Some(true)));
+    }
 }
 
-/// Nobody knows how it ended, or librdkafka is in between: then the job sends nothing, and says what to do.
+/// Nobody knows how it ended: then the job sends nothing, and says what to do. With TLS nobody but librdkafka
+/// can look, which does not know whose it is: the job says what to do as well, and waits for it.
 #[test]
 fn f15_a_transaction_that_hangs_and_nobody_knows_its_end_stops_the_job() {
     const TEST: &str = "f15_a_transaction_that_hangs_and_nobody_knows_its_end_stops_the_job";
     if kafka::broker(TEST).is_none() {
         return;
     }
-    let broker = Broker::start(UNVERIFIED);
+    let broker = Broker::start_secure_with(UNVERIFIED);
     std::thread::scope(|scope| {
-        for (name, sink) in [("hangs-unknown", ""), ("hangs-rd", "client = \"rdkafka\"")] {
+        for (name, sink) in [("hangs-unknown", ""), ("hangs-rd", LIBRDKAFKA)] {
             let broker = &broker;
             scope.spawn(move || holds(Through::new(broker, name, sink).hanging(None)));
         }
+        scope.spawn(|| holds(Through::secured(&broker, "hangs-tls").hanging_told()));
     });
 }
 
 #[test]
-fn f15_a_broker_that_is_killed_behind_its_answer_to_a_commit_doubles_nothing() {
-    const TEST: &str = "f15_a_broker_that_is_killed_behind_its_answer_to_a_commit_doubles_nothing";
+fn f15_a_broker_that_is_killed_behind_its_answer_to_rows_or_to_their_end_doubles_nothing() {
+    const TEST: &str = "f15_a_broker_that_is_killed_behind_its_answer_to_rows_or_to_their_end";
     if kafka::broker(TEST).is_none() {
         return;
     }
     let (broker, proxy) = Broker::start_behind();
-    let kills = times("PELTON_BROKER_KILLS", 1);
-    let told = Through::new(&broker, "answered", "").broker_killed_in_commit(&proxy, kills);
+    let moments = [Moment::End, Moment::Rows];
+    let told = Through::new(&broker, "answered", "").broker_killed_at(&proxy, &moments);
     let told = told.unwrap_or_else(|why| panic!("{why}"));
-    eprintln!("{told} of {kills} times the job told partitions the end of a transaction");
+    eprintln!("{told} of 2 times the job told partitions the end of a transaction");
+}
+
+/// Between the first rows of a transaction, or the word of its partitions, and its end: killed there the job
+/// leaves nothing open to who goes on, cut off there it goes on itself. The broker ends no transaction for its
+/// time-out, so whatever the job does not end stays, and keeps readers away.
+#[test]
+fn f16_f20_a_transaction_that_is_cut_short_behind_its_first_rows_is_ended_by_who_goes_on() {
+    const TEST: &str = "f16_f20_a_transaction_that_is_cut_short_behind_its_first_rows";
+    if kafka::broker(TEST).is_none() {
+        return;
+    }
+    let (broker, proxy) = Broker::start_behind_with(kafka::ENDS_NONE);
+    let job = |what: &str, moment: Moment, sink: &str| {
+        let client = if sink.is_empty() { "native" } else { "rd" };
+        Through::new(&broker, &format!("{what}-{moment:?}-{client}"), sink)
+    };
+    for moment in [Moment::Rows, Moment::End] {
+        holds(job("killed", moment, "").killed_at(&proxy, moment));
+    }
+    holds(job("cut", Moment::Rows, "").cut_off_at(&proxy, Moment::Rows, true));
+    // The coordinator has been told of their partitions by then.
+    holds(job("killed", Moment::Rows, LIBRDKAFKA).killed_at(&proxy, Moment::Rows));
+    // librdkafka sends them again within the transaction, and the broker knows them.
+    holds(job("cut", Moment::Rows, LIBRDKAFKA).cut_off_at(&proxy, Moment::Rows, false));
 }
 
 #[test]
@@ -132,7 +164,7 @@ fn f16_f17_ends_of_transactions_that_get_lost_or_come_late_decide_nothing() {
         return;
     }
     let (broker, proxy) = Broker::start_behind();
-    for (name, sink) in [("lost", ""), ("lost-rd", "client = \"rdkafka\"")] {
+    for (name, sink) in [("lost", ""), ("lost-rd", LIBRDKAFKA)] {
         holds(Through::new(&broker, name, sink).lost_ends(&proxy));
     }
 }
@@ -155,7 +187,7 @@ fn f18_a_transaction_that_times_out_in_mid_epoch_is_sent_again() {
         return;
     }
     let (broker, proxy) = Broker::start_behind();
-    for (name, sink) in [("timeout", ""), ("timeout-rd", "client = \"rdkafka\"")] {
+    for (name, sink) in [("timeout", ""), ("timeout-rd", LIBRDKAFKA)] {
         holds(Through::new(&broker, name, sink).timed_out(&proxy));
     }
 }
@@ -228,6 +260,18 @@ fn f20_a_transaction_left_open_keeps_readers_no_longer_than_its_time_out() {
     holds(job.settle(job.start()));
 }
 
+/// The node that coordinates a transactional id.
+fn coordinator(broker: &Broker, transactional_id: &str) -> usize {
+    let described = broker.tool(
+        "org.apache.kafka.tools.TransactionsCommand",
+        &["describe", "--transactional-id", transactional_id],
+        "",
+    );
+    // CoordinatorId TransactionalId …, and below it their values.
+    let id = described.lines().nth(1).and_then(|line| line.split_whitespace().next());
+    id.and_then(|id| id.parse().ok()).expect(&described)
+}
+
 #[test]
 fn f22_the_coordinator_moves_to_another_node_and_so_do_leaders() {
     if kafka::broker("f22_the_coordinator_moves_to_another_node_and_so_do_leaders").is_none() {
@@ -241,23 +285,24 @@ fn f22_the_coordinator_moves_to_another_node_and_so_do_leaders() {
     job.feed(300);
     let mut running = job.start();
     holds(job.wait(&mut running));
-    let described = brokers[0].0.tool(
-        "org.apache.kafka.tools.TransactionsCommand",
-        &["describe", "--transactional-id", "moves"],
-        "",
-    );
-    // CoordinatorId TransactionalId …, and below it their values.
-    let coordinator = described.lines().nth(1).and_then(|line| line.split_whitespace().next());
-    let coordinator: usize = coordinator.and_then(|id| id.parse().ok()).expect(&described);
-    let ((gone, proxy), (there, _)) = (&brokers[coordinator - 1], &brokers[coordinator % 3]);
-    // Right behind its answer to a commit: what partitions were not told its successor tells them.
-    proxy.kill_at_end_txn(gone.process_id());
-    job.feed(300);
-    gone.fell();
-    job.broker = there;
-    job.feed(300);
-    holds(job.wait(&mut running));
-    gone.restart();
+    // Right behind its answer to a commit: what partitions were not told its successor tells them. And in
+    // mid-transaction, when the marker's partition has its row: its successor aborts that.
+    for moment in [Moment::End, Moment::Rows] {
+        let coordinator = coordinator(&brokers[0].0, "moves");
+        let met = match moment {
+            Moment::Rows => brokers[0].0.leader("pelton-commits", 0) as usize,
+            _ => coordinator,
+        };
+        let (gone, there) = (&brokers[coordinator - 1].0, &brokers[coordinator % 3].0);
+        brokers[met - 1].1.at(moment, Fault::KillBroker(gone.process_id()));
+        job.feed(300);
+        gone.fell();
+        job.broker = there;
+        job.feed(300);
+        holds(job.wait(&mut running));
+        gone.restart();
+        job.broker = &brokers[0].0;
+    }
     job.feed(300);
     let said = running.stderr();
     holds(job.settle(running));
@@ -306,7 +351,7 @@ fn f14_a_topic_that_may_not_be_written_stops_the_job_with_the_reason() {
         return;
     }
     let broker = Broker::start(kafka::AUTHORIZED);
-    let jobs = [("denied", ""), ("denied-rd", "client = \"rdkafka\"")].map(|(name, sink)| {
+    let jobs = [("denied", ""), ("denied-rd", LIBRDKAFKA)].map(|(name, sink)| {
         let mut job = Through::new(&broker, name, sink);
         job.feed(10);
         job

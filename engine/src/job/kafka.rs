@@ -26,8 +26,16 @@ pub const KEYS: &[&str] = &[
     "properties",
 ];
 
-pub const SINK_KEYS: &[&str] =
-    &["bootstrap_servers", "topic", "key", "format", "commits_topic", "client", "properties"];
+pub const SINK_KEYS: &[&str] = &[
+    "bootstrap_servers",
+    "topic",
+    "key",
+    "format",
+    "commits_topic",
+    "discover_interval",
+    "client",
+    "properties",
+];
 
 /// Settings that a source makes itself, as its offsets rest on them.
 const OWN_SOURCE_PROPERTIES: &[&str] = &[
@@ -61,6 +69,9 @@ const OWN_PROPERTIES: &[&str] = &[
 /// As often as Kafka's own clients look by default is every five minutes; a partition that nobody
 /// reads for so long is a surprise.
 const DISCOVER_INTERVAL: Duration = Duration::from_secs(30);
+/// A partition to which nobody writes for a while costs nothing: as Kafka's own clients
+/// (`metadata.max.age.ms`).
+const SINK_DISCOVER_INTERVAL: Duration = Duration::from_secs(300);
 /// Kafka's bound on a topic's name.
 const TOPIC_BYTES_MAX: usize = 249;
 
@@ -188,6 +199,7 @@ pub fn sink(r: &mut Reader, s: &Section) -> Option<KafkaSink> {
         true => topic_or(r, s),
         false => Some("pelton-commits".to_owned()),
     };
+    let discover_interval = r.span(s, "discover_interval").unwrap_or(SINK_DISCOVER_INTERVAL);
     let properties = properties(r, s, OWN_PROPERTIES);
     let client = client(r, s, properties.as_deref().unwrap_or_default());
     Some(KafkaSink {
@@ -197,6 +209,7 @@ pub fn sink(r: &mut Reader, s: &Section) -> Option<KafkaSink> {
         format,
         exactly_once: true,
         commits_topic: commits_topic?,
+        discover_interval,
         client,
         properties: properties?,
     })

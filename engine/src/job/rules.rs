@@ -224,11 +224,11 @@ fn one_transaction(r: &mut Reader, parts: &Parts) {
     for sink in parts.sinks.iter().filter(exact) {
         let SinkKind::Kafka(kafka) = &sink.spec.kind else { continue };
         let to = (&kafka.bootstrap_servers, &kafka.commits_topic);
-        let cluster = (to, kafka.client, &kafka.properties);
+        let cluster = (to, kafka.client, &kafka.properties, kafka.discover_interval);
         if *first.get_or_insert(cluster) != cluster {
             let what = "the exactly-once Kafka sinks of a job share one producer: \
-                        `bootstrap_servers`, `commits_topic`, `client` and `properties` must be \
-                        equal";
+                        `bootstrap_servers`, `commits_topic`, `client`, `properties` and \
+                        `discover_interval` must be equal";
             let fix = "make them equal, or write delivery = \"at_least_once\" here";
             r.find(sink.section.at.clone(), what, fix);
         }

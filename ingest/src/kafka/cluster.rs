@@ -27,7 +27,6 @@ use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::connection::Connection;
 
-/// Least version of OffsetFetch that asks for groups, and of FindCoordinator that asks for keys.
 const READ_UNCOMMITTED: i8 = 0;
 const READ_COMMITTED: i8 = 1;
 
@@ -244,7 +243,8 @@ impl Cluster {
         for address in addresses {
             match self.ask_at(&address, request) {
                 Ok(answer) => return Ok(answer),
-                Err(error) => trouble.push(error.to_string()),
+                Err(Trouble::Away(why)) => trouble.push(why),
+                Err(refused) => return Err(refused),
             }
         }
         Err(Trouble::Away(format!("no broker answers: {}", trouble.join("; "))))
@@ -265,7 +265,13 @@ impl Cluster {
             }
             self.connections.remove(address);
         }
-        let away = |error: std::io::Error| Trouble::Away(format!("{address}: {error}"));
+        let away = |error: std::io::Error| {
+            let what = format!("{address}: {error}");
+            match error.kind() {
+                std::io::ErrorKind::Unsupported => Trouble::Refused(what),
+                _ => Trouble::Away(what),
+            }
+        };
         let mut connection = Connection::open(address).map_err(away)?;
         let answer = connection.call(request).map_err(away)?;
         self.connections.insert(address.to_owned(), connection);
@@ -374,4 +380,51 @@ fn topic_name(name: &str) -> TopicName {
 
 fn group_id(group: &str) -> GroupId {
     GroupId(StrBytes::from_string(group.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use kafka_protocol::messages::api_versions_response::ApiVersion;
+    use kafka_protocol::messages::{ApiVersionsResponse, ResponseHeader};
+    use kafka_protocol::protocol::Encodable;
+
+    use super::*;
+
+    /// A broker that says which versions of one request it takes, and nothing after it.
+    fn broker(key: i16, greatest: i16) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut length = [0; 4];
+            stream.read_exact(&mut length).unwrap();
+            let mut request = vec![0; u32::from_be_bytes(length) as usize];
+            stream.read_exact(&mut request).unwrap();
+            let mut answer = vec![0; 4];
+            let header = ResponseHeader::default().with_correlation_id(1);
+            header.encode(&mut answer, 0).unwrap();
+            let versions = ApiVersion::default().with_api_key(key).with_max_version(greatest);
+            let said = ApiVersionsResponse::default().with_api_keys(vec![versions]);
+            said.encode(&mut answer, 3).unwrap();
+            let length = (answer.len() as u32 - 4).to_be_bytes();
+            answer[..4].copy_from_slice(&length);
+            stream.write_all(&answer).unwrap();
+            _ = stream.read(&mut [0; 4]);
+        });
+        address
+    }
+
+    /// Asked again it would be as old: nobody waits for it, and librdkafka may do instead.
+    #[test]
+    fn a_broker_that_is_too_old_for_a_question_refuses_it_for_good() {
+        let address = broker(FindCoordinatorRequest::KEY, 3);
+        let asked = Cluster::new(&[address]).coordinator(Coordinated::Transactions("job"));
+        match asked {
+            Err(Trouble::Refused(why)) => assert!(why.contains("Kafka 3.0"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }

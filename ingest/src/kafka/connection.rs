@@ -9,7 +9,9 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, FindCoordinatorRequest, OffsetFetchRequest, RequestHeader, ResponseHeader,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -19,6 +21,11 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// The first version of ApiVersions with flexible headers: Kafka 2.4.
 const API_VERSIONS_VERSION: i16 = 3;
+
+/// Requests whose older versions say less than we ask for: several groups, several transactional ids, both
+/// Kafka 3.0.
+const LEAST_VERSIONS: [(i16, i16); 2] =
+    [(OffsetFetchRequest::KEY, 8), (FindCoordinatorRequest::KEY, 4)];
 
 /// How this client names itself to brokers.
 pub const CLIENT_ID: &str = "pelton";
@@ -68,15 +75,19 @@ impl Connection {
 
     /// The greatest version of a request that the broker and `ours` (least, greatest) know.
     ///
-    /// Errors: there is none, with what that means.
+    /// Errors: `Unsupported` where there is none, with what that means.
     pub fn version(&self, key: i16, (least, greatest): (i16, i16)) -> io::Result<i16> {
         let theirs = self.versions.get(&key);
         let common = theirs.map(|(min, max)| (least.max(*min), greatest.min(*max)));
         match common {
             Some((min, max)) if min <= max => Ok(max),
-            _ => Err(other(format!(
-                "the broker takes versions {theirs:?} of request {key}, expected {least} to {greatest}"
-            ))),
+            _ => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "the broker takes versions {theirs:?} of request {key}, expected {least} to \
+                     {greatest}: brokers of Kafka 3.0 to 4.x do"
+                ),
+            )),
         }
     }
 
@@ -84,7 +95,9 @@ impl Connection {
     ///
     /// Errors: any makes the connection useless.
     pub fn call<R: Request>(&mut self, request: &R) -> io::Result<R::Response> {
-        let version = self.version(R::KEY, (R::VERSIONS.min, R::VERSIONS.max))?;
+        let least = LEAST_VERSIONS.iter().find(|(key, _)| *key == R::KEY);
+        let least = least.map_or(R::VERSIONS.min, |(_, least)| *least);
+        let version = self.version(R::KEY, (least, R::VERSIONS.max))?;
         self.send(request, version)?;
         self.receive::<R>(version)
     }

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    EndTxnRequest, InitProducerIdRequest, ProduceRequest, ProducerId, RequestHeader,
-    ResponseHeader, TopicName, TransactionalId,
+    DescribeTransactionsRequest, EndTxnRequest, InitProducerIdRequest, ProduceRequest, ProducerId,
+    RequestHeader, ResponseHeader, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use kafka_protocol::records::{
@@ -29,6 +29,7 @@ const INIT: i16 = 5;
 const END_TXN: i16 = 5;
 /// A transaction that is just being ended keeps others waiting for milliseconds.
 const CONCURRENT_TRANSACTIONS: i16 = 51;
+const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
 const AGAIN: Duration = Duration::from_millis(20);
 
 pub struct Raw {
@@ -41,12 +42,26 @@ pub struct Raw {
 impl Raw {
     /// Takes over a transactional id.
     pub fn new(broker: &Broker, transactional_id: &str) -> Raw {
-        let stream = TcpStream::connect(("127.0.0.1", broker.port)).expect("the broker listens");
-        stream.set_nodelay(true).expect("a TCP option");
-        let mut raw =
-            Raw { stream, transactional_id: transactional_id.to_owned(), id: -1, epoch: -1 };
+        let mut raw = Raw::watching(broker, transactional_id);
         raw.init();
         raw
+    }
+
+    /// Takes nothing over.
+    pub fn watching(broker: &Broker, transactional_id: &str) -> Raw {
+        let stream = TcpStream::connect(("127.0.0.1", broker.port)).expect("the broker listens");
+        stream.set_nodelay(true).expect("a TCP option");
+        Raw { stream, transactional_id: transactional_id.to_owned(), id: -1, epoch: -1 }
+    }
+
+    /// Whether the coordinator knows the transactional id.
+    pub fn is_known(&mut self) -> bool {
+        let ask = DescribeTransactionsRequest::default().with_transactional_ids(vec![self.named()]);
+        match self.call(&ask, 0).transaction_states[0].error_code {
+            0 => true,
+            TRANSACTIONAL_ID_NOT_FOUND => false,
+            error => panic!("DescribeTransactions: error {error}"),
+        }
     }
 
     /// A new epoch; what was open is aborted.

@@ -12,7 +12,7 @@ use super::raw::Raw;
 use super::{Broker, Sent};
 use crate::data::Random;
 use crate::program::{self, Ended, Job, Running};
-use crate::proxy::{EndTxn, Proxy};
+use crate::proxy::{Fault, Moment, Proxy};
 
 /// Rows that have not come after this time do not come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,6 +45,26 @@ impl<'a> Through<'a> {
 
     /// As [`Through::new`]; the job is told other servers.
     pub fn over(broker: &'a Broker, servers: &str, name: &str, sink: &str) -> Through<'a> {
+        Through::between(broker, (servers, servers), name, sink)
+    }
+
+    /// As [`Through::new`], writing with TLS and SASL to a broker of [`Broker::start_secure_with`].
+    pub fn secured(broker: &'a Broker, name: &str) -> Through<'a> {
+        let sink = format!(
+            "properties = {{ \"security.protocol\" = \"SASL_SSL\", \"sasl.mechanism\" = \"PLAIN\", \
+             \"sasl.username\" = \"pelton\", \"sasl.password\" = \"plain-secret\", \
+             \"ssl.ca.location\" = \"{}\" }}",
+            broker.certificate().display()
+        );
+        Through::between(broker, (&broker.servers(), &broker.secure_servers()), name, &sink)
+    }
+
+    fn between(
+        broker: &'a Broker,
+        (from, to): (&str, &str),
+        name: &str,
+        sink: &str,
+    ) -> Through<'a> {
         for (kind, partitions) in [("in", 2), ("out", 2), ("letters", 1)] {
             broker.create_topic(&format!("{name}-{kind}"), partitions);
         }
@@ -53,7 +73,7 @@ impl<'a> Through<'a> {
             r#"name = "{name}"
 [source.numbers]
 type = "kafka"
-bootstrap_servers = "{servers}"
+bootstrap_servers = "{from}"
 topics = "{name}-in"
 format = "csv"
 schema = "split INT, n INT"
@@ -61,13 +81,13 @@ schema = "split INT, n INT"
 sql = "SELECT split, n FROM numbers"
 [sink.out]
 type = "kafka"
-bootstrap_servers = "{servers}"
+bootstrap_servers = "{to}"
 topic = "{name}-out"
 {sink}
 [sink.letters]
 type = "kafka"
 of = "dead_letters"
-bootstrap_servers = "{servers}"
+bootstrap_servers = "{to}"
 topic = "{name}-letters"
 format = "json"
 {letters}
@@ -224,15 +244,100 @@ interval = "50ms"
 
     /// More rows, whose transaction does not come to its end.
     pub fn held(&mut self, proxy: &Proxy, running: &mut Running) -> Verdict {
+        self.held_at(proxy, Moment::End, running)
+    }
+
+    /// More rows, whose transaction comes to this moment and not beyond.
+    fn held_at(&mut self, proxy: &Proxy, moment: Moment, running: &mut Running) -> Verdict {
+        self.meets(proxy, (moment, Fault::Hold), running)
+    }
+
+    /// More rows, whose transaction meets a fault.
+    fn meets(
+        &mut self,
+        proxy: &Proxy,
+        (moment, fault): (Moment, Fault),
+        running: &mut Running,
+    ) -> Verdict {
         let before = proxy.faults();
-        proxy.at_end_txn(EndTxn::Hold);
+        proxy.at(moment, fault);
         self.feed(300);
         let begun = Instant::now();
         while proxy.faults() == before {
             if begun.elapsed() > PATIENCE || !running.is_running() {
-                return Err(format!("no transaction came to its end\n{}", running.stderr()));
+                return Err(format!("no transaction came to {moment:?}\n{}", running.stderr()));
             }
             std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Killed in mid-transaction. Its successor must end that by itself, as this broker ends none for its
+    /// time-out; and the request that was on its way arrives when the successor has gone on.
+    pub fn killed_at(&mut self, proxy: &Proxy, moment: Moment) -> Verdict {
+        self.feed(300);
+        let mut running = self.start();
+        self.wait(&mut running)?;
+        self.held_at(proxy, moment, &mut running)?;
+        running.kill();
+        let mut successor = self.start();
+        self.feed(300);
+        self.wait(&mut successor)?;
+        proxy.release();
+        self.late_is_refused(proxy)?;
+        self.feed(300);
+        self.settle(successor)?;
+        self.is_all_ended()
+    }
+
+    /// The connection is lost in mid-transaction, over and over; the job goes on by itself. `is_refused`: what
+    /// arrives late is of a transaction that was given up, and not what was sent again for it.
+    pub fn cut_off_at(&mut self, proxy: &Proxy, moment: Moment, is_refused: bool) -> Verdict {
+        self.feed(300);
+        let mut running = self.start();
+        self.wait(&mut running)?;
+        for fault in [Fault::LoseRequest, Fault::LoseReply, Fault::Late] {
+            self.meets(proxy, (moment, fault), &mut running)?;
+            self.wait(&mut running)?;
+        }
+        if is_refused {
+            self.late_is_refused(proxy)?;
+        }
+        self.feed(300);
+        self.settle(running)?;
+        self.is_all_ended()
+    }
+
+    /// The request that came late was answered, and not taken.
+    fn late_is_refused(&self, proxy: &Proxy) -> Verdict {
+        let begun = Instant::now();
+        let name = &self.name;
+        loop {
+            match proxy.late_answer() {
+                Some(0) => {
+                    return Err(format!("{name}: a late request of a transaction was taken"));
+                }
+                Some(_) => return Ok(()),
+                None if begun.elapsed() > PATIENCE => {
+                    return Err(format!("{name}: the late request did not arrive"));
+                }
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
+    /// No transaction is open in what the job writes to. Partitions are told of an end a moment after its answer.
+    fn is_all_ended(&self) -> Verdict {
+        let begun = Instant::now();
+        let topics = ["out", "letters"].map(|kind| format!("{}-{kind}", self.name));
+        for topic in topics.iter().map(String::as_str).chain(["pelton-commits"]) {
+            let ends = |isolation: &str| self.broker.ends(topic, isolation);
+            while ends("read_uncommitted") != ends("read_committed") {
+                if begun.elapsed() > PATIENCE / 6 {
+                    return Err(format!("{}: a transaction is open in {topic}", self.name));
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
         Ok(())
     }
@@ -256,40 +361,26 @@ interval = "50ms"
 
     /// Ends of transactions get lost, lose their answer or come late.
     pub fn lost_ends(&mut self, proxy: &Proxy) -> Verdict {
-        let before = proxy.faults();
         let mut running = self.start();
-        for fault in [EndTxn::LoseRequest, EndTxn::LoseReply, EndTxn::Late, EndTxn::Pass] {
-            proxy.at_end_txn(fault);
-            self.feed(300);
+        for fault in [Fault::LoseRequest, Fault::LoseReply, Fault::Late] {
+            self.meets(proxy, (Moment::End, fault), &mut running)?;
             self.wait(&mut running)?;
         }
-        if proxy.faults() - before != 3 {
-            return Err("not every fault was met".to_owned());
-        }
-        match proxy.late_answer() {
-            Some(code) if code != 0 => self.settle(running),
-            Some(_) => Err("a late end of a transaction ended another one".to_owned()),
-            None => Err("the late request did not arrive".to_owned()),
-        }
+        self.late_is_refused(proxy)?;
+        self.feed(300);
+        self.settle(running)
     }
 
-    /// The broker, which is alone, is killed over and over right behind its answer to a commit: when it
-    /// starts it may take partitions for deleted, and not tell them of the commit.
-    pub fn broker_killed_in_commit(&mut self, proxy: &Proxy, kills: u32) -> Result<usize, String> {
+    /// The broker, which is alone, is killed over and over right behind its answer to a request of a
+    /// transaction: when it starts it may take partitions for deleted, and not tell them of the end. How often
+    /// that was so.
+    pub fn broker_killed_at(&mut self, proxy: &Proxy, moments: &[Moment]) -> Result<usize, String> {
         self.feed(300);
         let mut running = self.start();
         self.wait(&mut running)?;
-        for _ in 0..kills {
-            let before = proxy.faults();
-            proxy.kill_at_end_txn(self.broker.process_id());
-            self.feed(300);
-            let begun = Instant::now();
-            while proxy.faults() == before {
-                if begun.elapsed() > PATIENCE || !running.is_running() {
-                    return Err(format!("no transaction came to its end\n{}", running.stderr()));
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
+        for &moment in moments {
+            let fault = Fault::KillBroker(self.broker.process_id());
+            self.meets(proxy, (moment, fault), &mut running)?;
             self.broker.fell();
             self.broker.restart();
             self.feed(300);
@@ -297,6 +388,7 @@ interval = "50ms"
         }
         let told = running.stderr().matches("telling them now").count();
         self.settle(running)?;
+        self.is_all_ended()?;
         Ok(told)
     }
 
@@ -323,6 +415,78 @@ interval = "50ms"
             Some(_) => self.settle(self.start()),
             None => self.stops_at(&output),
         }
+    }
+
+    /// A transaction hangs in the output, and librdkafka does not say whose: the job waits, says what to do, and
+    /// goes on when that is done. The broker is one of [`raw::UNVERIFIED`].
+    pub fn hanging_told(&mut self) -> Verdict {
+        self.feed(300);
+        let mut running = self.start();
+        self.wait(&mut running)?;
+        running.interrupt();
+        running.end().expect_code(0);
+        let output = format!("{}-out", self.name);
+        Raw::new(self.broker, &self.name).leave_hanging(&output, 0, HANGING);
+        self.feed(300);
+        let mut running = self.start();
+        let drop_it = "abort --topic ";
+        running.wait_until("it says what to do", |running| running.stderr().contains(drop_it));
+        let said = running.stderr();
+        let (_, told) = said.split_once(drop_it).expect("it was told");
+        let (told, _) = told.split_once('`').expect("a command ends with its quote");
+        let args: Vec<&str> = ["abort", "--topic"].into_iter().chain(told.split(' ')).collect();
+        self.broker.tool("org.apache.kafka.tools.TransactionsCommand", &args, "");
+        self.settle(running)?;
+        self.is_all_ended()
+    }
+
+    /// The coordinator forgets the transactional id, as after a week without a transaction: while the job rests,
+    /// and while it does not run. The broker forgets quickly.
+    pub fn forgotten(&mut self) -> Verdict {
+        self.feed(300);
+        let mut running = self.start();
+        self.wait(&mut running)?;
+        self.wait_until_forgotten()?;
+        self.feed(300);
+        self.wait(&mut running)?;
+        running.interrupt();
+        running.end().expect_code(0);
+        self.wait_until_forgotten()?;
+        self.feed(300);
+        self.settle(self.start())?;
+        self.is_all_ended()
+    }
+
+    fn wait_until_forgotten(&self) -> Verdict {
+        let mut raw = Raw::watching(self.broker, &self.name);
+        let begun = Instant::now();
+        while raw.is_known() {
+            if begun.elapsed() > PATIENCE {
+                return Err("the coordinator does not forget".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Partitions are added to the output while the job runs: rows come to them, too.
+    pub fn output_grows(&mut self, partitions: usize) -> Verdict {
+        self.feed(300);
+        let mut running = self.start();
+        self.wait(&mut running)?;
+        let output = format!("{}-out", self.name);
+        self.broker.add_partitions(&output, partitions);
+        let begun = Instant::now();
+        let mut ends = Vec::new();
+        while ends.len() < partitions || ends.contains(&0) {
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("no rows come to new partitions: {ends:?}"));
+            }
+            self.feed(10);
+            self.wait(&mut running)?;
+            ends = self.broker.ends(&output, "read_committed");
+        }
+        self.settle(running)
     }
 
     /// The job does not go on at a transaction that hangs, and says where.

@@ -133,6 +133,8 @@ pub struct KafkaSink {
     pub exactly_once: bool,
     /// Topic of the records that say which epoch was the last.
     pub commits_topic: String,
+    /// Partitions that were added to a topic are looked for this often.
+    pub discover_interval: Duration,
     pub client: KafkaClient,
     /// Settings of librdkafka that are not ours.
     pub properties: Vec<(String, Setting)>,

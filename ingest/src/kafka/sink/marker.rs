@@ -29,8 +29,6 @@ use stable::{Ends, Stretch};
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// A transaction of another job may keep readers from the topic's end for its time-out.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The same of a topic of rows: one of ours has met its time-out by then.
-const PATIENCE_OF_ROWS: Duration = Duration::from_secs(25);
 /// Markers are looked for from the end backwards in steps of this.
 const AT_ONCE: i64 = 2_000;
 
@@ -79,7 +77,7 @@ impl Reader<'_> {
 
     /// What to do about a transaction that does not end in one of these topics, through librdkafka.
     pub fn open_transaction(&self, topics: &[&str]) -> Answer<Option<String>> {
-        Ends::new(self.spec, self.job)?.open_transaction(topics, PATIENCE_OF_ROWS)
+        Ends::new(self.spec, self.job)?.open_transaction(topics)
     }
 
     /// The newest marker of the job, of all that were committed before now.

@@ -155,6 +155,7 @@ mod tests {
             format,
             exactly_once: true,
             commits_topic: "commits".into(),
+            discover_interval: std::time::Duration::from_secs(300),
             client: KafkaClient::Native,
             properties: Vec::new(),
         };

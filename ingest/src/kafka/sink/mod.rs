@@ -33,6 +33,8 @@ use through_librdkafka::{flush, send};
 pub use transaction::Transactions;
 use watch::Watch;
 
+/// librdkafka's bound on the time between two looks for partitions.
+const DISCOVER_MS_MAX: u128 = 3_600_000;
 /// An attempt to send an epoch's rows at least once takes this long at most.
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -41,6 +43,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Errors: `BadJob` where a secret is not where the job says.
 fn config(spec: &Spec) -> Result<ClientConfig> {
     let mut config = ClientConfig::new();
+    let discover_ms = spec.discover_interval.as_millis().min(DISCOVER_MS_MAX);
+    config.set("topic.metadata.refresh.interval.ms", discover_ms.to_string());
     for (key, value) in secret::revealed(&spec.properties)? {
         config.set(key, value);
     }

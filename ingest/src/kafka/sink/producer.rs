@@ -7,10 +7,11 @@
 //!
 //! Invariant: nothing is repeated of which it is not sure that it did not happen. What a broker refuses
 //! before anyone asked for a commit is [`Failure::Trouble`]; a lost answer to EndTxn is `Unknown`. Lacks
-//! TLS, SASL and compression: librdkafka has them.
+//! TLS, SASL and compression: librdkafka has them. What hangs ([`hanging`]) is ended here for both.
 
 mod failure;
 mod hanging;
+mod making;
 mod questions;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -30,15 +31,19 @@ pub use failure::Failure;
 use failure::{is_fenced, is_put_off, no_leader, refused};
 use hanging::EPOCH_LAST;
 pub use hanging::Ended;
+pub use making::{NotMade, Purpose};
 pub use questions::{Before, patient_topic};
-use questions::{Made, init, named, text};
+use questions::{Dialect, named, text};
 
 /// Produce tells the coordinator of new partitions from this version on; 13 knows topics by id.
 const PRODUCE: i16 = 12;
-/// EndTxn gives the next epoch from this version on.
+/// EndTxn gives the next epoch from this version on, that of transactions v2.
 const END_TXN: i16 = 5;
 /// Kafka's default of the largest batch is 1 MiB, its header included.
 const BATCH_BYTES: usize = 900 << 10;
+/// So much in one request at the most, of many partitions: a broker takes no request of more than 100 MiB
+/// (`socket.request.max.bytes`), and ends the connection of one that does not fit.
+const REQUEST_BYTES: usize = 8 << 20;
 /// Messages without a key change their partition after this much: large batches, and several leaders
 /// and readers at work on a large epoch.
 const RUN_BYTES: usize = 256 << 10;
@@ -46,14 +51,11 @@ const RUN_BYTES: usize = 256 << 10;
 const UNDER_WAY_MAX: usize = 4;
 /// Nothing comes after a transaction of so long: its time-out is over (SEMANTICS 8).
 const PATIENCE: Duration = Duration::from_secs(15);
-const INIT_PATIENCE: Duration = Duration::from_secs(30);
 /// What a coordinator is busy with takes milliseconds.
 const AGAIN_FIRST: Duration = Duration::from_millis(1);
 const AGAIN_LAST: Duration = Duration::from_millis(100);
 /// Brokers close connections that nobody used for ten minutes; those of so long are made anew before.
 const IDLE: Duration = Duration::from_secs(240);
-/// Partitions may be added to a topic: Kafka's own clients look after as long (`metadata.max.age.ms`).
-const TOPIC_AGE_MAX: Duration = Duration::from_secs(300);
 /// A leader that is none yet takes less; else it is another.
 const JUST_MADE: Duration = Duration::from_secs(1);
 /// The broker answers a Produce after this time, replicated or not.
@@ -61,34 +63,16 @@ const REPLICATION_MS: i32 = 9_000;
 
 type Sent<T> = Result<T, Failure>;
 
-/// Why there is no producer.
-#[derive(Debug)]
-pub enum NotMade {
-    /// The cluster has no transactions v2.
-    Unsupported,
-    Trouble(String),
-    /// An earlier transaction is open in a partition, and nobody knows its end.
-    Hanging(String),
-}
-
-/// What a producer is made for.
-pub struct Purpose<'a> {
-    pub servers: &'a [String],
-    pub transactional_id: String,
-    pub timeout_ms: i32,
-    pub batch_bytes_max: usize,
-    /// All that its transactions write to.
-    pub topics: Vec<&'a str>,
-}
-
 pub struct NativeProducer {
     transactional_id: String,
     cluster: Cluster,
     coordinator: Connection,
+    dialect: Dialect,
     id: i64,
     epoch: i16,
     /// As they were then.
     topics: BTreeMap<String, (Topic, Instant)>,
+    discover_interval: Duration,
     links: BTreeMap<i32, Link>,
     /// Batches are at most this large.
     batch_bytes: usize,
@@ -130,65 +114,6 @@ struct Transaction {
 }
 
 impl NativeProducer {
-    /// Fences every other producer with the transactional id, and ends what it left open, also in
-    /// partitions that were not told. `before`: what the coordinator said, for an attempt after one that
-    /// failed behind that.
-    pub fn make(purpose: &Purpose<'_>, before: &mut Before) -> Result<NativeProducer, NotMade> {
-        let begun = Instant::now();
-        let mut pause = AGAIN_FIRST;
-        let mut cluster = Cluster::new(purpose.servers);
-        loop {
-            match NativeProducer::attempt(purpose, &mut cluster, before) {
-                Ok(Some(producer)) => return Ok(producer),
-                Ok(None) => return Err(NotMade::Unsupported),
-                Err(Failure::Hanging(why)) => return Err(NotMade::Hanging(why)),
-                Err(Failure::Trouble(_)) if begun.elapsed() < INIT_PATIENCE => {}
-                Err(
-                    Failure::Trouble(why)
-                    | Failure::TooLarge(why)
-                    | Failure::Permanent(why)
-                    | Failure::Fenced(why),
-                ) => return Err(NotMade::Trouble(why)),
-            }
-            std::thread::sleep(pause);
-            pause = (2 * pause).min(AGAIN_LAST);
-        }
-    }
-
-    /// `None`: the cluster has no transactions v2.
-    fn attempt(
-        purpose: &Purpose<'_>,
-        cluster: &mut Cluster,
-        before: &mut Before,
-    ) -> Sent<Option<NativeProducer>> {
-        let Purpose { servers, transactional_id, timeout_ms, batch_bytes_max, topics } = purpose;
-        let made = init(cluster, transactional_id, *timeout_ms)?;
-        let Some(Made { coordinator, id, epoch, before: now }) = made else { return Ok(None) };
-        before.ended = now.ended.or(before.ended);
-        before.left = now.left.or(before.left);
-        let mut producer = NativeProducer {
-            transactional_id: transactional_id.clone(),
-            cluster: std::mem::replace(cluster, Cluster::new(servers)),
-            coordinator,
-            id,
-            epoch,
-            topics: BTreeMap::new(),
-            links: BTreeMap::new(),
-            batch_bytes: (*batch_bytes_max).min(BATCH_BYTES),
-            turn: 0,
-            used: Instant::now(),
-        };
-        producer.end_hanging(topics, before)?;
-        *before = Before::default();
-        // Nothing of it is open, and nothing more will be: it may be left.
-        while producer.epoch >= EPOCH_LAST {
-            let made = init(&mut producer.cluster, transactional_id, *timeout_ms)?;
-            let Some(Made { coordinator, id, epoch, .. }) = made else { return Ok(None) };
-            (producer.coordinator, producer.id, producer.epoch) = (coordinator, id, epoch);
-        }
-        Ok(Some(producer))
-    }
-
     /// Nobody used it for so long that its connections may be gone, and with them the word that a
     /// broker was; or it has no epochs left.
     pub fn is_stale(&self) -> bool {
@@ -209,7 +134,7 @@ impl NativeProducer {
     ) -> Sent<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut transaction = Transaction::default();
-        self.topics.retain(|_, (_, since)| since.elapsed() < TOPIC_AGE_MAX);
+        self.topics.retain(|_, (_, since)| since.elapsed() < self.discover_interval);
         for messages in all {
             self.send_to(messages, &mut transaction, deadline)?;
         }
@@ -306,13 +231,13 @@ impl NativeProducer {
             .with_producer_id(ProducerId(self.id))
             .with_producer_epoch(self.epoch)
             .with_committed(committed);
-        self.coordinator.send(&ask, END_TXN)
+        self.coordinator.send(&ask, self.dialect.end_txn)
     }
 
     fn hear_end(&mut self) -> io::Result<Option<ResponseError>> {
-        let answer = self.coordinator.receive::<EndTxnRequest>(END_TXN)?;
+        let answer = self.coordinator.receive::<EndTxnRequest>(self.dialect.end_txn)?;
         let error = ResponseError::try_from_code(answer.error_code);
-        if error.is_none() {
+        if error.is_none() && self.dialect.is_v2 {
             self.used = Instant::now();
             (self.id, self.epoch) = (answer.producer_id.0, answer.producer_epoch);
         }
@@ -367,17 +292,26 @@ impl NativeProducer {
         Batch { partition: at, bytes: partition.builder.seal(stamp), records }
     }
 
-    /// Sends what is left in builders: one request to each leader.
+    /// Sends what is left in builders, in few requests to each leader.
     fn ship_rest(&mut self, transaction: &mut Transaction, deadline: Instant) -> Sent<()> {
-        let mut by_leader: BTreeMap<i32, Vec<Batch>> = BTreeMap::new();
+        let mut by_leader: BTreeMap<i32, (usize, Vec<Batch>)> = BTreeMap::new();
         for at in 0..transaction.partitions.len() {
             let partition = &transaction.partitions[at];
-            if !partition.builder.is_empty() {
-                let leader = partition.leader;
-                by_leader.entry(leader).or_default().push(self.seal(at, transaction));
+            if partition.builder.is_empty() {
+                continue;
             }
+            let leader = partition.leader;
+            let batch = self.seal(at, transaction);
+            let (bytes, batches) = by_leader.entry(leader).or_default();
+            if *bytes + batch.bytes.len() > REQUEST_BYTES && !batches.is_empty() {
+                let full = std::mem::take(batches);
+                *bytes = 0;
+                self.ship(leader, full, transaction, deadline)?;
+            }
+            *bytes += batch.bytes.len();
+            batches.push(batch);
         }
-        for (leader, batches) in by_leader {
+        for (leader, (_, batches)) in by_leader {
             self.ship(leader, batches, transaction, deadline)?;
         }
         Ok(())

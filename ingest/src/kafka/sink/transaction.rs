@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use pelton_engine::error::{Error, Result};
-use pelton_engine::job::spec::{KafkaClient, KafkaSink as Spec};
+use pelton_engine::job::spec::{KafkaClient, KafkaSink as Spec, Setting};
 use pelton_engine::seeded::{self, Bug};
 use pelton_engine::sink::{Committed, Outcome};
 
@@ -35,7 +35,7 @@ pub struct Transactions {
     job: String,
     spec: Spec,
     producer: Option<Producer>,
-    /// The cluster has no transactions v2.
+    /// The job says so, or the cluster has no transactions v2.
     needs_librdkafka: bool,
     /// The topic of markers is there: nobody waits for a broker that is away to say so.
     has_topic: bool,
@@ -65,6 +65,17 @@ impl Producer {
             Producer::Librdkafka(producer) => producer.is_quiet(),
         }
     }
+}
+
+/// Our own client can look, without TLS and SASL.
+fn is_open(properties: &[(String, Setting)]) -> bool {
+    let secured = |(key, value): &(String, Setting)| match value {
+        Setting::Plain(value) if key == "security.protocol" => {
+            !value.eq_ignore_ascii_case("plaintext")
+        }
+        _ => ["security.", "sasl.", "ssl."].iter().any(|prefix| key.starts_with(prefix)),
+    };
+    !properties.iter().any(secured)
 }
 
 impl Transactions {
@@ -129,26 +140,20 @@ impl Transactions {
             return Ok(Err(why));
         }
         self.has_topic = true;
-        let native = match self.needs_librdkafka {
-            true => Err(NotMade::Unsupported),
-            false => self.make_native(),
+        let native = match is_open(&self.spec.properties) {
+            true => self.make_native(),
+            false => Err(NotMade::Unsupported),
         };
         let producer = match native {
-            Ok(native) => Producer::Native(Box::new(native)),
-            Err(NotMade::Trouble(why)) => return Ok(Err(why)),
+            Ok(Some(native)) => Ok(Producer::Native(native)),
+            Ok(None) => self.make_other(true)?,
+            Err(NotMade::Unsupported) => self.make_other(false)?,
+            Err(NotMade::Trouble(why)) => Err(why),
             Err(NotMade::Hanging(why)) => return Err(Error::failed(why)),
-            Err(NotMade::Unsupported) => {
-                self.needs_librdkafka = true;
-                let producer = match Librdkafka::make(&self.spec, &self.job)? {
-                    Ok(producer) => producer,
-                    Err(why) => return Ok(Err(why)),
-                };
-                match self.marks().open_transaction(&self.topics()) {
-                    Ok(None) => Producer::Librdkafka(producer),
-                    Ok(Some(why)) => return Err(Error::failed(why)),
-                    Err(why) => return Ok(Err(why)),
-                }
-            }
+        };
+        let producer = match producer {
+            Ok(producer) => producer,
+            Err(why) => return Ok(Err(why)),
         };
         let read = self.marks().read();
         // It may have gone; then it is made anew.
@@ -156,13 +161,33 @@ impl Transactions {
         Ok(read.map(|last| (producer, last)))
     }
 
-    fn make_native(&mut self) -> std::result::Result<NativeProducer, NotMade> {
+    /// librdkafka's producer. It shows that something is open, not whose: where our own client could look,
+    /// nothing that `is_cleared` hangs any more.
+    fn make_other(&mut self, is_cleared: bool) -> Result<std::result::Result<Producer, String>> {
+        self.needs_librdkafka = true;
+        let producer = match Librdkafka::make(&self.spec, &self.job)? {
+            Ok(producer) => Producer::Librdkafka(producer),
+            Err(why) => return Ok(Err(why)),
+        };
+        if is_cleared {
+            return Ok(Ok(producer));
+        }
+        match self.marks().open_transaction(&self.topics()) {
+            Ok(None) => Ok(Ok(producer)),
+            Ok(Some(why)) => Err(Error::failed(why)),
+            Err(why) => Ok(Err(why)),
+        }
+    }
+
+    fn make_native(&mut self) -> std::result::Result<Option<Box<NativeProducer>>, NotMade> {
         let mut before = std::mem::take(&mut self.before);
         let purpose = Purpose {
+            sends: !self.needs_librdkafka,
             servers: &self.spec.bootstrap_servers,
             transactional_id: self.transactional_id(),
             timeout_ms: TRANSACTION_TIMEOUT.as_millis() as i32,
             batch_bytes_max: self.batch_bytes_max,
+            discover_interval: self.spec.discover_interval,
             topics: self.topics(),
         };
         let made = NativeProducer::make(&purpose, &mut before);
@@ -291,5 +316,26 @@ impl Transactions {
         }
         std::thread::sleep(PAUSE);
         Outcome::Not
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_client_looks_wherever_it_can() {
+        let plain = |value: &str| Setting::Plain(value.to_owned());
+        for (key, setting, expected) in [
+            ("compression.type", plain("lz4"), true),
+            ("security.protocol", plain("PLAINTEXT"), true),
+            ("security.protocol", plain("SSL"), false),
+            ("security.protocol", Setting::Env("PROTOCOL".to_owned()), false),
+            ("sasl.mechanism", plain("PLAIN"), false),
+            ("ssl.ca.location", plain("ca.pem"), false),
+        ] {
+            assert_eq!(is_open(&[(key.to_owned(), setting)]), expected, "{key}");
+        }
+        assert!(is_open(&[]));
     }
 }

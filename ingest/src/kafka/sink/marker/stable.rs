@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 use pelton_engine::job::spec::KafkaSink as Spec;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::{Answer, TIMEOUT, client_config};
+use super::{Answer, PATIENCE, TIMEOUT, client_config};
+use crate::runtime::say;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// One of ours has met its time-out by then.
+const PATIENCE_WITH_OURS: Duration = Duration::from_secs(20);
 
 /// Two readers, of which one sees committed records only.
 pub struct Ends {
@@ -72,12 +75,18 @@ impl Ends {
         Ok(found.map_or(Vec::new(), |of| of.partitions().iter().map(|of| of.id()).collect()))
     }
 
-    /// What to do about a transaction that does not end in one of these topics.
-    pub fn open_transaction(&self, topics: &[&str], patience: Duration) -> Answer<Option<String>> {
+    /// What to do about a transaction that does not end in one of these topics. That is told before it is waited
+    /// for longer: it may be another's, whose producer is gone (Kafka's default time-out is a minute), or somebody
+    /// ends it.
+    pub fn open_transaction(&self, topics: &[&str]) -> Answer<Option<String>> {
         for topic in topics {
             for partition in self.partitions(topic)? {
-                if let Err(stable) = self.settle(topic, partition, patience)? {
-                    return Ok(Some(does_not_end(topic, partition, stable)));
+                if let Err(stable) = self.settle(topic, partition, PATIENCE_WITH_OURS)? {
+                    let what = does_not_end(topic, partition, stable);
+                    say(&format!("waiting: {what}"));
+                    if self.settle(topic, partition, PATIENCE)?.is_err() {
+                        return Ok(Some(what));
+                    }
                 }
             }
         }

@@ -18,7 +18,8 @@
 //! any more. So a producer is left in time ([`EPOCH_LAST`]), right after all partitions were asked; and where a
 //! crash came in between, the one that InitProducerId replaced is looked for as well. Not looked for is
 //! the producer of a transactional id that the coordinator has forgotten (`transactional.id.expiration.ms`, seven
-//! days without a start): nothing says which it was. Its rows stay open, and come to light with no other's.
+//! days without a transaction; never one that is open): nothing says which it was. Its rows stay open, and come to
+//! light with no other's.
 
 use std::time::{Duration, Instant};
 

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
-    DescribeTransactionsRequest, EndTxnRequest, InitProducerIdRequest, ProduceRequest, ProducerId,
-    TransactionalId,
+    DescribeProducersRequest, DescribeTransactionsRequest, EndTxnRequest, InitProducerIdRequest,
+    ProduceRequest, ProducerId, TransactionalId,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 
@@ -15,6 +15,8 @@ use crate::kafka::connection::Connection;
 
 /// Of InitProducerId.
 const INIT: i16 = 5;
+/// The last EndTxn that leaves the epoch as it is: of transactions before v2.
+const END_TXN_V1: i16 = 4;
 const FEATURE: (&str, i16) = ("transaction.version", 2);
 
 /// What there is of a topic; one that brokers are just making is unknown for a moment. `makes`: they may.
@@ -38,9 +40,40 @@ pub fn find_coordinator(cluster: &mut Cluster, transactional_id: &str) -> Sent<C
     Ok(Connection::open(&address)?)
 }
 
+/// How a cluster is spoken to about transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dialect {
+    /// It has transactions v2 (KIP-890).
+    pub is_v2: bool,
+    /// Versions of requests.
+    init: i16,
+    pub end_txn: i16,
+}
+
+impl Dialect {
+    /// `None`: the broker cannot say what is open (before Kafka 3.0).
+    fn of(coordinator: &Connection) -> Option<Dialect> {
+        let has = |key, version| coordinator.version(key, (version, version)).is_ok();
+        if !has(DescribeTransactionsRequest::KEY, 0) || !has(DescribeProducersRequest::KEY, 0) {
+            return None;
+        }
+        let is_v2 = coordinator.feature(FEATURE.0) >= FEATURE.1
+            && has(EndTxnRequest::KEY, END_TXN)
+            && has(ProduceRequest::KEY, PRODUCE)
+            && has(InitProducerIdRequest::KEY, INIT);
+        let end_txn = match is_v2 {
+            true => END_TXN,
+            false => coordinator.version(EndTxnRequest::KEY, (0, END_TXN_V1)).ok()?,
+        };
+        let init = coordinator.version(InitProducerIdRequest::KEY, (0, INIT)).ok()?;
+        Some(Dialect { is_v2, init, end_txn })
+    }
+}
+
 /// A producer as its coordinator made it.
 pub struct Made {
     pub coordinator: Connection,
+    pub dialect: Dialect,
     pub id: i64,
     pub epoch: i16,
     pub before: Before,
@@ -77,19 +110,12 @@ impl Last {
     }
 }
 
-/// Asks for a producer's id and epoch; `None` where transactions v2 are missing.
+/// Asks for a producer's id and epoch; `None` where brokers are too old to say what is open.
 ///
 /// Errors: `Trouble` where asking again may help.
 pub fn init(cluster: &mut Cluster, transactional_id: &str, timeout_ms: i32) -> Sent<Option<Made>> {
     let mut coordinator = find_coordinator(cluster, transactional_id)?;
-    let has = |key, version| coordinator.version(key, (version, version)).is_ok();
-    let is_able = coordinator.feature(FEATURE.0) >= FEATURE.1
-        && has(EndTxnRequest::KEY, END_TXN)
-        && has(ProduceRequest::KEY, PRODUCE)
-        && has(InitProducerIdRequest::KEY, INIT);
-    if !is_able {
-        return Ok(None);
-    }
+    let Some(dialect) = Dialect::of(&coordinator) else { return Ok(None) };
     // The coordinator forgets it with the answer to the next question.
     let last = last_transaction(&mut coordinator, transactional_id)?;
     let ask = InitProducerIdRequest::default()
@@ -97,13 +123,13 @@ pub fn init(cluster: &mut Cluster, transactional_id: &str, timeout_ms: i32) -> S
         .with_transaction_timeout_ms(timeout_ms)
         .with_producer_id(ProducerId(-1))
         .with_producer_epoch(-1);
-    coordinator.send(&ask, INIT)?;
-    let answer = coordinator.receive::<InitProducerIdRequest>(INIT)?;
+    coordinator.send(&ask, dialect.init)?;
+    let answer = coordinator.receive::<InitProducerIdRequest>(dialect.init)?;
     match ResponseError::try_from_code(answer.error_code) {
         None => {
             let (id, epoch) = (answer.producer_id.0, answer.producer_epoch);
             let before = last.map_or(Before::default(), |last| last.before(id, epoch));
-            Ok(Some(Made { coordinator, id, epoch, before }))
+            Ok(Some(Made { coordinator, dialect, id, epoch, before }))
         }
         // What was left open is being ended.
         Some(error) if error.is_retriable() || error == ResponseError::ConcurrentTransactions => {
