@@ -158,6 +158,25 @@ fn f11_an_open_transaction_at_the_end_is_waited_for_by_both_clients() {
     }
 }
 
+/// Readers wait for it, whoever writes need not: it is no transaction of the job.
+#[test]
+fn f20_anothers_open_transaction_keeps_no_sink_from_going_on() {
+    const TEST: &str = "f20_anothers_open_transaction_keeps_no_sink_from_going_on";
+    const ANOTHERS: &str = "1,another's";
+    let Some(broker) = kafka::broker(TEST) else { return };
+    for (name, client) in clients("beside") {
+        let mut job = Through::new(broker, &name, client);
+        let mut raw = Raw::new(broker, &format!("another-{name}"));
+        raw.send(&format!("{name}-out"), 0, ANOTHERS);
+        job.feed(300);
+        let mut running = job.start();
+        running.wait_until("an epoch is committed", |running| epochs(running) > 0);
+        raw.end(true);
+        job.expect_also([ANOTHERS.to_owned()]);
+        holds(job.settle(running));
+    }
+}
+
 /// The log cleaner leaves holes, batches of few records, and empty ones.
 #[test]
 fn f11_a_compacted_topic_is_read_over_its_holes() {

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    DescribeTransactionsRequest, EndTxnRequest, InitProducerIdRequest, ProduceRequest, ProducerId,
-    RequestHeader, ResponseHeader, TopicName, TransactionalId,
+    DescribeTransactionsRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    ProduceRequest, ProducerId, RequestHeader, ResponseHeader, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use kafka_protocol::records::{
@@ -26,9 +26,13 @@ pub const UNVERIFIED: &str = "transaction.partition.verification.enable=false\n"
 const PRODUCE: i16 = 12;
 const PRODUCE_UNTOLD: i16 = 11;
 const INIT: i16 = 5;
+const FIND: i16 = 4;
 const END_TXN: i16 = 5;
 /// A transaction that is just being ended keeps others waiting for milliseconds.
 const CONCURRENT_TRANSACTIONS: i16 = 51;
+const COORDINATOR_LOADS: i16 = 14;
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+const NOT_COORDINATOR: i16 = 16;
 const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -68,18 +72,28 @@ impl Raw {
     pub fn init(&mut self) {
         let ask = InitProducerIdRequest::default()
             .with_transactional_id(Some(self.named()))
-            .with_transaction_timeout_ms(15_000)
+            .with_transaction_timeout_ms(60_000)
             .with_producer_id(ProducerId(-1))
             .with_producer_epoch(-1);
         let answer = loop {
             let answer = self.call(&ask, INIT);
-            if answer.error_code != CONCURRENT_TRANSACTIONS {
-                break answer;
+            match answer.error_code {
+                CONCURRENT_TRANSACTIONS => {}
+                COORDINATOR_LOADS | COORDINATOR_NOT_AVAILABLE | NOT_COORDINATOR => self.find(),
+                _ => break answer,
             }
             std::thread::sleep(AGAIN);
         };
         assert_eq!(answer.error_code, 0, "InitProducerId");
         (self.id, self.epoch) = (answer.producer_id.0, answer.producer_epoch);
+    }
+
+    /// A broker becomes a coordinator when somebody asks for one.
+    fn find(&mut self) {
+        let ask = FindCoordinatorRequest::default()
+            .with_key_type(1)
+            .with_coordinator_keys(vec![self.named().0]);
+        self.call(&ask, FIND);
     }
 
     /// Takes over again and again until so many epochs are used; its id then.
