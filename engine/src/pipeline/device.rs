@@ -457,5 +457,7 @@ impl Projected {
 }
 
 #[cfg(test)]
+mod absence_tests;
+#[cfg(test)]
 #[path = "device_tests.rs"]
 mod tests;

@@ -19,9 +19,9 @@ use crate::plan::WindowKey;
 use crate::plan::choice::{Found, Load};
 use crate::plan::device::device_plan;
 
-const TIERS: [Tier; 2] = [Tier::Native, Tier::Portable];
+pub(super) const TIERS: [Tier; 2] = [Tier::Native, Tier::Portable];
 
-fn open(tier: Tier, shadow_one_in: u64) -> Arc<Gpu> {
+pub(super) fn open(tier: Tier, shadow_one_in: u64) -> Arc<Gpu> {
     let part = device_plan(&plan(7_500, OutputMode::Append)).expect("a device takes all of it");
     let choice = Choice { tier: Some(tier), ..Choice::default() };
     let gpu = Gpu::open(part, choice, Pipelines::default())
@@ -206,7 +206,7 @@ fn f46_a_flipped_bit_is_caught_by_the_shadow_and_shows_without_it() {
 }
 
 /// Rates with which groups come back so dearly that many of them are the CPU's.
-fn dear_groups() -> Found {
+pub(super) fn dear_groups() -> Found {
     let cost = |row_ns| Cost { row_ns, column_ns: 0.0 };
     Found::Measured(Rates {
         upload: [1e10; 3],
@@ -222,7 +222,7 @@ fn dear_groups() -> Found {
 }
 
 /// One epoch of so many rows, each a window of its own or all in one.
-fn epoch_of(pipeline: &mut Pipeline, rows: u64, apart: bool) -> CoreEpoch {
+pub(super) fn epoch_of(pipeline: &mut Pipeline, rows: u64, apart: bool) -> CoreEpoch {
     let row = |i: u64| super::super::tests::Row {
         time: Some(if apart { i as i64 * 10_000 } else { 0 }),
         device: 0,

@@ -14,9 +14,11 @@ pub struct Faults {
     before: [AtomicI64; KINDS],
     /// The last answer of each length, while a stale one is armed.
     last: Mutex<BTreeMap<usize, Vec<u32>>>,
+    /// Which word of a read-back [`Fault::Word`] makes another one, and which.
+    lie: Mutex<(usize, u32)>,
 }
 
-const KINDS: usize = 11;
+const KINDS: usize = 12;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -42,11 +44,14 @@ pub enum Fault {
     Mark,
     /// A group counts a row more than it has.
     Count,
+    /// A word of a read-back is another one: [`Faults::lie`].
+    Word,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Faults { before: [const { AtomicI64::new(NEVER) }; KINDS], last: Mutex::default() }
+        let before = [const { AtomicI64::new(NEVER) }; KINDS];
+        Faults { before, last: Mutex::default(), lie: Mutex::default() }
     }
 }
 
@@ -54,6 +59,12 @@ impl Faults {
     /// Lets a fault happen once, after so many calls that could have it.
     pub fn arm(&self, fault: Fault, calls_before: u32) {
         self.before[fault as usize].store(i64::from(calls_before), Relaxed);
+    }
+
+    /// Lets the read-back after so many others have this word at this place.
+    pub fn lie(&self, reads_before: u32, at: usize, word: u32) {
+        *self.lie.lock().unwrap_or_else(PoisonError::into_inner) = (at, word);
+        self.arm(Fault::Word, reads_before);
     }
 
     /// No fault is armed any more.
@@ -65,6 +76,10 @@ impl Faults {
     pub(super) fn spoil(&self, read: &mut Vec<u32>) {
         if self.fires(Fault::Zero) {
             read.fill(0);
+        }
+        if self.fires(Fault::Word) {
+            let (at, word) = *self.lie.lock().unwrap_or_else(PoisonError::into_inner);
+            read[at] = word;
         }
         if self.before[Fault::Stale as usize].load(Relaxed) == NEVER {
             return;

@@ -136,6 +136,38 @@ fn f39_rows_that_do_not_add_up_are_not_believed() {
     }
 }
 
+/// F39: more values outside of the sums' windows than there is room for: some of them are not there.
+#[test]
+fn f39_exceptions_that_cannot_be_are_not_believed() {
+    let query = sensors();
+    let device = fresh_device(Tier::Native);
+    let drained = |spoil: &dyn Fn(&mut Table)| {
+        let mut gpu = Gpu::new(&device, &query).expect("it compiles");
+        let (mut one, mut side) = (Side::new(&query), Side::new(&query));
+        let columns = readings(&mut one, &mut side, 3_000, 40);
+        gpu.take(&columns, 1_000).expect("it fits");
+        gpu.table.settle(&mut gpu.projector).expect("it ends");
+        assert!(gpu.table.exceptions_bound > 0, "some readings are far from the others");
+        spoil(&mut gpu.table);
+        gpu.drain(&mut side).map(|()| side.table.groups().len())
+    };
+    assert!(drained(&|_| {}).is_ok_and(|groups| groups > 0));
+    let narrow = |table: &mut Table| {
+        table.room.as_mut().expect("it has groups").exceptions = table.exceptions_bound - 1;
+    };
+    let lie = |table: &mut Table| {
+        let room = table.room.as_ref().expect("it has groups");
+        device.faults.lie(0, 1, room.exceptions as u32 + 1);
+    };
+    let spoils: [&dyn Fn(&mut Table); 2] = [&narrow, &lie];
+    for spoil in spoils {
+        let error = drained(spoil).expect_err("they have no room");
+        let why = "exceptions in too little room";
+        assert!(matches!(&error, GpuError::Untrusted(told) if told.contains(why)), "{error}");
+        assert_eq!(device.check(), Ok(()), "nothing was read that is not there");
+    }
+}
+
 /// A shader that takes a second, and a device that is given less. Mesa ends any loop after 65,535 turns,
 /// so it is workgroups that are many.
 #[test]

@@ -6,6 +6,7 @@ use super::*;
 use crate::cpu::filter::select;
 use crate::cpu::project::oracle_tests::{Random, column, types};
 use crate::expr::{ArithmeticOp, Expr, ExprKind};
+use crate::gpu::query::Records;
 use crate::gpu::{Fault, GpuError, Input};
 use arrow::array::{BooleanArray, Float64Array, Int64Array};
 
@@ -175,4 +176,49 @@ fn f39_a_filters_wrong_answer_is_not_believed() {
         }
     }
     assert!(caught.iter().eq(["Row", "Stale", "Zero"]), "{caught:?}");
+}
+
+/// F39: an answer that cannot be, in one word: more rows than were sent, rows out of their order, rows of no
+/// batch.
+#[test]
+fn f39_a_filters_impossible_answer_is_not_believed() {
+    const ROWS: usize = 2_000;
+    const HEAD: usize = 4;
+    let query = query();
+    let records = Records::of(&query);
+    let row_words = 1 + records.words - records.key_words;
+    let columns = columns(ROWS, |_| Some(true));
+    let kept = (0..ROWS).filter(|row| row % 31 != 30).count();
+    let told_at = HEAD + kept * row_words;
+    let (too_many, wrong_row) = ("rows of batch", "others");
+    let lies = [
+        // Rows that pass, and rows that are told of.
+        (1, ROWS as u32 + 1, too_many),
+        (1, u32::MAX, too_many),
+        (2, ROWS as u32 + 1, too_many),
+        (2, u32::MAX, too_many),
+        // The second row that passes is the first one again; the last one is none.
+        (HEAD + row_words, 0, wrong_row),
+        (told_at - row_words, ROWS as u32, wrong_row),
+        (told_at - row_words, u32::MAX, wrong_row),
+        // The second row that is told of is the first one again; the first one is none.
+        (told_at + 2, 30, wrong_row),
+        (told_at, ROWS as u32, wrong_row),
+    ];
+    for tier in TIERS {
+        let device = fresh_device(tier);
+        let program = Arc::new(Program::rows(&device, query.clone()).expect("it compiles"));
+        let mut projector = Projector::new(&program);
+        let mut pass = || projector.filter(&columns, 0, ROWS, &mut Vec::new());
+        let expected = pass().expect("it fits").rows;
+        assert_eq!(expected.len(), kept);
+        for (at, word, why) in lies {
+            // The answer is as long as the one before: it comes in one piece.
+            device.faults.lie(0, at, word);
+            let error = pass().err().unwrap_or_else(|| panic!("{tier:?}: {word} at {at} passes"));
+            let is_told = matches!(&error, GpuError::Untrusted(told) if told.contains(why));
+            assert!(is_told, "{tier:?}: {word} at {at}: {error}");
+            assert_eq!(pass().expect("the device is as before").rows, expected);
+        }
+    }
 }
