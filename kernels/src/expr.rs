@@ -1,7 +1,7 @@
 //! Typed expressions over columns: what a kernel of any device can be asked to compute.
 //!
 //! A tree of these is all that a GPU kernel is generated from and all that `cpu::project` evaluates.
-//! What it cannot say (strings, calendar parts, regular expressions) becomes an input column that the
+//! What it cannot say (strings, zones whose clocks change, regular expressions) becomes an input column that the
 //! engine computes with DataFusion's physical expressions.
 
 mod check;
@@ -63,6 +63,15 @@ impl Expr {
             &ExprKind::WindowStart { ref time, size_us, offset_us } => {
                 ExprKind::WindowStart { time: of(time), size_us, offset_us }
             }
+            ExprKind::DatePart(part, date) => ExprKind::DatePart(*part, of(date)),
+            ExprKind::ClockPart(part, time) => ExprKind::ClockPart(*part, of(time)),
+            ExprKind::Truncate(unit, value) => ExprKind::Truncate(*unit, of(value)),
+            &ExprKind::ToLocal { ahead_us, ref time } => {
+                ExprKind::ToLocal { ahead_us, time: of(time) }
+            }
+            &ExprKind::FromLocal { ahead_us, ref time } => {
+                ExprKind::FromLocal { ahead_us, time: of(time) }
+            }
         };
         Expr { kind, data_type: self.data_type.clone() }
     }
@@ -84,7 +93,12 @@ impl Expr {
             | ExprKind::IsNotNull(e)
             | ExprKind::Negate(e)
             | ExprKind::Cast(e)
-            | ExprKind::WindowStart { time: e, .. } => ([Some(e), None], &[]),
+            | ExprKind::WindowStart { time: e, .. }
+            | ExprKind::DatePart(_, e)
+            | ExprKind::ClockPart(_, e)
+            | ExprKind::Truncate(_, e)
+            | ExprKind::ToLocal { time: e, .. }
+            | ExprKind::FromLocal { time: e, .. } => ([Some(e), None], &[]),
             ExprKind::And(a, b)
             | ExprKind::Or(a, b)
             | ExprKind::Compare(_, a, b)
@@ -130,6 +144,140 @@ pub enum ExprKind {
         size_us: i64,
         offset_us: i64,
     },
+    /// A field of a date, as Int32; NULL in years of more than four digits, as for those below.
+    DatePart(DatePart, Box<Expr>),
+    /// A field of a time of day, as Int32: days begin at midnight UTC.
+    ClockPart(ClockPart, Box<Expr>),
+    /// Start of the unit that a timestamp lies in, or a date in a unit of days.
+    Truncate(CalendarUnit, Box<Expr>),
+    /// What clocks show that are so far ahead of UTC, as the time at which those of UTC show it. Within
+    /// 26 hours of the calendar's ends there are no other clocks.
+    ToLocal {
+        ahead_us: i64,
+        time: Box<Expr>,
+    },
+    /// The time of which such clocks show this.
+    FromLocal {
+        ahead_us: i64,
+        time: Box<Expr>,
+    },
+}
+
+/// Fields of a date of the Gregorian calendar, also before there was one; weeks are those of ISO 8601.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatePart {
+    Year,
+    Quarter,
+    Month,
+    Day,
+    DayOfYear,
+    /// From Sunday, 1, on.
+    DayOfWeek,
+    /// From Monday, 1, on.
+    DayOfWeekIso,
+    /// From Monday, 0, on.
+    Weekday,
+    WeekOfYear,
+    /// The year that the date's week belongs to.
+    YearOfWeek,
+}
+
+impl DatePart {
+    pub const ALL: [DatePart; 10] = [
+        DatePart::Year,
+        DatePart::Quarter,
+        DatePart::Month,
+        DatePart::Day,
+        DatePart::DayOfYear,
+        DatePart::DayOfWeek,
+        DatePart::DayOfWeekIso,
+        DatePart::Weekday,
+        DatePart::WeekOfYear,
+        DatePart::YearOfWeek,
+    ];
+
+    /// As SQL calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            DatePart::Year => "year",
+            DatePart::Quarter => "quarter",
+            DatePart::Month => "month",
+            DatePart::Day => "day",
+            DatePart::DayOfYear => "dayofyear",
+            DatePart::DayOfWeek => "dayofweek",
+            DatePart::DayOfWeekIso => "dayofweek_iso",
+            DatePart::Weekday => "weekday",
+            DatePart::WeekOfYear => "weekofyear",
+            DatePart::YearOfWeek => "yearofweek",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockPart {
+    Hour,
+    Minute,
+    /// Whole ones.
+    Second,
+}
+
+impl ClockPart {
+    pub const ALL: [ClockPart; 3] = [ClockPart::Hour, ClockPart::Minute, ClockPart::Second];
+
+    /// As SQL calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ClockPart::Hour => "hour",
+            ClockPart::Minute => "minute",
+            ClockPart::Second => "second",
+        }
+    }
+}
+
+/// Units of time, the shortest first; weeks begin on Mondays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CalendarUnit {
+    Microsecond,
+    Millisecond,
+    Second,
+    Minute,
+    Hour,
+    Day,
+    Week,
+    Month,
+    Quarter,
+    Year,
+}
+
+impl CalendarUnit {
+    pub const ALL: [CalendarUnit; 10] = [
+        CalendarUnit::Microsecond,
+        CalendarUnit::Millisecond,
+        CalendarUnit::Second,
+        CalendarUnit::Minute,
+        CalendarUnit::Hour,
+        CalendarUnit::Day,
+        CalendarUnit::Week,
+        CalendarUnit::Month,
+        CalendarUnit::Quarter,
+        CalendarUnit::Year,
+    ];
+
+    /// As SQL calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            CalendarUnit::Microsecond => "microsecond",
+            CalendarUnit::Millisecond => "millisecond",
+            CalendarUnit::Second => "second",
+            CalendarUnit::Minute => "minute",
+            CalendarUnit::Hour => "hour",
+            CalendarUnit::Day => "day",
+            CalendarUnit::Week => "week",
+            CalendarUnit::Month => "month",
+            CalendarUnit::Quarter => "quarter",
+            CalendarUnit::Year => "year",
+        }
+    }
 }
 
 /// A constant of the type of the expression that holds it; `Null` is of any type.

@@ -5,6 +5,7 @@
 //! computed wide and then looked at, decimals in 256 bits. It is slow, so the product asks it for one
 //! thing only: which operation failed at a row.
 
+mod calendar;
 mod number;
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -101,7 +102,28 @@ pub fn evaluate<'e>(expr: &'e Expr, columns: &[ArrayRef], row: usize) -> Result<
             }
             _ => Null,
         },
+        ExprKind::DatePart(part, date) => some(of(date)?, |days| calendar::date_part(*part, days)),
+        ExprKind::ClockPart(part, time) => {
+            some(of(time)?, |us| Some(calendar::clock_part(*part, us)))
+        }
+        ExprKind::Truncate(unit, value) => {
+            some(of(value)?, |value| calendar::truncate(*unit, value, to))
+        }
+        ExprKind::ToLocal { ahead_us, time } => {
+            some(of(time)?, |us| Some(calendar::to_local(us, *ahead_us)))
+        }
+        ExprKind::FromLocal { ahead_us, time } => {
+            some(of(time)?, |us| Some(calendar::from_local(us, *ahead_us)))
+        }
     })
+}
+
+/// What is made of an integer; NULL of NULL, and where there is none.
+fn some(value: Scalar, of: impl Fn(i64) -> Option<i64>) -> Scalar {
+    match value {
+        Scalar::Integer(value) => of(value).map_or(Scalar::Null, Scalar::Integer),
+        _ => Scalar::Null,
+    }
 }
 
 /// The value at a row of a column.

@@ -12,8 +12,8 @@ use pelton_kernels::gpu::{Adapter, Tier};
 use serde_json::{Value, json};
 use twox_hash::XxHash3_64;
 
-/// Another number where rates mean something else.
-const FORMAT: &str = "pelton-gpu 2";
+/// Another number where rates mean something else, or other operations are asked for.
+const FORMAT: &str = "pelton-gpu 3";
 
 /// What is kept of a device in one tier.
 #[derive(Clone, Debug, PartialEq)]

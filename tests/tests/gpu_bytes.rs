@@ -123,16 +123,18 @@ fn f38_groups_by_decimals_write_the_same_bytes() {
     );
 }
 
-/// In the manner of TPC-H 12: groups by what is computed of texts and numbers, counts under a condition;
+/// In the manner of TPC-H 12: groups by what is computed of texts, numbers and dates, counts under a condition;
 /// and what one row decides, by its text or by its place.
 #[test]
 fn f38_groups_by_what_is_computed_write_the_same_bytes() {
     items(
         "SELECT upper(flag) AS f, CASE WHEN quantity > 25 THEN 1 ELSE 0 END AS big, \
+         quarter(shipped) AS quarter, max(date_add(shipped, supplier)) AS due, \
          sum(weight * 2) AS w, count(*) FILTER (WHERE price > 100) AS dear, max(weight) AS m, \
          min(comment) AS least, max(comment) FILTER (WHERE price > 100) AS most, \
          first(comment) AS c, last(price) AS p, first(discount, true) AS d, last(status) AS s \
-         FROM items GROUP BY upper(flag), CASE WHEN quantity > 25 THEN 1 ELSE 0 END",
+         FROM items \
+         GROUP BY upper(flag), CASE WHEN quantity > 25 THEN 1 ELSE 0 END, quarter(shipped)",
     );
 }
 
@@ -142,7 +144,8 @@ fn f38_groups_by_what_is_computed_write_the_same_bytes() {
 fn f38_rows_without_groups_write_the_same_bytes() {
     rows_of_items(
         "SELECT flag, comment, quantity * 2 + supplier AS q, price * (1 - discount) AS p, \
-         upper(status) AS s, weight / quantity AS w, shipped FROM items \
+         upper(status) AS s, weight / quantity AS w, shipped, weekofyear(shipped) AS week, \
+         trunc(shipped, 'month') AS month, date_trunc('hour', shipped) AS hour FROM items \
          WHERE quantity < 40 AND price > 100",
         true,
     );

@@ -110,15 +110,16 @@ impl Compiler {
     }
 
     fn folded(&self, expr: &Expr, columns: &Columns) -> Result<Compiled> {
-        let kernel = kernel::Translator { columns, utc: self.is_utc() };
+        let kernel = kernel::Translator { columns, ahead_us: self.ahead_us() };
         match kernel.translate(expr) {
             Some(kernel) => Ok(Compiled::Kernel(kernel)),
             None => self.physical(expr, columns),
         }
     }
 
-    pub fn is_utc(&self) -> bool {
-        self.zone == TimeZone::UTC
+    /// How far the clocks of the job's zone are ahead of UTC, if always as far.
+    fn ahead_us(&self) -> Option<i64> {
+        self.zone.to_fixed_offset().ok().map(|ahead| i64::from(ahead.seconds()) * 1_000_000)
     }
 
     /// Replaces what depends on no column by its value; what stops is left to stop at each row.
@@ -146,7 +147,7 @@ impl Compiler {
 
     fn physical(&self, expr: &Expr, columns: &Columns) -> Result<Compiled> {
         let text = super::words::logical(expr, &columns.names);
-        let translator = kernel::Translator { columns, utc: self.is_utc() };
+        let translator = kernel::Translator { columns, ahead_us: self.ahead_us() };
         let prepared = expr.clone().transform_down(|node| {
             if matches!(node, Expr::Column(_) | Expr::Literal(_, _)) {
                 return Ok(Transformed::no(node));

@@ -156,6 +156,20 @@ pub fn computed_on_cpu<'a>(device: &DevicePlan, groups: &'a Groups) -> Vec<&'a C
     device.feeds.iter().filter_map(computed).collect()
 }
 
+/// What the device computes of the rows, rather than reads.
+pub fn computed_on_device<'a>(device: &DevicePlan, shape: &'a Shape) -> Vec<&'a Compiled> {
+    match shape {
+        Shape::Groups(groups) => {
+            let on_cpu = computed_on_cpu(device, groups);
+            let is_on_cpu = |of: &Compiled| on_cpu.iter().any(|other| std::ptr::eq(*other, of));
+            let all = groups.keys.iter().map(|key| &key.expr).chain(&groups.arguments);
+            all.filter(|of| of.column().is_none() && !is_on_cpu(of)).collect()
+        }
+        Shape::Rows { columns, .. } => device.columns.iter().map(|&at| &columns[at]).collect(),
+        Shape::First(_) => Vec::new(),
+    }
+}
+
 struct Inputs<'a> {
     plan: &'a Plan,
     inputs: Vec<Input>,

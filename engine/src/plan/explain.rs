@@ -6,7 +6,7 @@ use arrow::datatypes::Schema;
 use pelton_kernels::cpu::aggregate::AggregateFunction;
 
 use super::choice::{Candidate, DeviceChoice, Load, choose};
-use super::device::{Filter, computed_on_cpu, device_plan};
+use super::device::{Filter, computed_on_cpu, computed_on_device, device_plan};
 use super::expr::Compiled;
 use super::functions;
 use super::query::{Query, Scan};
@@ -164,6 +164,10 @@ fn device_of(plan: &Plan, device: Device, candidate: &Candidate, cores: usize) -
             });
             let DeviceChoice { facts, .. } = choice;
             out.extend(facts.map(|facts| facts.to_string()));
+            let names = row_names(plan);
+            for computed in computed_on_device(part, &plan.shape) {
+                _ = writeln!(out, "  computed there: {}", text(computed, &names));
+            }
         }
         (_, Err(refusals)) => {
             out.push_str("device   CPU: a GPU cannot run it\n");

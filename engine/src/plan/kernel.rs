@@ -1,5 +1,7 @@
 //! Logical expressions as the kernels' typed tree, where all of it can be said there.
 
+mod calendar;
+
 use arrow::array::types::IntervalMonthDayNano;
 use arrow::datatypes::DataType;
 use datafusion_common::ScalarValue;
@@ -13,8 +15,8 @@ use super::types::{is_integer, is_text, is_time};
 
 pub struct Translator<'a> {
     pub columns: &'a Columns,
-    /// The job's zone is UTC: a day begins at midnight UTC.
-    pub utc: bool,
+    /// How far the clocks of the job's zone are ahead of UTC, if always as far.
+    pub ahead_us: Option<i64>,
 }
 
 /// Longer lists are looked up, not compared one by one.
@@ -95,7 +97,7 @@ impl Translator<'_> {
             return None;
         }
         let by = match &time.data_type {
-            DataType::Timestamp(_, _) if self.utc || interval.days == 0 => {
+            DataType::Timestamp(_, _) if self.ahead_us == Some(0) || interval.days == 0 => {
                 let days = i64::from(interval.days).checked_mul(US_PER_DAY)?;
                 let us = days.checked_add(interval.nanoseconds / 1_000)?.checked_mul(sign)?;
                 Expr::literal(Literal::Int(us), DataType::Int64)
@@ -118,21 +120,33 @@ impl Translator<'_> {
         if matches!(inner.kind, ExprKind::Literal(Literal::Null)) && computes(to) {
             return Some(Expr::literal(Literal::Null, to.clone()));
         }
-        let zoned = |t: &DataType| matches!(t, DataType::Timestamp(_, _));
         let day = |t: &DataType| matches!(t, DataType::Date32);
-        let from = &inner.data_type;
-        // Which day a time falls on, and when a day begins, is the zone's to say.
-        if (zoned(from) && day(to) || day(from) && zoned(to) || zoned(from) && zoned(to))
-            && !self.utc
-        {
-            return None;
-        }
         // Spark has no cast between numbers and dates.
-        if day(from) && !is_time(to) || day(to) && !is_time(from) {
+        if day(&inner.data_type) && !is_time(to) || day(to) && !is_time(&inner.data_type) {
             return None;
         }
-        can_cast(from, to)
-            .then(|| Expr { kind: ExprKind::Cast(Box::new(inner)), data_type: to.clone() })
+        if is_time(to) && is_time(&inner.data_type) {
+            return self.cast_time(inner, to);
+        }
+        can_cast(&inner.data_type, to).then(|| cast(inner, to.clone()))
+    }
+
+    /// Which day a time falls on, and when a day begins, is the zone's to say.
+    fn cast_time(&self, inner: Expr, to: &DataType) -> Option<Expr> {
+        let is_instant = |t: &DataType| matches!(t, DataType::Timestamp(_, Some(_)));
+        if is_instant(&inner.data_type) && is_instant(to) {
+            return Some(cast(inner, to.clone()));
+        }
+        let ahead_us = if is_instant(to) { self.ahead_us? } else { 0 };
+        let local = match inner.data_type {
+            DataType::Timestamp(..) => self.local(inner)?,
+            _ if ahead_us == 0 => inner,
+            _ => cast(inner, calendar::LOCAL),
+        };
+        if ahead_us != 0 {
+            return Some(self.instant(local, to));
+        }
+        Some(if local.data_type == *to { local } else { cast(local, to.clone()) })
     }
 
     fn case(&self, case: &Case) -> Option<Expr> {
@@ -221,7 +235,7 @@ impl Translator<'_> {
                 let nan = Expr::literal(Literal::Float(f64::NAN), value.data_type.clone());
                 comparison(CompareOp::Equal, value, nan)
             }
-            _ => None,
+            (name, args) => self.calendar(name, args),
         }
     }
 }
@@ -254,6 +268,10 @@ fn literal(value: &ScalarValue) -> Option<Expr> {
         _ => return None,
     };
     Some(Expr::literal(literal, data_type))
+}
+
+fn cast(operand: Expr, to: DataType) -> Expr {
+    Expr { kind: ExprKind::Cast(Box::new(operand)), data_type: to }
 }
 
 fn boolean(kind: ExprKind) -> Expr {

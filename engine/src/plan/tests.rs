@@ -68,6 +68,7 @@ fn sql_type(name: &str) -> DataType {
         "STRING" => DataType::Utf8,
         "DATE" => DataType::Date32,
         "TIMESTAMP" => types::timestamp(),
+        "TIMESTAMP_NTZ" => DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None),
         decimal => {
             let inside = decimal.strip_prefix("DECIMAL(").unwrap().strip_suffix(')').unwrap();
             let (precision, scale) = inside.split_once(',').unwrap();

@@ -43,6 +43,14 @@ fn kernel(expr: &Expr, names: &[String]) -> String {
         ExprKind::And(a, b) => format!("({} AND {})", of(a), of(b)),
         ExprKind::Or(a, b) => format!("({} OR {})", of(a), of(b)),
         ExprKind::Compare(op, a, b) => format!("({} {} {})", of(a), compare(*op), of(b)),
+        ExprKind::Arithmetic(op, a, b) if is_of_days(a, b) => {
+            let call = match (&expr.data_type, op) {
+                (DataType::Int32, _) => "datediff",
+                (_, ArithmeticOp::Add) => "date_add",
+                _ => "date_sub",
+            };
+            format!("{call}({}, {})", of(a), of(b))
+        }
         ExprKind::Arithmetic(op, a, b) => {
             let right = match (&b.kind, is_time(&expr.data_type), &b.data_type) {
                 (ExprKind::Literal(Literal::Int(us)), true, DataType::Int64) => duration(*us),
@@ -63,6 +71,28 @@ fn kernel(expr: &Expr, names: &[String]) -> String {
         ExprKind::WindowStart { time, size_us, offset_us } => {
             start_text(&of(time), *size_us, *offset_us)
         }
+        ExprKind::DatePart(part, date) => format!("{}({})", part.name(), of(of_day(date))),
+        ExprKind::ClockPart(part, time) => format!("{}({})", part.name(), of(time)),
+        ExprKind::Truncate(unit, date) if expr.data_type == DataType::Date32 => {
+            format!("trunc({}, '{}')", of(date), unit.name())
+        }
+        ExprKind::Truncate(unit, time) => format!("date_trunc('{}', {})", unit.name(), of(time)),
+        // Times are printed as the job's zone shows them.
+        ExprKind::ToLocal { time, .. } | ExprKind::FromLocal { time, .. } => of(time),
+    }
+}
+
+/// A date and a number of days that is no constant, or two dates.
+fn is_of_days(a: &Expr, b: &Expr) -> bool {
+    let is_constant = matches!(b.kind, ExprKind::Literal(_));
+    a.data_type == DataType::Date32 && (b.data_type == DataType::Date32 || !is_constant)
+}
+
+/// The time whose date is asked for, where it is one's.
+fn of_day(date: &Expr) -> &Expr {
+    match &date.kind {
+        ExprKind::Cast(time) if is_time(&time.data_type) => time,
+        _ => date,
     }
 }
 

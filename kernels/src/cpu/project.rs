@@ -7,6 +7,7 @@
 //! It lacks what `Expr` cannot say; `Expr::check` tells whether a tree is one for this module.
 
 mod arithmetic;
+pub(crate) mod calendar;
 mod cast;
 mod compare;
 mod decimal;
@@ -91,6 +92,15 @@ fn walk(expr: &Expr, batch: &Batch<'_>) -> Value {
         }
         &ExprKind::WindowStart { ref time, size_us, offset_us } => {
             window_start(of(time), size_us, offset_us, &expr.data_type)
+        }
+        ExprKind::DatePart(part, date) => calendar::date_part(*part, of(date)),
+        ExprKind::ClockPart(part, time) => calendar::clock_part(*part, of(time)),
+        ExprKind::Truncate(unit, value) => calendar::truncate(*unit, of(value)),
+        &ExprKind::ToLocal { ahead_us, ref time } => {
+            calendar::to_local(of(time), ahead_us, &expr.data_type)
+        }
+        &ExprKind::FromLocal { ahead_us, ref time } => {
+            calendar::from_local(of(time), ahead_us, &expr.data_type)
         }
     }
 }

@@ -4,7 +4,10 @@
 
 use arrow::datatypes::{DataType, TimeUnit};
 
-use super::{ArithmeticOp, Expr, ExprKind, Literal};
+use super::{ArithmeticOp, CalendarUnit, Expr, ExprKind, Literal};
+
+/// No zone is further from UTC than 25:59:59.
+const AHEAD_US_MAX: u64 = 93_599_000_000;
 
 impl Expr {
     /// Says whether the kernels can evaluate this tree over columns of such types, and if not, why.
@@ -37,6 +40,11 @@ impl Expr {
             ExprKind::Cast(_) => "cast".to_owned(),
             ExprKind::Case { .. } => "CASE".to_owned(),
             ExprKind::WindowStart { .. } => "window start".to_owned(),
+            ExprKind::DatePart(part, _) => part.name().to_owned(),
+            ExprKind::ClockPart(part, _) => part.name().to_owned(),
+            ExprKind::Truncate(unit, _) => format!("start of the {}", unit.name()),
+            ExprKind::ToLocal { .. } => "local time".to_owned(),
+            ExprKind::FromLocal { .. } => "instant".to_owned(),
         }
     }
 
@@ -63,6 +71,22 @@ impl Expr {
             }
             ExprKind::WindowStart { time, size_us, .. } => {
                 *size_us > 0 && time.data_type == *to && is_timestamp(to)
+            }
+            ExprKind::DatePart(_, date) => {
+                date.data_type == DataType::Date32 && *to == DataType::Int32
+            }
+            ExprKind::ClockPart(_, time) => is_timestamp(&time.data_type) && *to == DataType::Int32,
+            ExprKind::Truncate(unit, value) => {
+                let has_unit = match to {
+                    DataType::Date32 => *unit >= CalendarUnit::Day,
+                    _ => is_timestamp(to),
+                };
+                value.data_type == *to && has_unit
+            }
+            ExprKind::ToLocal { ahead_us, time } | ExprKind::FromLocal { ahead_us, time } => {
+                ahead_us.unsigned_abs() <= AHEAD_US_MAX
+                    && is_timestamp(&time.data_type)
+                    && is_timestamp(to)
             }
         }
     }

@@ -4,6 +4,7 @@
 //! Invariant: NULLs and errors follow `cpu::project`. Nesting is flat (parsers nest to about 120), and
 //! no float operation is emitted: `float.wgsl` computes with their bits.
 
+mod calendar;
 mod cast;
 
 use std::fmt::Write;
@@ -29,11 +30,14 @@ pub(super) struct Emitter<'a> {
     loaded: Vec<Option<Value>>,
     names: usize,
     pub body: String,
+    /// What was written calls functions of `calendar.wgsl`.
+    pub asks_calendar: bool,
 }
 
 impl<'a> Emitter<'a> {
     pub fn new(inputs: &'a [Form]) -> Self {
-        Emitter { inputs, loaded: vec![None; inputs.len()], names: 0, body: String::new() }
+        let (loaded, body) = (vec![None; inputs.len()], String::new());
+        Emitter { inputs, loaded, names: 0, body, asks_calendar: false }
     }
 
     /// Writes the statements of an expression that `support::refusal` lets pass.
@@ -64,6 +68,11 @@ impl<'a> Emitter<'a> {
                 let call = format!("window_start({}, {size}, {offset})", time.v);
                 self.checked(&call, "false", &[&time])
             }
+            ExprKind::DatePart(part, date) => self.date_part(*part, date),
+            ExprKind::ClockPart(part, time) => self.clock_part(*part, time),
+            ExprKind::Truncate(unit, value) => self.truncate(*unit, value),
+            ExprKind::ToLocal { ahead_us, time } => self.moved("to_local", *ahead_us, time),
+            ExprKind::FromLocal { ahead_us, time } => self.moved("from_local", *ahead_us, time),
         }
     }
 

@@ -8,7 +8,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Decimal128Array, Float32Array, Float64Array, Int32Array, Int64Array,
+    Array, ArrayRef, AsArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array,
+    Int64Array, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
@@ -18,10 +19,12 @@ use arrow::datatypes::{
 use super::query::Records;
 use super::{Device, Input, Program, Projector, Query, Result, refusal};
 use crate::cpu::project::evaluate;
-use crate::expr::{ArithmeticOp, CompareOp, Expr, ExprKind};
+use crate::expr::{ArithmeticOp, CalendarUnit, ClockPart, CompareOp, DatePart, Expr, ExprKind};
 
 /// Operations of one shader: building it takes more than linear time.
 const OPERATIONS: usize = 20;
+const US_PER_DAY: i64 = 86_400_000_000;
+const FIRST_DAY: i32 = -4_371_587;
 
 /// The operations at which a device's answer is not the CPU's; none: it can be trusted.
 ///
@@ -129,6 +132,17 @@ fn columns() -> (Vec<DataType>, Vec<ArrayRef>) {
         types.extend(some.iter().map(|column| column.data_type().clone()));
         columns.extend(some);
     }
+    let (days, us) = (hard_days(), US_PER_DAY);
+    let day = |row: usize| days[row / VALUES % days.len()];
+    let into = |row: usize| [0, 1, us - 1, us / 2, 3_599_999_999, -1, 59_999_999][row % VALUES % 7];
+    let time = |row: usize| i64::from(day(row)) * us + into(row);
+    let rows = 0..VALUES * VALUES;
+    let some: [ArrayRef; 2] = [
+        Arc::new(Date32Array::from_iter_values(rows.clone().map(day))),
+        Arc::new(TimestampMicrosecondArray::from_iter_values(rows.map(time))),
+    ];
+    types.extend(some.iter().map(|column| column.data_type().clone()));
+    columns.extend(some);
     (types, columns)
 }
 
@@ -162,6 +176,37 @@ pub(super) fn hard_doubles() -> [f64; 24] {
     ]
 }
 
+/// Days around which calendars go wrong first: their ends, leap years that are and that are none, ends of years
+/// whose weeks are another one's.
+fn hard_days() -> [i32; 24] {
+    [
+        FIRST_DAY,
+        2_932_896,
+        FIRST_DAY - 1,
+        2_932_897,
+        FIRST_DAY + 58,
+        2_932_531,
+        -719_529,
+        -719_528,
+        -719_469,
+        -719_468,
+        -146_098,
+        -25_509,
+        -25_508,
+        -1,
+        0,
+        364,
+        365,
+        10_956,
+        11_015,
+        11_016,
+        11_017,
+        12_782,
+        19_782,
+        47_540,
+    ]
+}
+
 /// All that is computed, by name. Columns are counted as [`columns`] gives them.
 fn operations(types: &[DataType]) -> Vec<(String, Expr)> {
     let mut all = Vec::new();
@@ -171,7 +216,8 @@ fn operations(types: &[DataType]) -> Vec<(String, Expr)> {
         assert!(takes, "{what} has a kernel");
         all.push((what, expr));
     };
-    let many = types.len() / 2;
+    let (date_at, time_at) = (types.len() - 2, types.len() - 1);
+    let many = date_at / 2;
     for (at, of) in types[..many].iter().enumerate() {
         let column = |at: usize| Box::new(Expr::column(at, of.clone()));
         let pair = || (column(at), column(many + at));
@@ -197,6 +243,25 @@ fn operations(types: &[DataType]) -> Vec<(String, Expr)> {
                 add(format!("cast of {of} to {to}"), cast.kind, to);
             }
         }
+    }
+    let column = |at: usize| Box::new(Expr::column(at, types[at].clone()));
+    for part in DatePart::ALL {
+        let kind = ExprKind::DatePart(part, column(date_at));
+        add(format!("{} of a date", part.name()), kind, DataType::Int32);
+    }
+    for part in ClockPart::ALL {
+        let kind = ExprKind::ClockPart(part, column(time_at));
+        add(format!("{} of a time", part.name()), kind, DataType::Int32);
+    }
+    for unit in CalendarUnit::ALL {
+        let kind = ExprKind::Truncate(unit, column(time_at));
+        add(format!("start of a time's {}", unit.name()), kind, types[time_at].clone());
+    }
+    for ahead_us in [20_700_000_000, -93_599_000_000] {
+        let to = ExprKind::ToLocal { ahead_us, time: column(time_at) };
+        let from = ExprKind::FromLocal { ahead_us, time: column(time_at) };
+        add(format!("local time at {ahead_us}"), to, types[time_at].clone());
+        add(format!("instant at {ahead_us}"), from, types[time_at].clone());
     }
     all
 }

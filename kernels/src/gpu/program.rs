@@ -31,6 +31,7 @@ const NATIVE: &str = include_str!("../../shaders/native.wgsl");
 const PORTABLE: &str = include_str!("../../shaders/portable.wgsl");
 const FLOAT: &str = include_str!("../../shaders/float.wgsl");
 const DECIMAL: &str = include_str!("../../shaders/decimal.wgsl");
+const CALENDAR: &str = include_str!("../../shaders/calendar.wgsl");
 const FAR: &str = include_str!("../../shaders/far.wgsl");
 const NEAR: &str = include_str!("../../shaders/near.wgsl");
 const SUMS_NATIVE: &str = include_str!("../../shaders/sums_native.wgsl");
@@ -242,9 +243,10 @@ fn project_shader(query: &Query, records: &Records, tier: Tier) -> String {
         store(at, &offset.v);
     }
     let columns = query.inputs.len().max(1);
+    let calendar = if emitter.asks_calendar { CALENDAR } else { "" };
     let (words, body) = (records.words, emitter.body);
     format!(
-        "{}\n\
+        "{}\n{calendar}\
          struct Params {{ rows: u32, batch: u32, b: u32, c: u32, columns: array<vec4<u32>, {columns}> }}\n\
          @group(0) @binding(0) var<uniform> params: Params;\n\
          @group(0) @binding(1) var<storage, read> input: array<u32>;\n\

@@ -33,7 +33,9 @@ pub struct Local {
 pub fn local(us: i64, zone: &TimeZone) -> Local {
     let offset_seconds = match zone.iana_name() {
         Some("UTC") => 0,
-        _ => Timestamp::from_microsecond(us).map_or(0, |at| zone.to_offset(at).seconds()),
+        // By seconds: `from_microsecond` does not know the last one that a timestamp can have.
+        _ => Timestamp::new(us.div_euclid(1_000_000), (us.rem_euclid(1_000_000) * 1_000) as i32)
+            .map_or(0, |at| zone.to_offset(at).seconds()),
     };
     let shifted = us.saturating_add(i64::from(offset_seconds) * 1_000_000);
     Local {
@@ -407,3 +409,7 @@ fn from_unixtime(context: &Context, args: &[ArrayRef]) -> Result<ArrayRef, Strin
     let times = seconds.map(|s| s.and_then(|s| s.checked_mul(1_000_000)));
     formatted(context, context.zone, times, args.get(1).map(|patterns| patterns.as_string::<i32>()))
 }
+
+#[cfg(test)]
+#[path = "time_tests.rs"]
+mod tests;

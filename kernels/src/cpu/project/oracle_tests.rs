@@ -14,7 +14,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::evaluate;
-use crate::expr::{ArithmeticOp, CompareOp, Expr, ExprKind, Literal, can_cast};
+use crate::expr::{
+    ArithmeticOp, CalendarUnit, ClockPart, CompareOp, DatePart, Expr, ExprKind, Literal, can_cast,
+};
 use crate::oracle::{self, Scalar};
 
 /// SplitMix64: Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", 2014.
@@ -49,8 +51,19 @@ impl Random {
             2 => within(self.next() as i64),
             3 => within((self.next() as i64) >> self.below(64)),
             4 => within(self.pick(&[86_400_000_000, -1_500_000, 10_000_000, 127, 128, -129])),
+            5 => within(self.calendar(low < i32::MIN.into())),
             _ => within(self.below(9) as i64 - 4),
         }
+    }
+
+    /// A day, or a time in microseconds: of our centuries, or where the calendar ends.
+    fn calendar(&mut self, is_time: bool) -> i64 {
+        let ends = [-4_371_587, 2_932_896, -719_528, 11_016, -25_508];
+        let day = match self.one_in(2) {
+            true => self.pick(&ends) + self.below(5) as i64 - 2,
+            false => self.below(90_000) as i64 - 45_000,
+        };
+        if is_time { day * 86_400_000_000 + self.below(100_000_000_000) as i64 } else { day }
     }
 
     fn float(&mut self) -> f64 {
@@ -224,6 +237,29 @@ fn calculation(random: &mut Random, types: &[DataType], to: &DataType, of: Grow<
     let pair = |op, a, b| ExprKind::Arithmetic(op, a, b);
     let special = random.one_in(3);
     match to {
+        DataType::Timestamp(..) if random.one_in(3) => {
+            let unit = random.pick(&CalendarUnit::ALL);
+            ExprKind::Truncate(unit, of(random, to))
+        }
+        DataType::Timestamp(..) if random.one_in(3) => {
+            let time = DataType::Timestamp(TimeUnit::Microsecond, None);
+            let ahead_us = random.integer(-93_599_000_000, 93_599_000_000);
+            match random.one_in(2) {
+                true => ExprKind::ToLocal { ahead_us, time: of(random, &time) },
+                false => ExprKind::FromLocal { ahead_us, time: of(random, &time) },
+            }
+        }
+        DataType::Date32 if random.one_in(2) => {
+            let unit = random.pick(&CalendarUnit::ALL[CalendarUnit::Day as usize..]);
+            ExprKind::Truncate(unit, of(random, to))
+        }
+        DataType::Int32 if random.one_in(3) => {
+            ExprKind::DatePart(random.pick(&DatePart::ALL), of(random, &DataType::Date32))
+        }
+        DataType::Int32 if random.one_in(4) => {
+            let time = DataType::Timestamp(TimeUnit::Microsecond, None);
+            ExprKind::ClockPart(random.pick(&ClockPart::ALL), of(random, &time))
+        }
         DataType::Timestamp(..) if special => {
             let size_us = random.pick(&[1, 10_000_000, 86_400_000_000, i64::MAX]);
             let offset_us = random.integer(-size_us, size_us - 1);
@@ -312,6 +348,9 @@ fn name(expr: &Expr) -> String {
         ExprKind::Arithmetic(op, ..) => format!("{op:?} {}", expr.data_type),
         ExprKind::Compare(op, a, _) => format!("{op:?} {}", a.data_type),
         ExprKind::Cast(from) => format!("Cast {} {}", from.data_type, expr.data_type),
+        ExprKind::DatePart(part, _) => part.name().to_owned(),
+        ExprKind::ClockPart(part, _) => part.name().to_owned(),
+        ExprKind::Truncate(unit, _) => format!("{} of {}", unit.name(), expr.data_type),
         other => format!("{other:?}").split(['(', ' ', '{']).next().unwrap_or("").to_owned(),
     }
 }
@@ -340,6 +379,17 @@ fn the_random_trees_reach_every_operation_type_and_fault() {
     }
     for kind in ["Not", "IsNull", "IsNotNull", "And", "Or", "Negate", "Case", "WindowStart"] {
         assert!(met.kinds.contains(kind), "{kind}");
+    }
+    let parts = DatePart::ALL.map(DatePart::name).into_iter();
+    for kind in parts.chain(ClockPart::ALL.map(ClockPart::name)).chain(["ToLocal", "FromLocal"]) {
+        assert!(met.kinds.contains(kind), "{kind}");
+    }
+    for unit in CalendarUnit::ALL {
+        let of_time =
+            format!("{} of {}", unit.name(), DataType::Timestamp(TimeUnit::Microsecond, None));
+        assert!(met.kinds.contains(&of_time), "{of_time}");
+        let of_date = format!("{} of Date32", unit.name());
+        assert_eq!(met.kinds.contains(&of_date), unit >= CalendarUnit::Day, "{of_date}");
     }
     for to in types() {
         for op in ["Equal", "NotEqual", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"] {

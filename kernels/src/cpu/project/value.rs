@@ -59,6 +59,29 @@ impl Value {
         Value { array: B::array(data_type, values, nulls), constant: self.constant, errors }
     }
 
+    /// As [`Value::convert`], where no value fails, but some have no counterpart: those become NULL.
+    pub fn convert_some<A: Native, B: Native>(
+        self,
+        data_type: &DataType,
+        convert: impl Fn(A) -> Option<B>,
+    ) -> Value {
+        let from = A::slice(&self.array);
+        let mut all = true;
+        let values: Vec<B> = from
+            .iter()
+            .map(|&value| {
+                let value = convert(value);
+                all &= value.is_some();
+                value.unwrap_or_default()
+            })
+            .collect();
+        let there = || NullBuffer::new(bits::pack(from, |value| convert(value).is_some()));
+        let there = (!all).then(there);
+        let nulls = NullBuffer::union(self.nulls().as_ref(), there.as_ref());
+        let array = B::array(data_type, values, nulls);
+        Value { array, constant: self.constant, errors: self.errors }
+    }
+
     /// A boolean for each value; no value can fail.
     pub fn test<A: Native>(self, test: impl Fn(A) -> bool) -> Value {
         let values = bits::pack(A::slice(&self.array), test);

@@ -91,4 +91,7 @@ fn f44_any_tree_gives_the_cpus_bits_in_both_tiers() {
             assert!(met.contains(&format!("{op} {form}")), "{op} {form} was never tried");
         }
     }
+    for kind in ["DatePart", "ClockPart", "Truncate", "ToLocal", "FromLocal"] {
+        assert!(met.contains(kind), "{kind} was never tried");
+    }
 }
