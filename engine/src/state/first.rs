@@ -88,10 +88,12 @@ impl StateStore {
 }
 
 impl First {
-    /// When each row's key is forgotten.
+    /// When each row's key is forgotten. Without an event time that is a delay after 1970 began, as
+    /// Spark reads it: else such keys would be held for ever.
     fn forget_at(&self, times: &TimestampMicrosecondArray) -> TimestampMicrosecondArray {
-        let after = self.within_us.unwrap_or(0);
-        let moved = times.unary::<_, TimestampMicrosecondType>(|time| time.saturating_add(after));
-        moved.with_data_type(times.data_type().clone())
+        let Some(after) = self.within_us else { return times.clone() };
+        let ends = times.iter().map(|time| time.unwrap_or(0).saturating_add(after));
+        let ends = TimestampMicrosecondArray::from_iter_values(ends);
+        ends.with_data_type(times.data_type().clone())
     }
 }
