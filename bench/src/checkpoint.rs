@@ -141,13 +141,18 @@ fn fill(
     fs::create_dir_all(&into)
         .and_then(|()| fs::copy(file, into.join("1.csv")))
         .map_err(|error| Error::io(format!("cannot fill {}", into.display()), error))?;
-    let sql = format!("{SUMS} HAVING count(*) > 1 AND k % {LEAVING} = 0");
+    // Of the keys alone the condition would be asked below the aggregate, and the others not be held.
+    let sql = format!("{SUMS} HAVING if(count(*) > 1, k, 1) % {LEAVING} = 0");
     let job = |rest: &str| {
         let job = Groups::job(Path::new("in/*.csv"), false, &sql, "");
         format!("{job}mode = \"update\"\n{rest}{LINES}{KEPT}")
     };
     let resting = job("trigger = \"available-now\"\n");
     let filled = child::pelton(&options.program, &resting, dir, data.rows)?;
+    let held = state_of(&filled)["numRowsTotal"].as_u64();
+    if held != Some(data.groups) {
+        return Err(Error::Wrong(format!("the state holds {held:?} of {} groups", data.groups)));
+    }
     let job = if more.is_empty() { resting } else { job("") + more };
     Ok((job, filled))
 }
@@ -171,16 +176,16 @@ fn start(options: &Options, scratch: &Scratch, groups: u64) -> Result<Value, Err
         })
         .map_err(|error| Error::io("cannot look at the state", error))?;
     Ok(json!({
-        "groups": groups, "bytes_in_memory": state_bytes(&filled), "bytes_of_files": files,
+        "groups": groups, "bytes_in_memory": state_of(&filled)["memoryUsedBytes"], "bytes_of_files": files,
         "seconds": seconds,
     }))
 }
 
-/// What the last epoch said that the state takes.
-fn state_bytes(run: &child::Finished) -> Option<u64> {
-    let last = run.stderr.lines().rev().find(|line| line.starts_with('{'))?;
-    let last: Value = serde_json::from_str(last).ok()?;
-    last["stateOperators"][0]["memoryUsedBytes"].as_u64()
+/// What the last epoch said of its state.
+fn state_of(run: &child::Finished) -> Value {
+    let last = run.stderr.lines().rev().find(|line| line.starts_with('{'));
+    let last = last.and_then(|line| serde_json::from_str::<Value>(line).ok()).unwrap_or_default();
+    last["stateOperators"][0].clone()
 }
 
 /// SIGKILL in the middle of epochs, and the time from there to the first line of the next start.
@@ -230,7 +235,7 @@ fn kills(options: &Options, scratch: &Scratch, groups: u64) -> Result<Value, Err
         seconds.get((last as f64 * part).round() as usize).copied()
     };
     Ok(json!({
-        "groups": groups, "bytes_in_memory": state_bytes(&filled), "kills": seconds.len(),
+        "groups": groups, "bytes_in_memory": state_of(&filled)["memoryUsedBytes"], "kills": seconds.len(),
         "seconds_p50": at(0.5), "seconds_p99": at(0.99), "seconds": seconds,
     }))
 }
