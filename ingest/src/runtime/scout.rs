@@ -14,8 +14,8 @@ use crate::source::files::Discovery;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A listing may take this share of the time at most: one of a huge directory is made less often.
 const LOOK_SHARE: u32 = 10;
-/// Generated rows come due in steps of this.
-const PACE: Duration = Duration::from_millis(10);
+/// Generated rows come due one by one, but in turns that are no shorter than this.
+const PACE: Duration = Duration::from_millis(1);
 
 pub(crate) enum Scout {
     Files(Box<Discovery>),
@@ -75,11 +75,12 @@ fn look(mut discovery: Discovery, shared: &Shared) -> Result<()> {
     Ok(())
 }
 
+/// Lets each row be there when its time has come: row `n` is due `(n + 1) / rate` seconds after the first.
 fn pace(first: u64, end: u64, rate: u64, bounded: bool, shared: &Shared) {
     let begun = Instant::now();
-    while sleep(shared, PACE) {
-        let due = (begun.elapsed().as_nanos() * u128::from(rate) / 1_000_000_000) as u64;
-        let due = first.saturating_add(due).min(end);
+    let mut due = first;
+    while sleep(shared, time_of(due - first + 1, rate).saturating_sub(begun.elapsed()).max(PACE)) {
+        due = first.saturating_add(rows_by(begun.elapsed(), rate)).min(end);
         let mut inner = shared.lock();
         let board = inner.board.as_mut().expect("generated rows have a board");
         board.update_file(0, due, true);
@@ -94,6 +95,18 @@ fn pace(first: u64, end: u64, rate: u64, bounded: bool, shared: &Shared) {
     }
 }
 
+/// How many rows have come by then, at so many a second.
+fn rows_by(time: Duration, rate: u64) -> u64 {
+    (time.as_nanos() * u128::from(rate) / 1_000_000_000) as u64
+}
+
+/// When so many rows have come.
+fn time_of(rows: u64, rate: u64) -> Duration {
+    let nanoseconds = u128::from(rows % rate) * 1_000_000_000;
+    Duration::from_secs(rows / rate)
+        + Duration::from_nanos(nanoseconds.div_ceil(u128::from(rate)) as u64)
+}
+
 /// Waits; `false`: the job stops.
 fn sleep(shared: &Shared, pause: Duration) -> bool {
     let until = Instant::now() + pause;
@@ -104,6 +117,26 @@ fn sleep(shared: &Shared, pause: Duration) -> bool {
             (true, _) => return false,
             (false, Duration::ZERO) => return true,
             (false, left) => inner = shared.wait_inside(inner, Some(left)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Who waits for a row wakes up when it is there, and not before: no turn is for nothing.
+        #[test]
+        fn a_row_is_there_at_its_time_and_not_before(
+            rows in 1..1_000_000_000_000u64,
+            rate in 1..1_000_000_000u64,
+        ) {
+            let time = time_of(rows, rate);
+            prop_assert!(rows_by(time, rate) >= rows);
+            prop_assert!(rows_by(time - Duration::from_nanos(1), rate) < rows);
         }
     }
 }
