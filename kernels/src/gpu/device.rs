@@ -214,6 +214,8 @@ impl Device {
 
     /// Destroys the device, as a driver's reset would.
     pub fn destroy(&self) {
+        // The driver tells it when what it has to do is through; until then a buffer would seem to have no room.
+        self.fail(GpuError::Lost("it was destroyed".to_owned()));
         self.raw.destroy();
         // The callback comes with the next poll.
         let _ = self.raw.poll(wgpu::PollType::Poll);

@@ -9,6 +9,7 @@ use arrow::datatypes::Field;
 use super::aggregate::{readings, sensors};
 use super::*;
 use crate::expr::Expr;
+use crate::gpu::device::Buffer;
 use crate::gpu::program::dispatch;
 use crate::gpu::project::{ANSWER, STORAGE};
 use crate::gpu::room::SEED;
@@ -168,12 +169,9 @@ fn f39_exceptions_that_cannot_be_are_not_believed() {
     }
 }
 
-/// A shader that takes a second, and a device that is given less. Mesa ends any loop after 65,535 turns,
-/// so it is workgroups that are many.
-#[test]
-fn f40_a_kernel_without_an_end_is_given_up_in_time() {
-    let choice = Choice { answer_max: Some(Duration::from_millis(30)), ..Choice::default() };
-    let device = Device::open(choice).expect("apt-get install mesa-vulkan-drivers libvulkan1");
+/// Sends a shader that takes a second, and what is to hold its answer. Mesa ends any loop after 65,535 turns, so
+/// it is workgroups that are many.
+fn send_long_work(device: &Device) -> (wgpu::SubmissionIndex, Buffer) {
     let shader = "@group(0) @binding(0) var<storage, read_write> out: array<u32>;
         @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
           var x = id.x;
@@ -189,11 +187,28 @@ fn f40_a_kernel_without_an_end_is_given_up_in_time() {
     dispatch(&mut pass, &pipeline, &group, 64 * 500);
     drop(pass);
     encoder.copy_buffer_to_buffer(&out.raw, 0, &answer.raw, 0, 16);
-    let index = device.submit(encoder).expect("it goes");
+    (device.submit(encoder).expect("it goes"), answer)
+}
+
+#[test]
+fn f40_a_kernel_without_an_end_is_given_up_in_time() {
+    let choice = Choice { answer_max: Some(Duration::from_millis(30)), ..Choice::default() };
+    let device = Device::open(choice).expect("apt-get install mesa-vulkan-drivers libvulkan1");
+    let (index, answer) = send_long_work(&device);
     let error = device.wait(&index, "a kernel").expect_err("it is not done so soon");
     assert_eq!(error, GpuError::Hung { what: "a kernel" });
     assert_eq!(device.check(), Err(error), "it stays given up");
     assert!(device.read_mapped(&answer, 4).is_err());
+}
+
+/// A driver tells a loss when what it has to do is through.
+#[test]
+fn f38_a_device_that_is_lost_at_work_says_so_at_once() {
+    let device = fresh_device(Tier::Native);
+    let _sent = send_long_work(&device);
+    device.destroy();
+    assert!(matches!(device.check(), Err(GpuError::Lost(_))));
+    assert!(matches!(device.buffer(64, STORAGE), Err(GpuError::Lost(_))));
 }
 
 #[test]
