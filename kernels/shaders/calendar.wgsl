@@ -12,6 +12,8 @@ const LAST_INSTANT = vec2<u32>(0x183fa3fu, 0x38443f7u);
 const DAYS_BEFORE = 4371893i;
 const YEARS_BEFORE = 10000i;
 const DAYS_PER_ERA = 146097u;
+const LAST_YEAR = 9999i;
+const MONTHS_MAX = 240000i;
 
 struct Civil { year: i32, month: i32, day: i32 }
 
@@ -42,6 +44,41 @@ fn days_of(year: i32, month: i32) -> i32 {
   let months = bitcast<u32>(select(month - 3, month + 9, month <= 2));
   let days = of_era * 365u + of_era / 4u - of_era / 100u + (153u * months + 2u) / 5u;
   return bitcast<i32>(era * DAYS_PER_ERA + days) - DAYS_BEFORE;
+}
+
+fn month_end(year: i32, month: i32) -> i32 { return days_of(year + month / 12, month % 12 + 1) - 1; }
+fn last_day(day: i32) -> i32 {
+  let date = civil_of(day);
+  return month_end(date.year, date.month);
+}
+fn add_months(day: i32, months: i32) -> Int {
+  if (months == 0) { return Int(day, false); }
+  if (!is_in_calendar(day) || months < -MONTHS_MAX || months > MONTHS_MAX) { return Int(0, true); }
+  let date = civil_of(day);
+  // Counted from the first year of the eras, so that none is negative that is in the calendar.
+  let month = date.year * 12 + date.month - 1 + months + YEARS_BEFORE * 12;
+  if (month < 12 || month > (YEARS_BEFORE + LAST_YEAR) * 12 + 11) { return Int(0, true); }
+  let year = month / 12 - YEARS_BEFORE;
+  let of_year = month % 12 + 1;
+  return Int(min(days_of(year, of_year) + date.day - 1, month_end(year, of_year)), false);
+}
+fn add_months_to_time(us: vec2<u32>, months: vec2<u32>) -> Long {
+  let count = narrow(months, 32u);
+  let day = add_months(day_of_time(us), count.v);
+  return Long(add2(midnight(day.v), floor_divide(us, DAY_US).r), count.failed || day.failed);
+}
+fn whole_months(start: vec2<u32>, end: vec2<u32>) -> Int {
+  let day = day_of_time(start);
+  let last_day = day_of_time(end);
+  let time = floor_divide(start, DAY_US).r;
+  let last_time = floor_divide(end, DAY_US).r;
+  let early = last_day > day && less2(last_time, time);
+  let late = last_day < day && less2(time, last_time);
+  let first = civil_of(day);
+  let last = civil_of(last_day - i32(early) + i32(late));
+  let months = (last.year - first.year) * 12 + last.month - first.month;
+  let whole = (months * 32 + last.day - first.day) / 32;
+  return Int(whole, !is_time_in_calendar(start) || !is_time_in_calendar(end));
 }
 
 fn year_of(day: i32) -> i32 { return civil_of(day).year; }

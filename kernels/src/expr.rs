@@ -66,6 +66,9 @@ impl Expr {
             ExprKind::DatePart(part, date) => ExprKind::DatePart(*part, of(date)),
             ExprKind::ClockPart(part, time) => ExprKind::ClockPart(*part, of(time)),
             ExprKind::Truncate(unit, value) => ExprKind::Truncate(*unit, of(value)),
+            ExprKind::LastDay(date) => ExprKind::LastDay(of(date)),
+            ExprKind::AddMonths(to, months) => ExprKind::AddMonths(of(to), of(months)),
+            ExprKind::WholeMonths(start, end) => ExprKind::WholeMonths(of(start), of(end)),
             &ExprKind::ToLocal { ahead_us, ref time } => {
                 ExprKind::ToLocal { ahead_us, time: of(time) }
             }
@@ -97,12 +100,15 @@ impl Expr {
             | ExprKind::DatePart(_, e)
             | ExprKind::ClockPart(_, e)
             | ExprKind::Truncate(_, e)
+            | ExprKind::LastDay(e)
             | ExprKind::ToLocal { time: e, .. }
             | ExprKind::FromLocal { time: e, .. } => ([Some(e), None], &[]),
             ExprKind::And(a, b)
             | ExprKind::Or(a, b)
             | ExprKind::Compare(_, a, b)
-            | ExprKind::Arithmetic(_, a, b) => ([Some(a), Some(b)], &[]),
+            | ExprKind::Arithmetic(_, a, b)
+            | ExprKind::AddMonths(a, b)
+            | ExprKind::WholeMonths(a, b) => ([Some(a), Some(b)], &[]),
             ExprKind::Case { branches, otherwise } => ([otherwise.as_deref(), None], branches),
         };
         branches.iter().flat_map(|(when, then)| [when, then]).chain(pair.into_iter().flatten())
@@ -150,6 +156,15 @@ pub enum ExprKind {
     ClockPart(ClockPart, Box<Expr>),
     /// Start of the unit that a timestamp lies in, or a date in a unit of days.
     Truncate(CalendarUnit, Box<Expr>),
+    /// The last day of a date's month.
+    LastDay(Box<Expr>),
+    /// A date, or a timestamp at its time of day, so many months later (Int32, Int64): on the same day of
+    /// the month, or on its last one where it has fewer; none later it is what it was. Outside of the
+    /// calendar's years, before or after, it sets the row's error bit.
+    AddMonths(Box<Expr>, Box<Expr>),
+    /// How many months the second timestamp is behind the first, as Int32: whole ones, by day and time of
+    /// day. One outside of the calendar sets the row's error bit.
+    WholeMonths(Box<Expr>, Box<Expr>),
     /// What clocks show that are so far ahead of UTC, as the time at which those of UTC show it. Within
     /// 26 hours of the calendar's ends there are no other clocks.
     ToLocal {

@@ -109,6 +109,19 @@ pub fn evaluate<'e>(expr: &'e Expr, columns: &[ArrayRef], row: usize) -> Result<
         ExprKind::Truncate(unit, value) => {
             some(of(value)?, |value| calendar::truncate(*unit, value, to))
         }
+        ExprKind::LastDay(date) => some(of(date)?, calendar::last_day),
+        ExprKind::AddMonths(time, months) => match (of(time)?, of(months)?) {
+            (Integer(time), Integer(months)) => {
+                Integer(calendar::add_months(time, months, to).ok_or(expr)?)
+            }
+            _ => Null,
+        },
+        ExprKind::WholeMonths(start, end) => match (of(start)?, of(end)?) {
+            (Integer(start), Integer(end)) => {
+                Integer(calendar::whole_months(start, end).ok_or(expr)?)
+            }
+            _ => Null,
+        },
         ExprKind::ToLocal { ahead_us, time } => {
             some(of(time)?, |us| Some(calendar::to_local(us, *ahead_us)))
         }

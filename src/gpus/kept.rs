@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use twox_hash::XxHash3_64;
 
 /// Another number where rates mean something else, or other operations are asked for.
-const FORMAT: &str = "pelton-gpu 3";
+const FORMAT: &str = "pelton-gpu 4";
 
 /// What is kept of a device in one tier.
 #[derive(Clone, Debug, PartialEq)]

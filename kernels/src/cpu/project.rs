@@ -96,6 +96,9 @@ fn walk(expr: &Expr, batch: &Batch<'_>) -> Value {
         ExprKind::DatePart(part, date) => calendar::date_part(*part, of(date)),
         ExprKind::ClockPart(part, time) => calendar::clock_part(*part, of(time)),
         ExprKind::Truncate(unit, value) => calendar::truncate(*unit, of(value)),
+        ExprKind::LastDay(date) => calendar::last_day_of(of(date)),
+        ExprKind::AddMonths(to, months) => calendar::add_months(of(to), of(months)),
+        ExprKind::WholeMonths(start, end) => calendar::whole_months(of(start), of(end)),
         &ExprKind::ToLocal { ahead_us, ref time } => {
             calendar::to_local(of(time), ahead_us, &expr.data_type)
         }

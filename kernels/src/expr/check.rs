@@ -43,6 +43,9 @@ impl Expr {
             ExprKind::DatePart(part, _) => part.name().to_owned(),
             ExprKind::ClockPart(part, _) => part.name().to_owned(),
             ExprKind::Truncate(unit, _) => format!("start of the {}", unit.name()),
+            ExprKind::LastDay(_) => "last day of the month".to_owned(),
+            ExprKind::AddMonths(..) => "months added".to_owned(),
+            ExprKind::WholeMonths(..) => "months between".to_owned(),
             ExprKind::ToLocal { .. } => "local time".to_owned(),
             ExprKind::FromLocal { .. } => "instant".to_owned(),
         }
@@ -82,6 +85,19 @@ impl Expr {
                     _ => is_timestamp(to),
                 };
                 value.data_type == *to && has_unit
+            }
+            ExprKind::LastDay(date) => date.data_type == DataType::Date32 && date.data_type == *to,
+            ExprKind::AddMonths(time, months) => {
+                let count = match to {
+                    DataType::Date32 => DataType::Int32,
+                    _ => DataType::Int64,
+                };
+                let moves = *to == DataType::Date32 || is_timestamp(to);
+                moves && time.data_type == *to && months.data_type == count
+            }
+            ExprKind::WholeMonths(start, end) => {
+                let times = is_timestamp(&start.data_type) && is_timestamp(&end.data_type);
+                times && *to == DataType::Int32
             }
             ExprKind::ToLocal { ahead_us, time } | ExprKind::FromLocal { ahead_us, time } => {
                 ahead_us.unsigned_abs() <= AHEAD_US_MAX

@@ -71,6 +71,9 @@ impl<'a> Emitter<'a> {
             ExprKind::DatePart(part, date) => self.date_part(*part, date),
             ExprKind::ClockPart(part, time) => self.clock_part(*part, time),
             ExprKind::Truncate(unit, value) => self.truncate(*unit, value),
+            ExprKind::LastDay(date) => self.last_day(date),
+            ExprKind::AddMonths(to, months) => self.add_months(to, months),
+            ExprKind::WholeMonths(start, end) => self.whole_months(start, end),
             ExprKind::ToLocal { ahead_us, time } => self.moved("to_local", *ahead_us, time),
             ExprKind::FromLocal { ahead_us, time } => self.moved("from_local", *ahead_us, time),
         }

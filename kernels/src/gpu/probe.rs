@@ -115,6 +115,8 @@ fn columns() -> (Vec<DataType>, Vec<ArrayRef>) {
         0xffff_ffff,
         3_037_000_500,
         (1 << 53) + 1,
+        12,
+        -239_975,
     ];
     let wides = |i: usize| i128::from(longs[i % longs.len()]) % 10_i128.pow(18);
     let (mut types, mut columns) = (Vec::new(), Vec::<ArrayRef>::new());
@@ -257,6 +259,19 @@ fn operations(types: &[DataType]) -> Vec<(String, Expr)> {
         let kind = ExprKind::Truncate(unit, column(time_at));
         add(format!("start of a time's {}", unit.name()), kind, types[time_at].clone());
     }
+    add("last day of a month".to_owned(), ExprKind::LastDay(column(date_at)), DataType::Date32);
+    for (what, to, count) in
+        [("date", date_at, DataType::Int32), ("time", time_at, DataType::Int64)]
+    {
+        let months =
+            types[..date_at].iter().rposition(|of| *of == count).expect("integers are there");
+        let kind = ExprKind::AddMonths(column(to), column(months));
+        add(format!("months added to a {what}"), kind, types[to].clone());
+    }
+    let other = ExprKind::Truncate(CalendarUnit::Quarter, column(time_at));
+    let other = Box::new(Expr { kind: other, data_type: types[time_at].clone() });
+    let later = ExprKind::WholeMonths(other, column(time_at));
+    add("months between times".to_owned(), later, DataType::Int32);
     for ahead_us in [20_700_000_000, -93_599_000_000] {
         let to = ExprKind::ToLocal { ahead_us, time: column(time_at) };
         let from = ExprKind::FromLocal { ahead_us, time: column(time_at) };

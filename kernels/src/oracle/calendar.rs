@@ -1,5 +1,7 @@
 //! The oracle's calendar: counted, a year and a month at a time.
 
+use std::cmp::Ordering;
+
 use arrow::datatypes::DataType;
 
 use crate::expr::{CalendarUnit, ClockPart, DatePart};
@@ -102,6 +104,49 @@ pub fn truncate(unit: CalendarUnit, value: i64, data_type: &DataType) -> Option<
         CalendarUnit::Year => days - (day_of_year - 1),
     };
     Some(start * each)
+}
+
+pub fn last_day(days: i64) -> Option<i64> {
+    let Date { year, month, day, .. } = date(days)?;
+    Some(days + days_in(year, month) - day)
+}
+
+/// Of a date, or of a timestamp, as `data_type` says: the first of the month is taken from month to month.
+pub fn add_months(value: i64, months: i64, data_type: &DataType) -> Option<i64> {
+    const MONTHS_PER_ERA: i64 = 4_800;
+    if months == 0 {
+        return Some(value);
+    }
+    let each = if *data_type == DataType::Date32 { 1 } else { US_PER_DAY };
+    let days = value.div_euclid(each);
+    let Date { mut year, mut month, day, .. } = date(days)?;
+    let eras = months.div_euclid(MONTHS_PER_ERA);
+    let mut first = (days - (day - 1)).checked_add(eras.checked_mul(DAYS_PER_ERA)?)?;
+    year += 400 * eras;
+    for _ in 0..months.rem_euclid(MONTHS_PER_ERA) {
+        first += days_in(year, month);
+        (year, month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+    }
+    date(first)?;
+    Some((first + day.min(days_in(year, month)) - 1) * each + value.rem_euclid(each))
+}
+
+/// Whole days first, by the time of day, then whole months of those, by the day.
+pub fn whole_months(start: i64, end: i64) -> Option<i64> {
+    let day = |us: i64| us.div_euclid(US_PER_DAY);
+    let (from, to) = (date(day(start))?, date(day(end))?);
+    let (start_us, end_us) = (start.rem_euclid(US_PER_DAY), end.rem_euclid(US_PER_DAY));
+    let to = match day(start).cmp(&day(end)) {
+        Ordering::Less if end_us < start_us => date(day(end) - 1)?,
+        Ordering::Greater if end_us > start_us => date(day(end) + 1)?,
+        _ => to,
+    };
+    let months = (to.year * 12 + to.month) - (from.year * 12 + from.month);
+    Some(match months {
+        1.. if to.day < from.day => months - 1,
+        ..=-1 if to.day > from.day => months + 1,
+        _ => months,
+    })
 }
 
 /// Instants with a date in every zone, up to 25:59:59 away from UTC.

@@ -7,7 +7,7 @@
 
 use arrow::datatypes::DataType;
 
-use super::value::Value;
+use super::value::{Operands, Value};
 use crate::expr::{CalendarUnit, ClockPart, DatePart};
 
 const US_PER_SECOND: i64 = 1_000_000;
@@ -28,6 +28,9 @@ const ERAS_BEFORE: i32 = 25;
 const DAYS_BEFORE: i32 = 719_468 + ERAS_BEFORE * DAYS_PER_ERA as i32;
 const YEARS_BEFORE: i32 = 400 * ERAS_BEFORE;
 const DAYS_PER_ERA: u32 = 146_097;
+const LAST_YEAR: i32 = 9_999;
+/// From one end of the calendar to the other.
+const MONTHS_MAX: i64 = 12 * 2 * (LAST_YEAR as i64 + 1);
 
 struct Civil {
     year: i32,
@@ -87,6 +90,35 @@ pub fn truncate(unit: CalendarUnit, value: Value) -> Value {
             value.convert_some(&to, |us: i64| is_time_in_calendar(us).then(|| floored(us, unit)))
         }
     }
+}
+
+pub fn last_day_of(date: Value) -> Value {
+    let last = |day: i32| is_in_calendar(day).then(|| last_day(day));
+    date.convert_some(&DataType::Date32, last)
+}
+
+/// A date, or a timestamp at its time of day, so many months later.
+pub fn add_months(to: Value, months: Value) -> Value {
+    let data_type = to.array.data_type().clone();
+    let operands = Operands::meet(to, months);
+    match data_type {
+        DataType::Date32 => operands.compute(&data_type, |day: i32, months: i32| {
+            let later = months_later(day, months.into());
+            (later.unwrap_or_default(), later.is_none())
+        }),
+        _ => operands.compute(&data_type, |us: i64, months: i64| {
+            let later = months_later(day_of_time(us), months);
+            let later = later.map(|day| midnight(day) + us.rem_euclid(US_PER_DAY));
+            (later.unwrap_or_default(), later.is_none())
+        }),
+    }
+}
+
+pub fn whole_months(start: Value, end: Value) -> Value {
+    Operands::meet(start, end).compute(&DataType::Int32, |start: i64, end: i64| {
+        let are_known = is_time_in_calendar(start) && is_time_in_calendar(end);
+        (if are_known { months_from(start, end) } else { 0 }, !are_known)
+    })
 }
 
 /// Microseconds of a unit that is always as long.
@@ -162,6 +194,41 @@ fn days_of(year: i32, month: i32) -> i32 {
     let months = if month <= 2 { month + 9 } else { month - 3 } as u32;
     let days = of_era * 365 + of_era / 4 - of_era / 100 + (153 * months + 2) / 5;
     (era * DAYS_PER_ERA + days) as i32 - DAYS_BEFORE
+}
+
+fn month_end(year: i32, month: i32) -> i32 {
+    days_of(year + month / 12, month % 12 + 1) - 1
+}
+
+fn last_day(day: i32) -> i32 {
+    let date = civil_of(day);
+    month_end(date.year, date.month)
+}
+
+/// On the same day of the month, if it has that; `None` outside of the calendar, before or after.
+fn months_later(day: i32, months: i64) -> Option<i32> {
+    if months == 0 {
+        return Some(day);
+    }
+    if !is_in_calendar(day) || !(-MONTHS_MAX..=MONTHS_MAX).contains(&months) {
+        return None;
+    }
+    let date = civil_of(day);
+    let month = date.year * 12 + date.month - 1 + months as i32;
+    let (year, month) = (month.div_euclid(12), month.rem_euclid(12) + 1);
+    let is_known = (-LAST_YEAR..=LAST_YEAR).contains(&year);
+    is_known.then(|| (days_of(year, month) + date.day - 1).min(month_end(year, month)))
+}
+
+/// As `java.time.LocalDateTime.until` counts them: a day that is not whole is none, then a month is none.
+fn months_from(start: i64, end: i64) -> i32 {
+    let (first, last) = (day_of_time(start), day_of_time(end));
+    let (from, to) = (start.rem_euclid(US_PER_DAY), end.rem_euclid(US_PER_DAY));
+    let last = last - i32::from(last > first && to < from) + i32::from(last < first && to > from);
+    let (first, last) = (civil_of(first), civil_of(last));
+    let months = (last.year - first.year) * 12 + last.month - first.month;
+    // Fewer days than 32 are in a month.
+    (months * 32 + last.day - first.day) / 32
 }
 
 fn year_of(day: i32) -> i32 {

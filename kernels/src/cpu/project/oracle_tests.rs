@@ -249,9 +249,20 @@ fn calculation(random: &mut Random, types: &[DataType], to: &DataType, of: Grow<
                 false => ExprKind::FromLocal { ahead_us, time: of(random, &time) },
             }
         }
+        DataType::Timestamp(..) if random.one_in(6) => {
+            ExprKind::AddMonths(of(random, to), of(random, &DataType::Int64))
+        }
+        DataType::Date32 if random.one_in(3) => match random.one_in(3) {
+            true => ExprKind::LastDay(of(random, to)),
+            false => ExprKind::AddMonths(of(random, to), of(random, &DataType::Int32)),
+        },
         DataType::Date32 if random.one_in(2) => {
             let unit = random.pick(&CalendarUnit::ALL[CalendarUnit::Day as usize..]);
             ExprKind::Truncate(unit, of(random, to))
+        }
+        DataType::Int32 if random.one_in(8) => {
+            let time = DataType::Timestamp(TimeUnit::Microsecond, None);
+            ExprKind::WholeMonths(of(random, &time), of(random, &time))
         }
         DataType::Int32 if random.one_in(3) => {
             ExprKind::DatePart(random.pick(&DatePart::ALL), of(random, &DataType::Date32))
@@ -351,6 +362,7 @@ fn name(expr: &Expr) -> String {
         ExprKind::DatePart(part, _) => part.name().to_owned(),
         ExprKind::ClockPart(part, _) => part.name().to_owned(),
         ExprKind::Truncate(unit, _) => format!("{} of {}", unit.name(), expr.data_type),
+        ExprKind::AddMonths(..) => format!("months to {}", expr.data_type),
         other => format!("{other:?}").split(['(', ' ', '{']).next().unwrap_or("").to_owned(),
     }
 }
@@ -374,14 +386,23 @@ fn the_random_trees_reach_every_operation_type_and_fault() {
         compare(seed, 3, 5, &mut met);
     }
     assert!(met.values > 5_000 && met.nulls > 5_000, "{} {}", met.values, met.nulls);
-    for fault in ["Negate", "WindowStart", "Divide Float64", "Cast Float64 Int32"] {
+    let times = [DataType::Date32, DataType::Timestamp(TimeUnit::Microsecond, None)];
+    for months in times.map(|to| format!("months to {to}")) {
+        assert!(met.kinds.contains(&months) && met.faults.contains(&months), "{months}");
+    }
+    for fault in ["Negate", "WindowStart", "WholeMonths", "Divide Float64", "Cast Float64 Int32"] {
         assert!(met.faults.contains(fault), "{fault} never failed");
     }
     for kind in ["Not", "IsNull", "IsNotNull", "And", "Or", "Negate", "Case", "WindowStart"] {
         assert!(met.kinds.contains(kind), "{kind}");
     }
     let parts = DatePart::ALL.map(DatePart::name).into_iter();
-    for kind in parts.chain(ClockPart::ALL.map(ClockPart::name)).chain(["ToLocal", "FromLocal"]) {
+    for kind in parts.chain(ClockPart::ALL.map(ClockPart::name)).chain([
+        "ToLocal",
+        "FromLocal",
+        "LastDay",
+        "WholeMonths",
+    ]) {
         assert!(met.kinds.contains(kind), "{kind}");
     }
     for unit in CalendarUnit::ALL {

@@ -60,6 +60,30 @@ impl Emitter<'_> {
         self.null_unless("is_time_in_calendar", value, v)
     }
 
+    pub(super) fn last_day(&mut self, date: &Expr) -> Value {
+        let date = self.evaluate(date);
+        let v = self.name("i32", &format!("last_day({})", date.v));
+        self.null_unless("is_in_calendar", date, v)
+    }
+
+    pub(super) fn add_months(&mut self, to: &Expr, months: &Expr) -> Value {
+        let function = match to.data_type {
+            DataType::Date32 => "add_months",
+            _ => "add_months_to_time",
+        };
+        self.checked_calendar(function, to, months)
+    }
+
+    pub(super) fn whole_months(&mut self, start: &Expr, end: &Expr) -> Value {
+        self.checked_calendar("whole_months", start, end)
+    }
+
+    fn checked_calendar(&mut self, function: &str, left: &Expr, right: &Expr) -> Value {
+        self.asks_calendar = true;
+        let (a, b) = (self.evaluate(left), self.evaluate(right));
+        self.checked(&format!("{function}({}, {})", a.v, b.v), "false", &[&a, &b])
+    }
+
     /// A time moved by `function`, between what clocks show and instants.
     pub(super) fn moved(&mut self, function: &str, ahead_us: i64, time: &Expr) -> Value {
         let time = self.evaluate(time);
