@@ -129,12 +129,14 @@ fn f38_groups_by_decimals_write_the_same_bytes() {
 fn f38_groups_by_what_is_computed_write_the_same_bytes() {
     items(
         "SELECT upper(flag) AS f, CASE WHEN quantity > 25 THEN 1 ELSE 0 END AS big, \
-         quarter(shipped) AS quarter, max(date_add(shipped, supplier)) AS due, \
+         last_day(shipped) AS month, max(add_months(shipped, supplier)) AS due, \
+         max(shipped - INTERVAL '13' MONTH) AS made, \
+         max(timestampdiff(MONTH, TIMESTAMP '1992-02-29 12:00:00', shipped)) AS age, \
          sum(weight * 2) AS w, count(*) FILTER (WHERE price > 100) AS dear, max(weight) AS m, \
          min(comment) AS least, max(comment) FILTER (WHERE price > 100) AS most, \
          first(comment) AS c, last(price) AS p, first(discount, true) AS d, last(status) AS s \
          FROM items \
-         GROUP BY upper(flag), CASE WHEN quantity > 25 THEN 1 ELSE 0 END, quarter(shipped)",
+         GROUP BY upper(flag), CASE WHEN quantity > 25 THEN 1 ELSE 0 END, last_day(shipped)",
     );
 }
 

@@ -7,8 +7,7 @@
 //! DataFusion's own answers differ from Spark's where this module never asks for them: its integers
 //! wrap, its decimals have other types, a double by zero is infinite, -0.0 is less than 0.0, casts do
 //! not trim, a text beside a number makes both texts. Left to DataFusion are text comparison, LIKE,
-//! long IN lists, CASE over texts, structs, and intervals with months: those are added in UTC, also
-//! where the job's zone is another.
+//! long IN lists, CASE over texts, and structs.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -22,14 +21,15 @@ use datafusion_common::{
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{
-    Cast, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, TryCast, Volatility,
+    BinaryExpr, Cast, ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, TryCast, Volatility, lit,
 };
 use datafusion_physical_expr::create_physical_expr;
 use jiff::tz::TimeZone;
 
 use super::expr::Compiled;
 use super::functions::cast::spark_cast;
+use super::functions::time::{self, US_PER_DAY};
 use super::kernel;
 use super::lambda;
 use super::types::{is_number, map_of, map_parts};
@@ -145,6 +145,31 @@ impl Compiler {
         Ok(folded.data)
     }
 
+    /// A time and an interval, as the calendar of the job's zone has it.
+    fn moved(&self, node: &Expr, columns: &Columns) -> Result<Option<Expr>> {
+        let Expr::BinaryExpr(BinaryExpr { left, op, right }) = node else { return Ok(None) };
+        let schema = columns.schema()?;
+        let is = |e: &Expr, of: fn(&DataType) -> bool| e.get_type(&schema).is_ok_and(|t| of(&t));
+        let sign = match op {
+            Operator::Plus => 1_i64,
+            Operator::Minus => -1,
+            _ => return Ok(None),
+        };
+        if !is(left, |t| matches!(t, DataType::Timestamp(_, _))) {
+            return Ok(None);
+        }
+        let (months, length) = match right.as_ref() {
+            Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => {
+                let us = i64::from(interval.days) * US_PER_DAY + interval.nanoseconds / 1_000;
+                (interval.months, lit(ScalarValue::DurationMicrosecond(Some(us))))
+            }
+            length if is(length, |t| matches!(t, DataType::Duration(_))) => (0, length.clone()),
+            _ => return Ok(None),
+        };
+        let args = vec![left.as_ref().clone(), lit(i64::from(months)), length, lit(sign)];
+        Ok(Some(call(time::moved(self.zone.clone()), args)))
+    }
+
     fn physical(&self, expr: &Expr, columns: &Columns) -> Result<Compiled> {
         let text = super::words::logical(expr, &columns.names);
         let translator = kernel::Translator { columns, ahead_us: self.ahead_us() };
@@ -166,6 +191,9 @@ impl Compiler {
                 let guarded = self.folded(&guard.args[0], columns)?;
                 let call = call_of(&node, guarded, columns, true);
                 return Ok(Transformed::new(call, true, TreeNodeRecursion::Jump));
+            }
+            if let Some(moved) = self.moved(&node, columns)? {
+                return Ok(Transformed::yes(moved));
             }
             Ok(match node {
                 Expr::Cast(Cast { expr, field }) => {

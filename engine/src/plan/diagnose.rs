@@ -28,6 +28,9 @@ pub fn diagnose(expr: &Expr, columns: &[ArrayRef], row: usize) -> String {
         (ExprKind::Negate(_), [value]) => {
             format!("overflow: -({value}) is no {}", sql_name(&failed.data_type))
         }
+        (ExprKind::AddMonths(..), [time, months]) => {
+            format!("overflow: {time} + {months} months is no {}", sql_name(&failed.data_type))
+        }
         (ExprKind::Cast(_), [value]) => {
             format!("{value} cannot be cast to {}", sql_name(&failed.data_type))
         }

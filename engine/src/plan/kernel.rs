@@ -86,25 +86,37 @@ impl Translator<'_> {
         comparison(compare, left, right)
     }
 
-    /// A time plus an interval of fixed length.
+    /// A time plus an interval; where clocks change, days are not all as long.
     fn shifted(&self, time: Expr, op: Operator, interval: IntervalMonthDayNano) -> Option<Expr> {
         let sign = match op {
             Operator::Plus => 1,
             Operator::Minus => -1,
             _ => return None,
         };
-        if interval.months != 0 || interval.nanoseconds % 1_000 != 0 {
+        if interval.nanoseconds % 1_000 != 0 {
             return None;
         }
-        let by = match &time.data_type {
-            DataType::Timestamp(_, _) if self.ahead_us == Some(0) || interval.days == 0 => {
-                let days = i64::from(interval.days).checked_mul(US_PER_DAY)?;
-                let us = days.checked_add(interval.nanoseconds / 1_000)?.checked_mul(sign)?;
-                Expr::literal(Literal::Int(us), DataType::Int64)
+        let [months, days] = [interval.months, interval.days].map(|n| sign * i64::from(n));
+        let us = sign * (interval.nanoseconds / 1_000);
+        let of_days = days.checked_mul(US_PER_DAY)?.checked_add(us)?;
+        let (time, by) = match &time.data_type {
+            DataType::Timestamp(_, _) if months != 0 => {
+                return self.by_months(months, days, us, time);
             }
-            DataType::Date32 if interval.nanoseconds == 0 => {
-                let days = i64::from(interval.days).checked_mul(sign)?;
-                Expr::literal(Literal::Int(days), DataType::Int32)
+            DataType::Timestamp(_, zone) => {
+                let as_long = zone.is_none() || self.ahead_us.is_some();
+                if !as_long && of_days.abs() >= US_PER_DAY {
+                    return None;
+                }
+                (time, Expr::literal(Literal::Int(of_days), DataType::Int64))
+            }
+            DataType::Date32 if us == 0 => {
+                let int = |value: i64| Expr::literal(Literal::Int(value), DataType::Int32);
+                let later = match months {
+                    0 => time,
+                    months => calendar::add_months(time, int(months)),
+                };
+                (later, int(days))
             }
             _ => return None,
         };

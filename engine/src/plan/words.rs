@@ -77,6 +77,16 @@ fn kernel(expr: &Expr, names: &[String]) -> String {
             format!("trunc({}, '{}')", of(date), unit.name())
         }
         ExprKind::Truncate(unit, time) => format!("date_trunc('{}', {})", unit.name(), of(time)),
+        ExprKind::LastDay(date) => format!("last_day({})", of(date)),
+        ExprKind::AddMonths(date, months) if expr.data_type == DataType::Date32 => {
+            format!("add_months({}, {})", of(date), of(months))
+        }
+        ExprKind::AddMonths(time, months) => {
+            format!("timestampadd(MONTH, {}, {})", of(months), of(time))
+        }
+        ExprKind::WholeMonths(start, end) => {
+            format!("timestampdiff(MONTH, {}, {})", of(start), of(end))
+        }
         // Times are printed as the job's zone shows them.
         ExprKind::ToLocal { time, .. } | ExprKind::FromLocal { time, .. } => of(time),
     }

@@ -1,5 +1,6 @@
 //! Dates and times made of parts, moved, compared, read by a pattern.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -9,13 +10,16 @@ use arrow::array::{
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
+use jiff::ToSpan;
 use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
-use jiff::{Span, ToSpan};
 
 use super::native::{Context, Definition, Takes, define};
 use super::text_time;
-use super::time::{UTC, date_of, days_of, instant, lengths, local, zone_of};
+use super::time::{
+    Local, US_PER_DAY, UTC, date_of, days_after, days_of, instant, lengths, local, midnight,
+    months_after, zone_of,
+};
 use crate::plan::types::timestamp;
 
 fn date(_: &[DataType]) -> DataType {
@@ -42,7 +46,7 @@ fn own(types: &[DataType]) -> DataType {
 const SECONDS: DataType = DataType::Decimal128(8, 6);
 
 pub fn functions() -> impl Iterator<Item = Definition> {
-    use Takes::{Boolean, Date, Double, Int, Long, Text, Time, TimeOrLength};
+    use Takes::{Boolean, Date, Double, Instant, Int, Long, Text, Time, TimeOrLength};
     const PARTS: &[Takes] = &[Int, Int, Int, Int, Int, Double, Text];
     [
         define("make_date", &[Int, Int, Int], 0, date, |_, a| make_date(a)),
@@ -52,7 +56,13 @@ pub fn functions() -> impl Iterator<Item = Definition> {
         define("make_timestamp_ntz", &PARTS[..6], 0, local_time, |_, a| {
             make_timestamp(a, None).map(|t| Arc::new(t) as ArrayRef)
         }),
-        define("months_between", &[Time, Time, Boolean], 1, |_| DataType::Float64, months_between),
+        define(
+            "months_between",
+            &[Instant, Instant, Boolean],
+            1,
+            |_| DataType::Float64,
+            months_between,
+        ),
         define("next_day", &[Date, Text], 0, date, |_, a| next_day(a)),
         define("trunc", &[Date, Text], 0, date, |_, a| trunc(a)),
         define("date_from_unix_date", &[Int], 0, date, |_, a| {
@@ -78,10 +88,10 @@ pub fn functions() -> impl Iterator<Item = Definition> {
             |_| DataType::Int32,
             |_, a| Ok(part(a, |d| d.iso_week_date().year().into())),
         ),
-        define("from_utc_timestamp", &[Time, Text], 0, own, |_, a| moved(a, false)),
-        define("to_utc_timestamp", &[Time, Text], 0, own, |_, a| moved(a, true)),
+        define("from_utc_timestamp", &[Instant, Text], 0, own, |_, a| moved(a, false)),
+        define("to_utc_timestamp", &[Instant, Text], 0, own, |_, a| moved(a, true)),
         define("timestampadd", &[Text, Long, Time], 0, |t| t[2].clone(), added),
-        define("timestampdiff", &[Text, Time, Time], 0, |_| DataType::Int64, between),
+        define("timestampdiff", &[Text, Instant, Instant], 0, |_| DataType::Int64, between),
         define("read_date", &[Text, Text], 0, date, read_date),
         define("read_timestamp", &[Text, Text], 0, time, |c, a| {
             read_timestamp(c, a).map(|t| Arc::new(t.with_timezone("UTC")) as ArrayRef)
@@ -175,9 +185,11 @@ fn months_between(context: &Context, args: &[ArrayRef]) -> Result<ArrayRef, Stri
         if args.iter().any(|arg| arg.is_null(row)) {
             return None;
         }
+        // Seconds since midnight, not what clocks show: a day on which they change has more or fewer.
         let of = |us: i64, index: usize| {
-            let local = local(us, zone_of(context, &args[index]));
-            Some((date_of(local.days)?, local.us_of_day / 1_000_000))
+            let zone = zone_of(context, &args[index]);
+            let days = local(us, zone).days;
+            Some((date_of(days)?, (us - midnight(days, zone)) / 1_000_000))
         };
         let ((end, end_s), (start, start_s)) = (of(ends.value(row), 0)?, of(starts.value(row), 1)?);
         let months = |date: Date| i64::from(date.year()) * 12 + i64::from(date.month());
@@ -194,7 +206,7 @@ fn months_between(context: &Context, args: &[ArrayRef]) -> Result<ArrayRef, Stri
     Ok(Arc::new(rows.collect::<Float64Array>()))
 }
 
-fn weekday_named(name: &str) -> Option<Weekday> {
+pub fn weekday_named(name: &str) -> Option<Weekday> {
     Some(match name.trim().to_ascii_uppercase().as_str() {
         "MO" | "MON" | "MONDAY" => Weekday::Monday,
         "TU" | "TUE" | "TUESDAY" => Weekday::Tuesday,
@@ -212,7 +224,8 @@ fn next_day(args: &[ArrayRef]) -> Result<ArrayRef, String> {
     let rows = dates(args).zip(names.iter()).map(|row| {
         let (Some(date), Some(name)) = row else { return Ok(None) };
         let day = weekday_named(name).ok_or_else(|| format!("{name:?} is no day of the week"))?;
-        Ok(date.nth_weekday(1, day).ok().map(days_of))
+        let ahead = i32::from(date.weekday().until(day));
+        Ok(Some(days_of(date) + if ahead == 0 { 7 } else { ahead }))
     });
     Ok(Arc::new(rows.collect::<Result<Date32Array, String>>()?))
 }
@@ -278,13 +291,13 @@ fn moved(args: &[ArrayRef], to_utc: bool) -> Result<ArrayRef, String> {
 }
 
 /// Microseconds of a unit of fixed length on the clock, or months of one that has none.
-enum Unit {
+pub enum Unit {
     Us(i64),
     Days(i64),
     Months(i64),
 }
 
-fn unit(name: &str) -> Result<Unit, String> {
+pub fn unit(name: &str) -> Result<Unit, String> {
     Ok(match name.to_ascii_uppercase().as_str() {
         "MICROSECOND" => Unit::Us(1),
         "MILLISECOND" => Unit::Us(1_000),
@@ -313,29 +326,19 @@ fn added(context: &Context, args: &[ArrayRef]) -> Result<ArrayRef, String> {
             continue;
         }
         let (count, us) = (counts.value(row), times.value(row));
-        let shown = local(us, zone);
-        let later = match unit(units.value(row))? {
-            Unit::Us(each) => count.checked_mul(each).and_then(|by| us.checked_add(by)),
-            Unit::Days(each) => count
-                .checked_mul(each)
-                .and_then(|days| i64::from(shown.days).checked_add(days))
-                .and_then(|days| i32::try_from(days).ok())
-                .map(|days| instant(days, shown.us_of_day, zone)),
-            Unit::Months(each) => months_later(shown.days, count.saturating_mul(each))
-                .map(|days| instant(days, shown.us_of_day, zone)),
+        let of = |each: i64| count.checked_mul(each);
+        let moved = match unit(units.value(row))? {
+            Unit::Us(each) => of(each).and_then(|by| us.checked_add(by)),
+            Unit::Days(each) => of(each).and_then(|days| days_after(us, days, zone)),
+            Unit::Months(each) => of(each).and_then(|months| months_after(us, months, zone)),
         };
-        out.push(Some(later.ok_or("overflow: the time is out of range for TIMESTAMP")?));
+        out.push(Some(moved.ok_or("overflow: the time is out of range for TIMESTAMP")?));
     }
     let out = TimestampMicrosecondArray::from(out);
     Ok(Arc::new(out.with_data_type(args[2].data_type().clone())))
 }
 
-fn months_later(days: i32, months: i64) -> Option<i32> {
-    let months = Span::new().try_months(months).ok()?;
-    Some(days_of(date_of(days)?.checked_add(months).ok()?))
-}
-
-/// Whole units from the first time to the second.
+/// Whole units from the first time to the second, by what clocks show, hours too (as Spark).
 fn between(context: &Context, args: &[ArrayRef]) -> Result<ArrayRef, String> {
     let units = args[0].as_string::<i32>();
     let [starts, ends] =
@@ -346,38 +349,32 @@ fn between(context: &Context, args: &[ArrayRef]) -> Result<ArrayRef, String> {
             out.push(None);
             continue;
         }
-        let civil = |us: i64, index: usize| {
-            let shown = local(us, zone_of(context, &args[index]));
-            let date = date_of(shown.days)?;
-            Some((date, shown.days, shown.us_of_day))
-        };
         let (start, end) = (starts.value(row), ends.value(row));
-        let (Some(from), Some(to)) = (civil(start, 1), civil(end, 2)) else {
-            return Err("a time is out of range".into());
+        let (from, to) =
+            (local(start, zone_of(context, &args[1])), local(end, zone_of(context, &args[2])));
+        let apart = match unit(units.value(row))? {
+            Unit::Us(each) => to.us().checked_sub(from.us()).map(|us| us / each),
+            Unit::Days(each) => to.us().checked_sub(from.us()).map(|us| us / (US_PER_DAY * each)),
+            Unit::Months(each) => whole_months(&from, &to).map(|months| months / each),
         };
-        out.push(Some(match unit(units.value(row))? {
-            Unit::Us(each) => (end - start) / each,
-            Unit::Days(each) => {
-                let us = i64::from(to.1 - from.1) * 86_400_000_000 + (to.2 - from.2);
-                us / 86_400_000_000 / each
-            }
-            Unit::Months(each) => whole_months(from, to) / each,
-        }));
+        out.push(Some(apart.ok_or("overflow: the times are too far apart")?));
     }
     Ok(Arc::new(out.into_iter().collect::<arrow::array::Int64Array>()))
 }
 
-type Civil = (Date, i32, i64);
-
-fn whole_months(from: Civil, to: Civil) -> i64 {
-    let months = |date: Date| i64::from(date.year()) * 12 + i64::from(date.month()) - 1;
-    let whole = months(to.0) - months(from.0);
-    let rest = |civil: Civil| (civil.0.day(), civil.2);
-    match whole {
-        whole if whole > 0 && rest(to) < rest(from) => whole - 1,
-        whole if whole < 0 && rest(to) > rest(from) => whole + 1,
-        whole => whole,
-    }
+/// As `java.time.LocalDateTime.until` counts them: whole days first, then months of those.
+fn whole_months(from: &Local, to: &Local) -> Option<i64> {
+    date_of(to.days)?;
+    let days = match from.days.cmp(&to.days) {
+        Ordering::Less if to.us_of_day < from.us_of_day => to.days - 1,
+        Ordering::Greater if to.us_of_day > from.us_of_day => to.days + 1,
+        _ => to.days,
+    };
+    // Fewer days than 32 are in a month.
+    let counted = |date: Date| {
+        (i64::from(date.year()) * 12 + i64::from(date.month())) * 32 + i64::from(date.day())
+    };
+    Some((counted(date_of(days)?) - counted(date_of(from.days)?)) / 32)
 }
 
 fn read_with(

@@ -9,7 +9,7 @@ pub mod cast;
 
 mod array;
 mod bytes;
-mod calendar;
+pub mod calendar;
 mod conversions;
 mod field;
 mod grouping;
@@ -28,7 +28,7 @@ pub mod packed;
 mod pieces;
 mod text;
 mod text_time;
-mod time;
+pub mod time;
 pub mod window;
 
 use std::collections::HashMap;

@@ -23,8 +23,10 @@ pub enum Takes {
     Long,
     Double,
     Date,
-    /// TIMESTAMP; a date is its midnight, a text is read.
+    /// TIMESTAMP or TIMESTAMP_NTZ; a date is its midnight, a text is read.
     Time,
+    /// TIMESTAMP; TIMESTAMP_NTZ is what the job's zone makes of it.
+    Instant,
     /// The same, or an interval as it is.
     TimeOrLength,
     /// Any integer, decimal or floating type, as it is.
@@ -229,7 +231,7 @@ fn taken(wanted: Takes, found: &DataType, item: &DataType) -> Option<DataType> {
         Takes::Time if matches!(found, Timestamp(TimeUnit::Microsecond, None)) => {
             Some(found.clone())
         }
-        Takes::Time if time || text || null => Some(timestamp()),
+        Takes::Time | Takes::Instant if time || text || null => Some(timestamp()),
         Takes::TimeOrLength if matches!(found, Duration(_)) => Some(found.clone()),
         Takes::TimeOrLength => taken(Takes::Time, found, item),
         Takes::Number if number => Some(found.clone()),

@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, DurationMicrosecondArray, DurationSecondArray, StringArray,
+    TimestampMicrosecondArray,
 };
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, DurationMicrosecondType, Float64Type, Int8Type,
     Int32Type, Int64Type, TimestampMicrosecondType,
 };
+use datafusion_expr::ScalarUDF;
 use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Span, Timestamp, ToSpan};
 
-use super::native::{Context, Definition, Takes};
+use super::native::{self, Context, Definition, Takes};
 use super::text_time;
 use crate::plan::types::{days, length, timestamp};
 
@@ -27,6 +29,13 @@ pub struct Local {
     pub days: i32,
     pub us_of_day: i64,
     pub offset_seconds: i32,
+}
+
+impl Local {
+    /// The microsecond at which the clocks of UTC show the same.
+    pub fn us(&self) -> i64 {
+        i64::from(self.days).wrapping_mul(US_PER_DAY).wrapping_add(self.us_of_day)
+    }
 }
 
 /// What a zone's clocks show at an instant.
@@ -47,18 +56,56 @@ pub fn local(us: i64, zone: &TimeZone) -> Local {
 
 /// The instant at which a zone's clocks show this; in a gap the time after it, as Java has it.
 pub fn instant(days: i32, us_of_day: i64, zone: &TimeZone) -> i64 {
-    let us = i64::from(days) * US_PER_DAY + us_of_day;
+    instant_near(days, us_of_day, zone, None)
+}
+
+/// The same; where clocks show it twice, that of the two with this offset from UTC, or else the first.
+fn instant_near(days: i32, us_of_day: i64, zone: &TimeZone, offset_seconds: Option<i32>) -> i64 {
+    let us = i64::from(days).wrapping_mul(US_PER_DAY).wrapping_add(us_of_day);
     if zone.iana_name() == Some("UTC") {
         return us;
     }
-    let civil = date_of(days).map(|date| {
+    let shown = date_of(days).map(|date| {
         let second = (us_of_day / 1_000_000) as i32;
         let [hour, minute, second] = [second / 3_600, second / 60 % 60, second % 60];
         let nanos = (us_of_day % 1_000_000 * 1_000) as i32;
-        date.at(hour as i8, minute as i8, second as i8, nanos)
+        zone.to_ambiguous_timestamp(date.at(hour as i8, minute as i8, second as i8, nanos))
     });
-    let zoned = civil.and_then(|civil| zone.to_ambiguous_zoned(civil).compatible().ok());
-    zoned.map_or(us, |zoned| zoned.timestamp().as_microsecond())
+    let at = shown.and_then(|shown| match shown.offset() {
+        AmbiguousOffset::Fold { after, .. } if Some(after.seconds()) == offset_seconds => {
+            shown.later().ok()
+        }
+        _ => shown.compatible().ok(),
+    });
+    at.map_or(us, Timestamp::as_microsecond)
+}
+
+/// So many days later by a zone's clocks, which show the same time of day then, if they can
+/// (`java.time.ZonedDateTime.plusDays`); `None` where TIMESTAMP ends before.
+pub fn days_after(us: i64, days: i64, zone: &TimeZone) -> Option<i64> {
+    let length = days.checked_mul(US_PER_DAY)?;
+    if zone.to_fixed_offset().is_ok() {
+        return us.checked_add(length);
+    }
+    let shown = local(us, zone);
+    let us = shown.us().checked_add(length)?;
+    let (day, us_of_day) = (us.div_euclid(US_PER_DAY) as i32, us.rem_euclid(US_PER_DAY));
+    Some(instant_near(day, us_of_day, zone, Some(shown.offset_seconds)))
+}
+
+/// So many months later, in the same way; `None` outside of the calendar, before or after.
+pub fn months_after(us: i64, months: i64, zone: &TimeZone) -> Option<i64> {
+    let shown = local(us, zone);
+    let day = months_later(shown.days, months)?;
+    Some(instant_near(day, shown.us_of_day, zone, Some(shown.offset_seconds)))
+}
+
+fn months_later(day: i32, months: i64) -> Option<i32> {
+    if months == 0 {
+        return Some(day);
+    }
+    let months = Span::new().try_months(months).ok()?;
+    Some(days_of(date_of(day)?.checked_add(months).ok()?))
 }
 
 pub fn midnight(days: i32, zone: &TimeZone) -> i64 {
@@ -153,10 +200,7 @@ pub fn between() -> Definition {
         0,
         |_| length(),
         |context, a| {
-            let wall = |times: &ArrayRef, us: i64| {
-                let local = local(us, zone_of(context, times));
-                i64::from(local.days) * US_PER_DAY + local.us_of_day
-            };
+            let wall = |times: &ArrayRef, us: i64| local(us, zone_of(context, times)).us();
             let ends = a[0].as_primitive::<TimestampMicrosecondType>().iter();
             let pairs = ends.zip(a[1].as_primitive::<TimestampMicrosecondType>());
             let lengths = pairs.map(|(end, start)| match (end, start) {
@@ -167,6 +211,44 @@ pub fn between() -> Definition {
                 _ => Ok(None),
             });
             Ok(Arc::new(lengths.collect::<Result<DurationMicrosecondArray, _>>()?))
+        },
+    )
+}
+
+/// A time `sign` times an interval later: months, then the length's days by the zone's clocks, then the rest.
+pub fn moved(zone: TimeZone) -> ScalarUDF {
+    native::udf(moving(), zone)
+}
+
+fn moving() -> Definition {
+    of(
+        "moved",
+        &[Takes::Time, Takes::Long, Takes::TimeOrLength, Takes::Long],
+        0,
+        |types| types[0].clone(),
+        |context, a| {
+            let zone = zone_of(context, &a[0]);
+            let times = a[0].as_primitive::<TimestampMicrosecondType>();
+            let lengths = lengths(&a[2])?;
+            let [months, signs] = [1, 3].map(|at: usize| a[at].as_primitive::<Int64Type>());
+            let rows = times.iter().zip(&lengths).zip(months).zip(signs).map(|row| {
+                let (((Some(us), Some(length)), Some(months)), Some(sign)) = row else {
+                    return Ok(None);
+                };
+                let (days, rest) = (sign * (length / US_PER_DAY), sign * (length % US_PER_DAY));
+                let by_months = match months {
+                    0 => Some(us),
+                    months => months_after(us, sign * months, zone),
+                };
+                let by_days = match days {
+                    0 => by_months,
+                    days => by_months.and_then(|us| days_after(us, days, zone)),
+                };
+                let moved = by_days.and_then(|us| us.checked_add(rest));
+                moved.map(Some).ok_or("overflow: the time is out of range for TIMESTAMP")
+            });
+            let out = rows.collect::<Result<TimestampMicrosecondArray, _>>()?;
+            Ok(Arc::new(out.with_data_type(times.data_type().clone())))
         },
     )
 }
@@ -230,15 +312,11 @@ pub fn functions() -> impl Iterator<Item = Definition> {
         }),
         of("last_day", &[Date], 0, date, |_, a| {
             let days = a[0].as_primitive::<Date32Type>();
-            Ok(Arc::new(days.unary::<_, Date32Type>(|day| {
-                date_of(day).map_or(day, |date| days_of(date.last_of_month()))
-            })))
+            let last = |day: i32| Some(days_of(date_of(day)?.last_of_month()));
+            Ok(Arc::new(days.unary_opt::<_, Date32Type>(last)))
         }),
         of("add_months", &[Date, Int], 0, date, |_, a| {
-            let later = |day: i32, months: i32| {
-                let date = date_of(day)?.checked_add(Span::new().try_months(months).ok()?).ok()?;
-                Some(days_of(date))
-            };
+            let later = |day: i32, months: i32| months_later(day, months.into());
             days_and(a, a[1].as_primitive::<Int32Type>(), later, |out| Arc::new(out))
         }),
     ]

@@ -158,6 +158,10 @@ fn calls() -> Vec<(&'static str, Vec<Argument>)> {
         }
     }
     calls.extend([
+        ("last_day", vec![day()]),
+        ("next_day", vec![day(), Text("MON")]),
+        ("next_day", vec![Cast(0, DataType::Date32), Text("sunday")]),
+        ("add_months", vec![day(), int()]),
         ("date_add", vec![day(), int()]),
         ("date_sub", vec![day(), int()]),
         ("datediff", vec![day(), Cast(0, DataType::Date32)]),
@@ -168,6 +172,15 @@ fn calls() -> Vec<(&'static str, Vec<Argument>)> {
         ("timestamp_millis", vec![long()]),
         ("timestamp_micros", vec![long()]),
     ]);
+    let units = ["MICROSECOND", "SECOND", "HOUR", "DAY", "WEEK", "MONTH", "QUARTER", "YEAR"];
+    for unit in units {
+        for time in [ts, ntz] {
+            calls.push(("timestampadd", vec![Text(unit), long(), time()]));
+            calls.push(("timestampadd", vec![Text(unit), Cast(3, DataType::Int64), time()]));
+        }
+        calls.push(("timestampdiff", vec![Text(unit), ts(), Cast(2, timestamp())]));
+        calls.push(("timestampdiff", vec![Text(unit), Cast(1, timestamp()), ts()]));
+    }
     calls
 }
 
@@ -252,6 +265,116 @@ fn kernels_cast_dates_and_times_as_the_functions_do() {
     }
 }
 
+#[test]
+fn kernels_add_intervals_as_the_function_does() {
+    let intervals = [
+        ("+ INTERVAL '13' MONTH", 13, 0),
+        ("- INTERVAL '1' MONTH", -1, 0),
+        ("+ INTERVAL '7-2' YEAR TO MONTH", 86, 0),
+        ("+ INTERVAL '1' DAY", 0, US_PER_DAY),
+        ("- INTERVAL '1 02' DAY TO HOUR", 0, -26 * 3_600_000_000),
+        ("+ INTERVAL '36' HOUR", 0, 36 * 3_600_000_000),
+    ];
+    for (seed, zone_name) in ZONES.into_iter().enumerate() {
+        let (columns, zone) = (columns(200 + seed as u64), zone(zone_name).expect("a zone"));
+        for ((by, months, us), at) in intervals.into_iter().flat_map(|i| [(i, 0), (i, 1)]) {
+            let run = |columns: &[ArrayRef]| {
+                let rows = columns[0].len();
+                let long = |value: i64| Arc::new(Int64Array::from(vec![value; rows])) as ArrayRef;
+                let length = Arc::new(DurationMicrosecondArray::from(vec![us; rows]));
+                let values = [Arc::clone(&columns[at]), long(months), length, long(1)];
+                let returns = values[0].data_type().clone();
+                (moving().run)(&Context { zone: &zone, returns: &returns, rows }, &values)
+            };
+            let sql = format!("{} {by}", NAMES[at]);
+            check(zone_name, &sql, &by_function(&run, &columns), &columns);
+        }
+        let months_later = |columns: &[ArrayRef]| {
+            let dates = columns[2].as_primitive::<Date32Type>();
+            let dates = dates.try_unary::<_, Date32Type, _>(|day| {
+                months_later(day, -25).ok_or_else(|| "out of the calendar".to_owned())
+            });
+            dates.map(|dates| Arc::new(dates) as ArrayRef)
+        };
+        let by_function = by_function(&months_later, &columns);
+        check(zone_name, "day - INTERVAL '2-1' YEAR TO MONTH", &by_function, &columns);
+    }
+}
+
+/// What Spark 4.2.0 gave, in seconds since 1970 where it is a time.
+#[test]
+fn times_move_by_the_calendar_of_the_zone() {
+    let berlin = |expr: &str| {
+        let (compiled, _) = compiled("Europe/Berlin", expr);
+        let found = compiled.evaluate(&[], 1, None);
+        assert_eq!(found.errors, [], "{expr}");
+        found.values.as_primitive::<Int64Type>().value(0)
+    };
+    for (time, seconds) in [
+        // The day before clocks go forward: 02:30 is not there then.
+        ("'2024-03-30 02:30:00' + INTERVAL '1' DAY", 1_711_848_600),
+        ("'2024-03-30 02:30:00' + INTERVAL '24' HOUR", 1_711_848_600),
+        ("'2024-03-30 12:00:00' + INTERVAL '36' HOUR", 1_711_922_400),
+        // 02:30 is there twice, and stays what it was.
+        ("'2024-10-28 02:30:00' - INTERVAL '1' DAY", 1_729_992_600),
+        ("'2024-10-26 02:30:00' + INTERVAL '1' DAY", 1_729_989_000),
+        ("'2024-10-27 12:00:00' - INTERVAL '1' DAY", 1_729_936_800),
+        ("'2024-01-31 12:00:00' + INTERVAL '1' MONTH", 1_709_204_400),
+        ("'2024-03-15 12:00:00' + INTERVAL '1' MONTH", 1_713_175_200),
+        ("'2024-11-15 00:30:00' - INTERVAL '1-1' YEAR TO MONTH", 1_697_322_600),
+        ("'2024-11-27 02:30:00' - INTERVAL '1' MONTH", 1_729_992_600),
+        // A length that is computed has its days, too.
+        (
+            "'2024-03-30 02:30:00' + \
+             (TIMESTAMP '2024-03-30 12:00:00' - TIMESTAMP '2024-03-29 10:00:00')",
+            1_711_855_800,
+        ),
+    ] {
+        assert_eq!(berlin(&format!("unix_seconds(TIMESTAMP {time})")), seconds, "{time}");
+    }
+    for (call, expected) in [
+        ("unix_seconds(timestampadd(MONTH, -1, TIMESTAMP '2024-11-27 02:30:00'))", 1_729_992_600),
+        ("unix_seconds(timestampadd(DAY, -1, TIMESTAMP '2024-10-28 02:30:00'))", 1_729_992_600),
+        ("unix_seconds(timestampadd(HOUR, 24, TIMESTAMP '2024-10-26 12:00:00'))", 1_730_023_200),
+        ("timestampdiff(DAY, TIMESTAMP '2024-03-30 12:00:00', TIMESTAMP '2024-03-31 12:00:00')", 1),
+        (
+            "timestampdiff(HOUR, TIMESTAMP '2024-03-30 12:00:00', TIMESTAMP '2024-03-31 12:00:00')",
+            24,
+        ),
+        (
+            "timestampdiff(MONTH, TIMESTAMP '2024-02-29 12:00:00', TIMESTAMP '2024-03-31 11:00:00')",
+            1,
+        ),
+        (
+            "timestampdiff(MONTH, TIMESTAMP '2024-03-31 12:00:00', TIMESTAMP '2024-02-29 12:00:00')",
+            -1,
+        ),
+        // What is left of March's first day is none: one of February's, before the 31st.
+        (
+            "timestampdiff(MONTH, TIMESTAMP '2000-01-31 05:30:00', TIMESTAMP '2000-03-01 04:30:00')",
+            0,
+        ),
+        // 01:30 of the day on which 02:00 is 03:00.
+        (
+            "timestampdiff(SECOND, TIMESTAMP '1999-03-28 00:00:00', \
+             TIMESTAMP_NTZ '1999-03-28 02:20:00')",
+            12_000,
+        ),
+        // Half a day of the 31 that a month has, where the day has 23 hours.
+        (
+            "CAST(1e8 * months_between(TIMESTAMP '2024-03-31 12:00:00', DATE '2024-02-01') AS BIGINT)",
+            198_252_688,
+        ),
+        (
+            "timestampdiff(QUARTER, TIMESTAMP '2024-12-31 12:00:00', \
+             TIMESTAMP '2023-01-31 12:00:00')",
+            -7,
+        ),
+    ] {
+        assert_eq!(berlin(call), expected, "{call}");
+    }
+}
+
 /// Where clocks change an instant's parts are the functions'; what clocks show has none to ask for.
 #[test]
 fn zones_whose_clocks_change_are_left_to_the_functions() {
@@ -261,6 +384,12 @@ fn zones_whose_clocks_change_are_left_to_the_functions() {
         ("CAST(ts AS DATE)", false),
         ("CAST(day AS TIMESTAMP)", false),
         ("CAST(ntz AS TIMESTAMP)", false),
+        ("ts + INTERVAL '1' DAY", false),
+        ("ts + INTERVAL '1' MONTH", false),
+        ("timestampadd(MONTH, 1, ts)", false),
+        ("timestampdiff(HOUR, ts, ts)", false),
+        ("ts + INTERVAL '23' HOUR", true),
+        ("ntz + INTERVAL '1' MONTH", true),
         ("hour(ntz)", true),
         ("date_trunc('day', ntz)", true),
         ("CAST(ntz AS DATE)", true),

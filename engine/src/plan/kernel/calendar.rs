@@ -11,7 +11,8 @@ use pelton_kernels::expr::{
     ArithmeticOp, CalendarUnit, ClockPart, DatePart, Expr, ExprKind, Literal,
 };
 
-use super::{Translator, cast};
+use super::{Translator, US_PER_DAY, cast};
+use crate::plan::functions::calendar::{self, Unit, weekday_named};
 use crate::plan::types::{is_integer, timestamp};
 
 pub(super) const LOCAL: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -45,6 +46,24 @@ impl Translator<'_> {
             ("to_timestamp", [time]) => self.time(time),
             ("date_add", [date, days]) => self.moved_by_days(ArithmeticOp::Add, date, days),
             ("date_sub", [date, days]) => self.moved_by_days(ArithmeticOp::Subtract, date, days),
+            ("last_day", [date]) => {
+                Some(of(ExprKind::LastDay(Box::new(self.date(date)?)), DataType::Date32))
+            }
+            ("next_day", [date, day]) => {
+                let day = weekday_named(&name_of(day)?)?.to_monday_zero_offset();
+                Some(next_day(self.date(date)?, i64::from(day)))
+            }
+            ("add_months", [date, months]) => {
+                let (date, months) = (self.date(date)?, self.tree(months)?);
+                (months.data_type == DataType::Int32).then(|| add_months(date, months))
+            }
+            ("timestampadd", [unit, count, time]) => {
+                let (count, time) = (self.count(count)?, self.time(time)?);
+                self.later(named(unit)?, count, time)
+            }
+            ("timestampdiff", [unit, start, end]) => {
+                self.apart(named(unit)?, self.time(start)?, self.time(end)?)
+            }
             ("datediff", [end, start]) => {
                 let (end, start) = (self.date(end)?, self.date(start)?);
                 Some(arithmetic(ArithmeticOp::Subtract, end, start, DataType::Int32))
@@ -102,6 +121,60 @@ impl Translator<'_> {
             }
             _ => time,
         }
+    }
+
+    /// A time by an interval of months, then days, then microseconds.
+    pub(super) fn by_months(&self, months: i64, days: i64, us: i64, time: Expr) -> Option<Expr> {
+        let data_type = time.data_type.clone();
+        let of_days = days.checked_mul(US_PER_DAY)?.checked_add(us)?;
+        let shown = add_months(self.local(time)?, long(months));
+        Some(plus(self.instant(shown, &data_type), of_days))
+    }
+
+    /// `count` units later.
+    fn later(&self, unit: Unit, count: Expr, time: Expr) -> Option<Expr> {
+        let data_type = time.data_type.clone();
+        let times = |each: i64| match each {
+            1 => count.clone(),
+            each => arithmetic(ArithmeticOp::Multiply, count.clone(), long(each), DataType::Int64),
+        };
+        let add = |time: Expr, us: i64| {
+            let to = time.data_type.clone();
+            arithmetic(ArithmeticOp::Add, time, times(us), to)
+        };
+        let is_there = of(ExprKind::IsNotNull(Box::new(time.clone())), DataType::Boolean);
+        let later = match unit {
+            Unit::Us(each) => add(time, each),
+            // All days are as long where local times are to be had.
+            Unit::Days(each) => {
+                self.local(time.clone())?;
+                add(time, each * US_PER_DAY)
+            }
+            Unit::Months(each) => {
+                self.instant(add_months(self.local(time)?, times(each)), &data_type)
+            }
+        };
+        // Too many units are no fault where there is no time to add them to.
+        let case = ExprKind::Case { branches: vec![(is_there, later)], otherwise: None };
+        Some(of(case, data_type))
+    }
+
+    /// Whole units from one time to the other, by what clocks show.
+    fn apart(&self, unit: Unit, start: Expr, end: Expr) -> Option<Expr> {
+        let (start, end) = (self.local(start)?, self.local(end)?);
+        let us = |start, end| arithmetic(ArithmeticOp::Subtract, end, start, DataType::Int64);
+        let (count, each) = match unit {
+            Unit::Us(each) => (us(start, end), each),
+            Unit::Days(each) => (us(start, end), each * US_PER_DAY),
+            Unit::Months(each) => {
+                let months = ExprKind::WholeMonths(Box::new(start), Box::new(end));
+                (cast(of(months, DataType::Int32), DataType::Int64), each)
+            }
+        };
+        Some(match each {
+            1 => count,
+            each => arithmetic(ArithmeticOp::Divide, count, long(each), DataType::Int64),
+        })
     }
 
     fn date_part(&self, part: DatePart, of_time: Expr) -> Option<Expr> {
@@ -164,6 +237,11 @@ fn unit_of_date(name: &str) -> Option<CalendarUnit> {
     })
 }
 
+/// A constant unit of `timestampadd` and `timestampdiff`.
+fn named(unit: &Logical) -> Option<Unit> {
+    calendar::unit(&name_of(unit)?).ok()
+}
+
 /// A constant name in lower case.
 fn name_of(unit: &Logical) -> Option<String> {
     match unit {
@@ -178,6 +256,29 @@ fn of(kind: ExprKind, data_type: DataType) -> Expr {
 
 fn arithmetic(op: ArithmeticOp, left: Expr, right: Expr, to: DataType) -> Expr {
     of(ExprKind::Arithmetic(op, Box::new(left), Box::new(right)), to)
+}
+
+pub(super) fn add_months(to: Expr, months: Expr) -> Expr {
+    let data_type = to.data_type.clone();
+    of(ExprKind::AddMonths(Box::new(to), Box::new(months)), data_type)
+}
+
+/// A time so much later.
+fn plus(time: Expr, us: i64) -> Expr {
+    let to = time.data_type.clone();
+    if us == 0 { time } else { arithmetic(ArithmeticOp::Add, time, long(us), to) }
+}
+
+/// The first such day of the week, from Monday, 0, on, behind a date.
+fn next_day(date: Expr, day: i64) -> Expr {
+    let int = |value: i64| Expr::literal(Literal::Int(value), DataType::Int32);
+    let of_int = |op, left, right| arithmetic(op, left, right, DataType::Int32);
+    let weekday =
+        of(ExprKind::DatePart(DatePart::Weekday, Box::new(date.clone())), DataType::Int32);
+    let ahead = of_int(ArithmeticOp::Subtract, int(day + 6), weekday);
+    let ahead = of_int(ArithmeticOp::Remainder, ahead, int(7));
+    let ahead = of_int(ArithmeticOp::Add, ahead, int(1));
+    arithmetic(ArithmeticOp::Add, date, ahead, DataType::Date32)
 }
 
 fn long(value: i64) -> Expr {
