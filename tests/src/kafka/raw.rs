@@ -34,6 +34,9 @@ const COORDINATOR_LOADS: i16 = 14;
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const NOT_COORDINATOR: i16 = 16;
 const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
+const UNKNOWN_TOPIC: i16 = 3;
+const NOT_LEADER: i16 = 6;
+const ASKED_MAX: u32 = 1_000;
 const AGAIN: Duration = Duration::from_millis(20);
 
 pub struct Raw {
@@ -149,11 +152,14 @@ impl Raw {
             .with_acks(-1)
             .with_timeout_ms(10_000)
             .with_topic_data(vec![topic]);
-        loop {
+        for asked in 0.. {
             let answer = self.call(&ask, version);
             match answer.responses[0].partition_responses[0].error_code {
                 0 => return,
-                CONCURRENT_TRANSACTIONS => std::thread::sleep(AGAIN),
+                // A topic that was just made: the broker is told a moment later that it leads it.
+                CONCURRENT_TRANSACTIONS | UNKNOWN_TOPIC | NOT_LEADER if asked < ASKED_MAX => {
+                    std::thread::sleep(AGAIN);
+                }
                 error => panic!("Produce: error {error}"),
             }
         }
