@@ -135,7 +135,7 @@ pub struct Counters {
     pub filtered: u64,
     pub late: u64,
     pub rejected: u64,
-    /// Windows for which an applied row came too late.
+    /// Windows for which an applied row, or what came of it in a join, was too late.
     pub late_windows: u64,
     /// Of `late`: those in time by their split's own clock, whose windows had left while it was idle or not yet
     /// there. Of a split that was idle when the job stopped the own clock is not known any more.

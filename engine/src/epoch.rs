@@ -15,6 +15,7 @@ mod join;
 mod join_tests;
 mod leaving;
 mod level;
+mod step;
 #[cfg(test)]
 #[path = "epoch_tests.rs"]
 mod tests;
@@ -159,6 +160,8 @@ pub struct Epochs {
     above: Vec<Option<(usize, usize)>>,
     next: u64,
     watermark: Option<i64>,
+    /// By which the last finished epoch emitted.
+    emitted: Option<i64>,
     clocks: Clocks,
     /// By scan.
     max_error_ratios: Vec<Option<f64>>,
@@ -198,6 +201,7 @@ impl Epochs {
             journal,
             next: 0,
             watermark: clocks.first(),
+            emitted: None,
             clocks,
             max_error_ratios: max_error_ratios.to_vec(),
             running: Running::default(),
@@ -310,7 +314,12 @@ impl Epochs {
         workers: &dyn Workers,
     ) -> Result<RecordBatch> {
         while let Some((above, arm)) = self.above[at] {
-            let fed = self.levels[above].feed(arm, &rows, self.next)?;
+            let passed = self.emitted.filter(|_| self.levels[at].is_join());
+            let passed = self.levels[above].evicting(self.query.watermark_at(above, passed));
+            let fed = self.levels[above].feed(arm, &rows, (self.next, passed))?;
+            if self.levels[at].is_join() {
+                self.running.counters.late_windows += fed.counters.late_windows;
+            }
             if matches!(self.levels[at].plan.shape, Shape::First(_)) {
                 // These are input rows still.
                 let counters = &mut self.running.counters;
@@ -398,6 +407,7 @@ impl Epochs {
         self.clocks.end_epoch();
         let epoch = self.next;
         self.next += 1;
+        self.emitted = self.watermark;
         Ok(Finished {
             epoch,
             rows: self.together(rows)?,

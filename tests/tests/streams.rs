@@ -200,8 +200,8 @@ fn joins_that_spark_refuses_are_refused() {
                supported without a watermark in the join keys";
     check([true, false], &outer, "append", &[why, "job.toml:", "give both sources a watermark"]);
     check([true, true], "SELECT l.k FROM l LEFT JOIN r ON l.k = r.k", "append", &[why]);
-    let mode =
-        "Join between two streaming DataFrames/Datasets is not supported in Update output mode";
+    let mode = "LeftOuter join between two streaming DataFrames/Datasets is not supported in Update \
+                output mode, only in Append output mode";
     check([true, true], &outer, "update", &[mode, "set mode = \"append\""]);
     let none = "Stream-stream join without equality predicate is not supported";
     check([true, true], "SELECT l.k FROM l JOIN r ON l.ts < r.ts", "append", &[none]);

@@ -27,6 +27,7 @@ impl Epochs {
         self.next = last.epoch + 1;
         if !seeded::is(Bug::WatermarkForgotten) {
             self.watermark = last.watermark_us;
+            self.emitted = last.watermark_us;
             match &last.clocks_us[..] {
                 [] => self.clocks.restore(&[last.event_time_max_us]),
                 clocks => self.clocks.restore(clocks),

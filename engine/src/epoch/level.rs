@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 #[cfg(test)]
 use arrow::datatypes::Schema;
@@ -15,6 +15,7 @@ use super::join::Meeting;
 #[cfg(test)]
 use super::leaving;
 use super::leaving::{Leaving, Pieces};
+use super::step::Step;
 use super::{StateFacts, Task, Workers};
 use crate::batch::{Counters, DeadLetter, InputBatch, Place};
 use crate::checkpoint::Changes;
@@ -25,9 +26,9 @@ use crate::job::spec::{OnError, OutputMode};
 use crate::pipeline::{CoreEpoch, EventClock, Pipeline};
 use crate::plan::{Groups, Plan, Shape, query};
 use crate::seeded::{self, Bug};
-use crate::state::shard::{Need, Part, Shard};
+use crate::state::shard::{Part, Shard};
 use crate::state::spill::{Room, Spill};
-use crate::state::{Closing, StateStore, partition, still_open};
+use crate::state::{Closing, partition, still_open};
 
 pub(super) struct Level {
     /// Of the first arm: its state and its output are the level's.
@@ -129,6 +130,11 @@ impl Level {
         }
     }
 
+    /// Whether two streams meet here.
+    pub fn is_join(&self) -> bool {
+        self.meeting.is_some()
+    }
+
     /// The watermark as far as anything leaves the state by it.
     pub fn evicting(&self, watermark: Option<i64>) -> Option<i64> {
         watermark.filter(|_| self.closes)
@@ -184,10 +190,16 @@ impl Level {
         self.shards.iter_mut().try_for_each(|shard| shard.settle(watermark))
     }
 
-    /// Rows from below through an arm's pipeline.
+    /// Rows from below through an arm's pipeline. `passed`: the watermark by which groups have left that
+    /// may still be asked for.
     ///
     /// Errors: `Failed` where an expression stops and `on_error` says "fail".
-    pub fn feed(&mut self, arm: usize, rows: &RecordBatch, epoch: u64) -> Result<Fed> {
+    pub fn feed(
+        &mut self,
+        arm: usize,
+        rows: &RecordBatch,
+        (epoch, passed): (u64, Option<i64>),
+    ) -> Result<Fed> {
         let pipeline = self.pipelines[arm].as_mut().expect("an arm above a level has its own");
         let count = rows.num_rows() as u32;
         let starts: Vec<u32> = (0..count).collect();
@@ -199,7 +211,8 @@ impl Level {
         self.fed += u64::from(count);
         let name = "the rows of a state".into();
         let place = Place { name, line: 1, major: epoch, minor: before, ..Place::default() };
-        pipeline.open(0, EventClock::known(None));
+        let by = passed.map(|passed| EventClock::Fixed(passed, None));
+        pipeline.open(0, by.unwrap_or(EventClock::known(None)));
         pipeline.push(&InputBatch {
             columns: rows.columns(),
             rows: rows.num_rows(),
@@ -447,52 +460,4 @@ fn on_shards<I: Send, O: Send>(
     });
     workers.run(tasks.collect());
     outcomes.into_iter().map(|outcome| outcome.expect("the workers ran every task")).collect()
-}
-
-/// What an epoch does to each shard.
-#[derive(Clone, Copy)]
-struct Step {
-    mode: OutputMode,
-    watermark: Option<i64>,
-    /// The watermark by which groups leave the state.
-    evicts: Option<i64>,
-    ended: bool,
-    /// Groups leave as rows; keys of deduplication do not.
-    emits: bool,
-}
-
-impl Step {
-    /// Which groups must be whole for it.
-    fn need(self) -> Need {
-        let all = self.emits
-            && match self.mode {
-                OutputMode::Append => self.ended,
-                OutputMode::Update => false,
-                OutputMode::Complete | OutputMode::Batch => true,
-            };
-        let touched = self.mode == OutputMode::Update;
-        Need { all, touched, closing: self.evicts }
-    }
-
-    /// The columns of the groups that leave, and what became of the others.
-    fn run(self, shard: &mut StateStore) -> Result<(Vec<ArrayRef>, StateFacts)> {
-        let leaving = match self.mode {
-            _ if !self.emits => Vec::new(),
-            OutputMode::Append if self.ended => shard.all(),
-            OutputMode::Append => self.watermark.map_or(Vec::new(), |w| shard.closed(w)),
-            OutputMode::Update => shard.touched().to_vec(),
-            OutputMode::Complete | OutputMode::Batch => shard.all(),
-        };
-        let columns = if self.emits { shard.rows(&leaving)? } else { Vec::new() };
-        let updated = shard.touched().len() as u64;
-        let removed = match self.mode {
-            OutputMode::Batch => {
-                let held = shard.len();
-                shard.clear();
-                held
-            }
-            _ => shard.settle(self.evicts)?,
-        };
-        Ok((columns, StateFacts { updated, removed: removed as u64, ..StateFacts::default() }))
-    }
 }

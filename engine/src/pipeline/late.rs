@@ -10,9 +10,9 @@ use arrow::array::{Array, ArrayRef, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 
 use super::fate::{Fate, Fates};
-use super::judges_lateness;
+use super::windows;
 use crate::batch::InputBatch;
-use crate::plan::{Plan, Shape, WindowKey};
+use crate::plan::{Judged, Plan, Shape, WindowKey};
 use crate::seeded::{self, Bug};
 use crate::watermark::{SplitClock, late_from, watermark_after};
 
@@ -45,6 +45,7 @@ pub(super) struct Lateness {
     window: Option<WindowKey>,
     clock: SplitClock,
     fixed: Option<i64>,
+    is_fed: bool,
     /// Least bound of [`late_from`] over the rows that were accepted.
     guess_holds_below: i64,
     /// Each row's watermark is asked for.
@@ -68,9 +69,10 @@ impl Lateness {
         Lateness {
             judges: judges_lateness(plan),
             delay_us: plan.watermark.map_or(0, |w| w.delay_us),
-            window: plan.window(),
+            window: plan.judged_windows(),
             clock: SplitClock::default(),
             fixed: None,
+            is_fed: plan.fed_by_state,
             guess_holds_below: i64::MAX,
             tracks,
             max_future_skew_us: plan.watermark.and_then(|w| w.max_future_skew_us),
@@ -100,6 +102,11 @@ impl Lateness {
 
     pub(super) fn guess_holds_below(&self) -> i64 {
         self.guess_holds_below
+    }
+
+    /// Above a join: the watermark by which groups have left. Rows come late for those that have.
+    pub(super) fn passed(&self) -> Option<i64> {
+        self.fixed.filter(|_| self.is_fed)
     }
 
     /// The watermark just before a row of the last batch, where it is near enough to matter: windows
@@ -242,6 +249,20 @@ impl Lateness {
             Some(window) => window.end_after(time),
         }
     }
+}
+
+/// Lateness is judged where state is kept by event time, and not in modes that end nothing by it.
+fn judges_lateness(plan: &Plan) -> bool {
+    let by_time = match &plan.shape {
+        Shape::Groups(groups) => {
+            windows::are_of_event_time(plan) || groups.event_time_key.is_some()
+        }
+        Shape::First(first) => first.judged,
+        Shape::Rows { judged, .. } => *judged != Judged::Nothing,
+    };
+    // By Spark's rule a session's row is late in complete mode, too.
+    let ends_none = !plan.goes_by_time() && !plan.has_sessions_of_spark();
+    by_time && plan.watermark.is_some() && !plan.fed_by_state && !ends_none
 }
 
 /// Least and greatest event time of some rows; NULL is none.

@@ -255,11 +255,18 @@ impl Pipeline {
         };
         let positions = positions(&plan, batch, derived.row_starts(batch));
         let table = &mut segment.table;
+        let passed = self.lateness.passed();
         match groups.window.filter(|window| window.overlaps()) {
-            None => grouping.take(&plan, derived, (&keys, &arguments), rows, &positions, table),
+            None => {
+                let open = passed.and_then(|passed| windows::open(groups, &keys, rows, passed));
+                let of_open = open.as_deref().map_or(rows, Rows::Selected);
+                segment.summary.counters.late_windows += (rows.len() - of_open.len()) as u64;
+                grouping.take(&plan, derived, (&keys, &arguments), of_open, &positions, table);
+            }
             Some(window) => {
                 let sliding = windows::Sliding::new(window, &keys, &arguments);
-                let judged_by = |row: u32| self.lateness.judged_by(derived.parent(row) as usize);
+                let own = |row: u32| self.lateness.judged_by(derived.parent(row) as usize);
+                let judged_by = |row: u32| passed.or_else(|| own(row));
                 for step in 0..sliding.steps() {
                     let (open, late) = sliding.open(step, rows, judged_by);
                     segment.summary.counters.late_windows += late;
@@ -481,18 +488,4 @@ fn columns_read(plan: &Plan) -> Vec<bool> {
         }
     }
     reads
-}
-
-/// Lateness is judged where state is kept by event time, and not in modes that end nothing by it.
-fn judges_lateness(plan: &Plan) -> bool {
-    let by_time = match &plan.shape {
-        Shape::Groups(groups) => {
-            windows::are_of_event_time(plan) || groups.event_time_key.is_some()
-        }
-        Shape::First(first) => first.judged,
-        Shape::Rows { judged, .. } => *judged,
-    };
-    // By Spark's rule a session's row is late in complete mode, too.
-    let ends_none = !plan.goes_by_time() && !plan.has_sessions_of_spark();
-    by_time && plan.watermark.is_some() && !plan.fed_by_state && !ends_none
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::derive::Derived;
 use super::fate::{Fate, Fates};
 use crate::plan::{Groups, Plan, WindowKey};
+use crate::state::Closing;
 
 impl WindowKey {
     /// Does a row fall into several?
@@ -91,6 +92,18 @@ pub(super) fn ends(ends: &ArrayRef, derived: &Derived<'_>, rows: usize) -> Vec<i
 /// Those of some rows that are wanted.
 pub(super) fn select(rows: Rows<'_>, wanted: impl Fn(u32) -> bool) -> Vec<u32> {
     (0..rows.len()).map(|at| rows.row(at)).filter(|&row| wanted(row)).collect()
+}
+
+/// Those of some rows whose groups are still there, where a watermark has taken any.
+pub(super) fn open(
+    groups: &Groups,
+    keys: &[ArrayRef],
+    rows: Rows<'_>,
+    passed: i64,
+) -> Option<Vec<u32>> {
+    let ends = Closing::of(groups).ends(keys)?;
+    let is_open = |row: u32| ends[row as usize].is_none_or(|end| end > passed);
+    Some(select(rows, is_open))
 }
 
 /// Windows that overlap: a row falls into the one that began last, and into those before it as long

@@ -14,7 +14,7 @@ use super::query::{Arm, Level, Reads};
 use super::shape::Assembler;
 use super::types::sql_name;
 use super::windows::closes;
-use super::{Plan, Query, Shape, Watermark, stream_join};
+use super::{Judged, Plan, Query, Shape, Watermark, stream_join};
 use crate::job::spec::{JobSpec, SinkOf, SourceSpec};
 
 /// Compiles chains that their mode allows, and those below them.
@@ -37,13 +37,13 @@ impl Build<'_> {
     /// Adds the level of these arms, and what is below it; its number. `reads`: the source's columns
     /// that the chain above reads through this one.
     fn level(&mut self, arms: &[Chain], reads: Option<Vec<bool>>) -> Result<usize> {
-        let arms = self.arms(arms, reads.as_deref(), false)?;
+        let arms = self.arms(arms, reads.as_deref(), Judged::Nothing)?;
         self.levels.push(Level { arms, join: None });
         Ok(self.levels.len() - 1)
     }
 
-    /// `judged`: rows that come too late by their own time go no further.
-    fn arms(&mut self, arms: &[Chain], reads: Option<&[bool]>, judged: bool) -> Result<Vec<Arm>> {
+    /// `judged`: by what rows come too late, and go no further.
+    fn arms(&mut self, arms: &[Chain], reads: Option<&[bool]>, judged: Judged) -> Result<Vec<Arm>> {
         let mut feeds = Vec::new();
         for arm in arms {
             feeds.push(match (&arm.meeting, arm.below.first()) {
@@ -76,7 +76,7 @@ impl Build<'_> {
         let above = above.expressions();
         let read = [0, 1].map(|side| meeting.read(side, above.iter().copied()));
         for side in [0, 1] {
-            let judged = meeting.late_by(side, &read[side], sources).is_some();
+            let judged = meeting.judged(side, &read[side], sources);
             let chains = meeting.sides[side].chains(&read[side]);
             arms.extend(self.arms(&chains, None, judged)?);
         }
@@ -99,7 +99,7 @@ impl Build<'_> {
         &self,
         chain: &Chain,
         from: Reads,
-        (closing, judged): (&[bool], bool),
+        (closing, judged): (&[bool], Judged),
         reads: Option<&[bool]>,
     ) -> Result<Plan> {
         let (job, source) = (self.job, &self.job.sources[chain.source]);

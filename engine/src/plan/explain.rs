@@ -10,7 +10,7 @@ use super::device::{Filter, computed_on_cpu, computed_on_device, device_plan};
 use super::expr::Compiled;
 use super::functions;
 use super::query::{Query, Scan};
-use super::stream_join::{JoinSide, Leaves, StreamJoin};
+use super::stream_join::{JoinSide, Judged, Leaves, StreamJoin};
 use super::types::sql_name;
 use super::words::{duration, text};
 use super::{Aggregate, Derive, ExplodeList, First, Groups, Plan, Shape, StaticJoin};
@@ -53,8 +53,10 @@ fn stream_join_lines(out: &mut String, join: &StreamJoin) {
     };
     _ = writeln!(out, "join     {} of two streams", join.kind.name());
     let [left, right] = join.sides.each_ref().map(|side| names(&side.schema));
-    for (of_left, of_right) in join.sides[0].keys.iter().zip(&join.sides[1].keys) {
-        _ = writeln!(out, "  key {} = {}", text(of_left, &left), text(of_right, &right));
+    let keys = join.sides[0].keys.iter().zip(&join.sides[1].keys).zip(&join.null_safe);
+    for ((of_left, of_right), null_safe) in keys {
+        let equal = if *null_safe { "<=>" } else { "=" };
+        _ = writeln!(out, "  key {} {equal} {}", text(of_left, &left), text(of_right, &right));
     }
     if let Some(residual) = &join.residual {
         _ = writeln!(out, "  where {}", text(residual, &names(&join.schema)));
@@ -69,6 +71,7 @@ fn join_bound(side: &JoinSide) -> String {
     match &side.leaves {
         Leaves::Never => "every row ever seen: ON bounds no time by the other side's".into(),
         Leaves::Key(_) => "rows whose key the watermark has not passed".into(),
+        Leaves::Window(_, _) => "rows until the watermark comes to the end of their window".into(),
         Leaves::Time(column, bounds) => {
             let bounds = bounds.iter().map(|bound| {
                 let sign = if bound.shift_us < 0 { '-' } else { '+' };
@@ -117,7 +120,10 @@ fn plan_lines(out: &mut String, query: &Query, plan: &Plan, (last, of_level): (b
     }
     match &plan.shape {
         Shape::Rows { columns, schema, judged } => {
-            let fate = if *judged { "; late ones go no further" } else { "" };
+            let fate = match judged {
+                Judged::Nothing => "",
+                Judged::Times | Judged::Windows(_) => "; late ones go no further",
+            };
             _ = writeln!(
                 out,
                 "rows     one for each row that passes, in its order; no state{fate}"

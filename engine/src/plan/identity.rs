@@ -45,8 +45,10 @@ pub fn join_text(join: &StreamJoin) -> String {
     };
     let [left, right] = &join.sides;
     let of_sides = [names(&left.schema), names(&right.schema)];
-    let keys = left.keys.iter().zip(&right.keys);
-    let keys = keys.map(|(l, r)| format!("{} = {}", text(l, &of_sides[0]), text(r, &of_sides[1])));
+    let keys = left.keys.iter().zip(&right.keys).zip(&join.null_safe).map(|((l, r), null_safe)| {
+        let equal = if *null_safe { "<=>" } else { "=" };
+        format!("{} {equal} {}", text(l, &of_sides[0]), text(r, &of_sides[1]))
+    });
     let mut out = format!("{} by {}", join.kind.name(), keys.collect::<Vec<_>>().join(" and "));
     if let Some(residual) = &join.residual {
         _ = write!(out, " where {}", text(residual, &names(&join.schema)));

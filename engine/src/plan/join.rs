@@ -18,6 +18,7 @@ use super::lower::{
     mark_column, reads, refuse, rows, step,
 };
 use super::meet;
+use super::nulls;
 use super::subquery::reads_stream;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,38 +139,10 @@ fn sides(expr: &Expr, n: usize) -> (bool, bool) {
 
 /// Whether a condition is not true for a row whose columns of the `n`-th step are NULL.
 fn drops_null(expr: &Expr, n: usize) -> bool {
-    match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
-            drops_null(left, n) || drops_null(right, n)
-        }
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
-            drops_null(left, n) && drops_null(right, n)
-        }
-        Expr::IsNotNull(inner) | Expr::IsTrue(inner) | Expr::IsFalse(inner) => is_null(inner, n),
-        other => is_null(other, n),
-    }
-}
-
-/// Whether an expression is NULL where the columns of the `n`-th step are.
-fn is_null(expr: &Expr, n: usize) -> bool {
-    match expr {
-        Expr::Column(column) => {
-            let relation = column.relation.as_ref();
-            relation.is_some_and(|r| r.table() == joined_relation(n)) && column.name != MARK
-        }
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            use Operator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
-            let compares = matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq);
-            let is_strict = compares || op.is_numerical_operators();
-            is_strict && (is_null(left, n) || is_null(right, n))
-        }
-        Expr::Not(inner) | Expr::Negative(inner) => is_null(inner, n),
-        Expr::Cast(cast) => is_null(&cast.expr, n),
-        Expr::InList(list) => is_null(&list.expr, n),
-        Expr::Like(like) => is_null(&like.expr, n),
-        Expr::Alias(alias) => is_null(&alias.expr, n),
-        _ => false,
-    }
+    nulls::drops_null(expr, &|column| {
+        let relation = column.relation.as_ref();
+        relation.is_some_and(|r| r.table() == joined_relation(n)) && column.name != MARK
+    })
 }
 
 /// `row = side`, in this order.

@@ -262,7 +262,14 @@ impl Chain {
             match step.map(|at| (at, &mut self.steps[at])) {
                 None => match &mut self.meeting {
                     None => self.filters.push(conjunct),
-                    Some(meeting) => self.filters.extend(meeting.filter(conjunct)),
+                    Some(meeting) => {
+                        // What another kind of join let stay above may now go below.
+                        let narrowed = meeting.narrow(&conjunct);
+                        let above =
+                            if narrowed { std::mem::take(&mut self.filters) } else { vec![] };
+                        let all = above.into_iter().chain([conjunct]);
+                        self.filters.extend(all.filter_map(|conjunct| meeting.filter(conjunct)));
+                    }
                 },
                 Some((_, Step::Explode(explode))) => explode.filters.push(conjunct),
                 Some((at, Step::Join(join))) => {

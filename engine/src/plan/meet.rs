@@ -4,17 +4,20 @@
 //! of it would leave without a match (its own side's rows, and those of an inner join); in an outer
 //! join one on the side that is kept says whether a row can meet any. What must be equal are the keys.
 //! Rows whose keys or compared values are NULL meet none: they are filtered below the watermark,
-//! unless they leave alone. `range` says when a row meets none any more.
+//! unless they leave alone. WHERE above an outer join that no row alone passes makes it another; whether
+//! the join is allowed goes by what was written. `range` says when a row meets none any more.
 
-use arrow::datatypes::DataType;
 use datafusion_common::Column;
-use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_expr::{Between, BinaryExpr, Cast, Expr, Join, JoinType, Operator};
+use datafusion_expr::{Between, BinaryExpr, Expr, Join, JoinType, Operator};
 
+use super::functions::window;
 use super::inline::{reads, side_column, side_relation};
-use super::lower::{Arm, Chain, Refused, refuse};
+use super::lower::{Arm, Chain, Refused, Window, refuse};
+use super::nulls::{drops_null, is_strict};
 use super::range::{self, Bound};
-use super::windows::is_time;
+use super::stream_join::Judged;
+use super::stream_side::{Side, Tumbling};
+use super::windows::window_of_row;
 use crate::job::spec::SourceSpec;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,78 +58,23 @@ impl MeetKind {
 pub struct Meeting {
     pub kind: MeetKind,
     pub sides: [Side; 2],
-    /// What must be equal: of the left side, of the right side.
-    pub on: Vec<(Expr, Expr)>,
+    /// What must be equal.
+    pub on: Vec<Pair>,
     /// Conditions of both sides, beside the keys.
     pub residual: Vec<Expr>,
+    /// Kind, keys and rest of ON before WHERE above the join changed any of them.
+    written: (MeetKind, Vec<Pair>, Vec<Expr>),
 }
 
+/// Two values that are equal where rows meet.
 #[derive(Clone, Debug)]
-pub struct Side {
-    pub arms: Vec<Chain>,
-    /// By arm: what the side's columns are made of.
-    made_of: Vec<Vec<Expr>>,
-    pub names: Vec<String>,
-    pub types: Vec<DataType>,
-    /// Rows for which this is not true meet none, and leave alone.
-    pub pre: Vec<Expr>,
-}
-
-impl Side {
-    fn of(arms: Vec<Arm>, schema: &datafusion_common::DFSchema) -> Result<Side, Refused> {
-        for Arm { chain, .. } in &arms {
-            chain.nothing_above("a join")?;
-            if chain.groups.is_some() {
-                return refuse(
-                    "a join of two streams above an aggregate is not in this version",
-                    "join before the groups are made",
-                );
-            }
-        }
-        let fields = schema.fields();
-        let (made_of, arms) = arms.into_iter().map(|arm| (arm.made_of, arm.chain)).unzip();
-        Ok(Side {
-            arms,
-            made_of,
-            names: fields.iter().map(|field| field.name().clone()).collect(),
-            types: fields.iter().map(|field| field.data_type().clone()).collect(),
-            pre: Vec::new(),
-        })
-    }
-
-    /// A condition on this side alone becomes one of its arms.
-    fn filter(&mut self, side: usize, condition: &Expr) {
-        for (arm, made_of) in self.arms.iter_mut().zip(&self.made_of) {
-            let own = condition.clone().transform_up(|node| match &node {
-                Expr::Column(column) => Ok(match index_of(column, side) {
-                    Some(index) => Transformed::yes(made_of[index].clone()),
-                    None => Transformed::no(node),
-                }),
-                _ => Ok(Transformed::no(node)),
-            });
-            arm.filter(own.expect("the rule returns no error").data);
-        }
-    }
-
-    /// The columns that are its event time, in every arm.
-    fn times(&self, sources: &[SourceSpec]) -> Vec<usize> {
-        let is_one = |&column: &usize| {
-            self.arms
-                .iter()
-                .zip(&self.made_of)
-                .all(|(arm, made_of)| is_time(&made_of[column], arm, sources))
-        };
-        (0..self.types.len()).filter(is_one).collect()
-    }
-
-    /// Its arms as chains whose columns are the side's that are asked for.
-    pub fn chains(&self, columns: &[usize]) -> Vec<Chain> {
-        let chain = |(arm, made_of): (&Chain, &Vec<Expr>)| {
-            let column = |&at: &usize| (self.names[at].clone(), made_of[at].clone());
-            Chain { columns: columns.iter().map(column).collect(), ..arm.clone() }
-        };
-        self.arms.iter().zip(&self.made_of).map(chain).collect()
-    }
+pub struct Pair {
+    /// Of the left side, of the right side.
+    pub of: [Expr; 2],
+    /// `<=>`: NULL meets NULL.
+    pub null_safe: bool,
+    /// They are the starts of windows, which are equal.
+    pub windows: Option<[Tumbling; 2]>,
 }
 
 /// By what rows of a side leave the state.
@@ -135,7 +83,9 @@ pub enum Leaving {
     Never,
     /// The watermark passes the key of this number, an event time.
     Key(usize),
-    /// The watermark passes a bound on the event time, the side's column of this number.
+    /// The watermark comes to the end of the window that starts at the key of this number.
+    Window(usize, Tumbling),
+    /// The watermark passes a bound on a time, the side's column of this number.
     Time(usize, Vec<Bound>),
 }
 
@@ -160,16 +110,18 @@ pub fn lower(join: &Join, left: Vec<Arm>, right: Vec<Arm>) -> Result<Arm, Refuse
     };
     let left = Side::of(left, join.left.schema())?;
     let right = Side::of(right, join.right.schema())?;
-    let columns = |side: usize, of: &Side| {
-        (0..of.types.len()).map(|at| Expr::Column(side_column(side, at))).collect::<Vec<_>>()
+    let both = [left.columns(0, false), right.columns(1, false)].concat();
+    let made_of = match kind {
+        MeetKind::LeftSemi => left.columns(0, false),
+        _ => [left.columns(0, kind.keeps(1)), right.columns(1, kind.keeps(0))].concat(),
     };
-    let both = [columns(0, &left), columns(1, &right)].concat();
-    let made_of = if kind == MeetKind::LeftSemi { columns(0, &left) } else { both.clone() };
     let schema = join.left.schema().join(join.right.schema())?;
     let conjuncts = super::join::conjuncts(join, &schema, &both)?;
     let source = left.arms[0].source;
-    let mut meeting = Meeting { kind, sides: [left, right], on: Vec::new(), residual: Vec::new() };
+    let (sides, written) = ([left, right], (kind, Vec::new(), Vec::new()));
+    let mut meeting = Meeting { kind, sides, on: Vec::new(), residual: Vec::new(), written };
     conjuncts.into_iter().for_each(|conjunct| meeting.condition(conjunct));
+    meeting.written = (kind, meeting.on.clone(), meeting.residual.clone());
     let chain = Chain { source, meeting: Some(Box::new(meeting)), ..Chain::default() };
     Ok(Arm { chain, made_of })
 }
@@ -179,7 +131,7 @@ impl Meeting {
     fn condition(&mut self, conjunct: Expr) {
         match sides(&conjunct) {
             (true, true) => match pair(&conjunct) {
-                Some(pair) => self.on.push(pair),
+                Some(pair) => self.on.extend(windows(pair)),
                 None => self.residual.push(conjunct),
             },
             (false, false) => self.residual.push(conjunct),
@@ -191,6 +143,25 @@ impl Meeting {
                 }
             }
         }
+    }
+
+    /// WHERE above the join: rows alone that do not pass it need not leave. Whether the join is another
+    /// one now.
+    pub fn narrow(&mut self, conjunct: &Expr) -> bool {
+        let drops = |side: usize| drops_null(conjunct, &|column| index_of(column, side).is_some());
+        let kind = match (self.kind, drops(0), drops(1)) {
+            (MeetKind::LeftOuter, _, true) | (MeetKind::RightOuter, true, _) => MeetKind::Inner,
+            (MeetKind::FullOuter, true, true) => MeetKind::Inner,
+            (MeetKind::FullOuter, true, false) => MeetKind::LeftOuter,
+            (MeetKind::FullOuter, false, true) => MeetKind::RightOuter,
+            _ => return false,
+        };
+        self.kind = kind;
+        for side in [0, 1].into_iter().filter(|&side| !kind.keeps(side)) {
+            let pre = std::mem::take(&mut self.sides[side].pre);
+            pre.iter().for_each(|conjunct| self.sides[side].filter(side, conjunct));
+        }
+        true
     }
 
     /// WHERE above the join: gives back what stays above.
@@ -215,11 +186,11 @@ impl Meeting {
 
     /// Once all conditions are known: rows with a NULL that is compared meet none.
     pub fn settle(&mut self) {
-        let pairs = self.on.iter().flat_map(|(left, right)| [left, right]);
+        let pairs = self.on.iter().filter(|pair| !pair.null_safe).flat_map(|pair| &pair.of);
         let mut known: Vec<Column> = Vec::new();
         for expr in pairs.chain(self.residual.iter().filter(|expr| is_comparison(expr))) {
             for column in expr.column_refs() {
-                if compares(expr) && !known.contains(column) {
+                if is_strict(expr) && !known.contains(column) {
                     known.push(column.clone());
                 }
             }
@@ -248,7 +219,20 @@ impl Meeting {
     }
 
     /// By what the rows of both sides leave.
+    ///
+    /// A row that would leave alone goes by any time of its side that ON bounds, as nothing else says
+    /// when; others by the event time alone, as in Spark.
     pub fn leaving(&self, sources: &[SourceSpec]) -> [Leaving; 2] {
+        let by_any = [0, 1].map(|side| self.kind.keeps(side));
+        self.leaving_by((&self.on, &self.residual), by_any, sources)
+    }
+
+    fn leaving_by(
+        &self,
+        (on, residual): (&[Pair], &[Expr]),
+        by_any: [bool; 2],
+        sources: &[SourceSpec],
+    ) -> [Leaving; 2] {
         let times = [self.sides[0].times(sources), self.sides[1].times(sources)];
         let is_time = |expr: &Expr, side: usize| match expr {
             Expr::Column(column) => {
@@ -256,41 +240,60 @@ impl Meeting {
             }
             _ => false,
         };
-        let of_left = self.on.iter().position(|(left, _)| is_time(left, 0));
-        let key = of_left.or_else(|| self.on.iter().position(|(_, right)| is_time(right, 1)));
-        if let Some(key) = key {
-            return [Leaving::Key(key), Leaving::Key(key)];
-        }
-        let by_time = |side: usize| {
-            let other = 1 - side;
-            let pairs =
-                times[side].iter().flat_map(|own| times[other].iter().map(move |of| (own, of)));
-            let bounds = pairs.map(|(&own, &of_other)| {
-                let (own_column, of_other) = (side_column(side, own), side_column(other, of_other));
-                (own, range::bounds(&self.residual, &own_column, &of_other))
-            });
-            let mut bounds = bounds.filter(|(_, bounds)| !bounds.is_empty()).peekable();
-            // A time under several names is one time.
-            match bounds.peek().map(|(own, _)| *own) {
-                None => Leaving::Never,
-                Some(own) => Leaving::Time(own, bounds.flat_map(|(_, bounds)| bounds).collect()),
+        let tells = |pair: &Pair, side: usize| match (pair.windows, &pair.of[side]) {
+            (None, expr) => is_time(expr, side),
+            (Some(_), start) => {
+                window::start_parts(start).is_some_and(|(time, _, _)| is_time(time, side))
             }
         };
-        [by_time(0), by_time(1)]
+        let of = |side: usize| on.iter().position(|pair| tells(pair, side));
+        if let Some(key) = of(0).or_else(|| of(1)) {
+            return [0, 1].map(|side| match on[key].windows {
+                None => Leaving::Key(key),
+                Some(windows) => Leaving::Window(key, windows[side]),
+            });
+        }
+        [0, 1].map(|side| {
+            let others = || if by_any[side] { self.sides[side].timestamps() } else { Vec::new() };
+            let mut own_times = times[side].clone();
+            own_times.extend(others().into_iter().filter(|own| !times[side].contains(own)));
+            let other = 1 - side;
+            let pairs =
+                own_times.iter().flat_map(|own| times[other].iter().map(move |of| (own, of)));
+            let bounds = pairs.map(|(&own, &of_other)| {
+                let (own_column, of_other) = (side_column(side, own), side_column(other, of_other));
+                (own, range::bounds(residual, &own_column, &of_other))
+            });
+            let mut bounds = bounds.filter(|(_, bounds)| !bounds.is_empty()).peekable();
+            let Some(first) = bounds.peek().map(|(own, _)| *own) else { return Leaving::Never };
+            // A time under several names is one time.
+            let is_event_time = times[side].contains(&first);
+            let same = bounds.filter(|(own, _)| match is_event_time {
+                true => times[side].contains(own),
+                false => *own == first,
+            });
+            Leaving::Time(first, same.flat_map(|(_, bounds)| bounds).collect())
+        })
+    }
+
+    /// As it was written.
+    pub fn kind_written(&self) -> MeetKind {
+        self.written.0
     }
 
     /// Why Spark refuses this join, whatever the mode. Where the input ends, every row without a match
     /// is known then.
     pub fn refusal(&self, sources: &[SourceSpec], ends: bool) -> Option<(String, &'static str)> {
+        let (kind, on, residual) = &self.written;
         if self.on.is_empty() {
             return Some((
                 "Stream-stream join without equality predicate is not supported".into(),
                 "add a condition like a.id = b.id to ON",
             ));
         }
-        let leaving = self.leaving(sources);
+        let leaving = self.leaving_by((on, residual), [true; 2], sources);
         let leaves = |side: usize| leaving[side] != Leaving::Never;
-        let is_bounded = match self.kind {
+        let is_bounded = match kind {
             _ if ends => true,
             MeetKind::Inner => true,
             MeetKind::LeftOuter | MeetKind::LeftSemi => leaves(0),
@@ -304,7 +307,7 @@ impl Meeting {
             "Stream-stream {} join between two streaming DataFrame/Datasets is not supported \
              without a watermark in the join keys, or a watermark on the nullable side and an \
              appropriate range condition: nothing says when a row has no match",
-            self.kind.name()
+            kind.name()
         );
         Some((
             what,
@@ -316,7 +319,7 @@ impl Meeting {
     /// The columns of a side that its conditions and these expressions above it read; also its event
     /// time, where it is among them. In the order of their numbers.
     pub fn read<'e>(&self, side: usize, above: impl Iterator<Item = &'e Expr>) -> Vec<usize> {
-        let pairs = self.on.iter().flat_map(|(left, right)| [left, right]);
+        let pairs = self.on.iter().flat_map(|pair| &pair.of);
         let own = pairs.chain(&self.residual).chain(&self.sides[side].pre);
         let of = |expr: &Expr| -> Vec<usize> {
             expr.column_refs().into_iter().filter_map(|column| index_of(column, side)).collect()
@@ -327,10 +330,16 @@ impl Meeting {
         read
     }
 
-    /// The event time of a side among the columns that are read: late rows are told by it.
-    pub fn late_by(&self, side: usize, read: &[usize], sources: &[SourceSpec]) -> Option<usize> {
-        let times = self.sides[side].times(sources);
-        read.iter().copied().find(|column| times.contains(column))
+    /// By what rows of a side are late: the window that takes them from the state, or the event time
+    /// where it is read.
+    pub fn judged(&self, side: usize, read: &[usize], sources: &[SourceSpec]) -> Judged {
+        let of = &self.sides[side];
+        let times = of.times(sources);
+        match self.leaving(sources)[side] {
+            Leaving::Window(_, window) => Judged::Windows(window),
+            _ if read.iter().any(|at| of.is_visible(*at) && times.contains(at)) => Judged::Times,
+            _ => Judged::Nothing,
+        }
     }
 }
 
@@ -345,16 +354,44 @@ fn sides(expr: &Expr) -> (bool, bool) {
     (reads(expr, side_relation(0)), reads(expr, side_relation(1)))
 }
 
-/// `left = right`, in this order.
-fn pair(conjunct: &Expr) -> Option<(Expr, Expr)> {
-    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = conjunct else {
+/// `left = right` or `left <=> right`, in this order.
+fn pair(conjunct: &Expr) -> Option<Pair> {
+    use Operator::{Eq, IsNotDistinctFrom};
+    let Expr::BinaryExpr(BinaryExpr { left, op: op @ (Eq | IsNotDistinctFrom), right }) = conjunct
+    else {
         return None;
     };
-    match (sides(left), sides(right)) {
-        ((true, false), (false, true)) => Some((left.as_ref().clone(), right.as_ref().clone())),
-        ((false, true), (true, false)) => Some((right.as_ref().clone(), left.as_ref().clone())),
+    let of = match (sides(left), sides(right)) {
+        ((true, false), (false, true)) => [left.as_ref().clone(), right.as_ref().clone()],
+        ((false, true), (true, false)) => [right.as_ref().clone(), left.as_ref().clone()],
+        _ => return None,
+    };
+    Some(Pair { of, null_safe: *op == IsNotDistinctFrom, windows: None })
+}
+
+/// Windows are equal where their starts are, and their ends where one is longer. None of them is NULL.
+fn windows(pair: Pair) -> Vec<Pair> {
+    let parts = |expr: &Expr| match window_of_row(expr)? {
+        (time, Window::Sliding { size_us, offset_us, .. }) => {
+            let start = window::start(time, size_us, offset_us);
+            Some((start, Tumbling { size_us, offset_us }))
+        }
         _ => None,
+    };
+    let [left, right] = &pair.of;
+    let (Some((left, of_left)), Some((right, of_right))) = (parts(left), parts(right)) else {
+        return vec![pair];
+    };
+    let of = |of: [Expr; 2], windows| Pair { of, null_safe: false, windows };
+    let ends = [
+        window::shift(left.clone(), of_left.size_us),
+        window::shift(right.clone(), of_right.size_us),
+    ];
+    let mut pairs = vec![of([left, right], Some([of_left, of_right]))];
+    if of_left.size_us != of_right.size_us {
+        pairs.push(of(ends, None));
     }
+    pairs
 }
 
 fn is_comparison(expr: &Expr) -> bool {
@@ -364,23 +401,6 @@ fn is_comparison(expr: &Expr) -> bool {
             matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq)
         }
         Expr::Between(Between { .. }) => true,
-        _ => false,
-    }
-}
-
-/// Whether an expression is NULL where a column of it is: comparisons, sums and casts of columns.
-fn compares(expr: &Expr) -> bool {
-    use Operator::{And, IsDistinctFrom, IsNotDistinctFrom, Or};
-    match expr {
-        Expr::Column(_) | Expr::Literal(_, _) => true,
-        Expr::Cast(Cast { expr, .. }) => compares(expr),
-        Expr::BinaryExpr(BinaryExpr {
-            op: And | Or | IsDistinctFrom | IsNotDistinctFrom, ..
-        }) => false,
-        Expr::BinaryExpr(BinaryExpr { left, right, .. }) => compares(left) && compares(right),
-        Expr::Between(Between { expr, low, high, negated: false }) => {
-            [expr, low, high].into_iter().all(|part| compares(part))
-        }
         _ => false,
     }
 }

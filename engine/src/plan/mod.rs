@@ -33,6 +33,7 @@ mod lambda;
 mod lower;
 pub mod meet;
 mod modes;
+mod nulls;
 mod operators;
 mod output;
 pub mod query;
@@ -42,6 +43,7 @@ pub mod side;
 pub mod sql;
 mod steps;
 pub mod stream_join;
+mod stream_side;
 mod subquery;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -68,6 +70,7 @@ use lower::Relations;
 use modes::Facts;
 pub use query::Query;
 use sql::place::Places;
+pub use stream_join::Judged;
 
 /// Plans the job's query; every reason for which it is refused, at its place in the job file.
 pub fn plan(job: &JobSpec) -> Result<Query, Vec<Finding>> {
@@ -333,8 +336,8 @@ pub enum Shape {
     Rows {
         columns: Vec<Compiled>,
         schema: SchemaRef,
-        /// For a join above: a row that comes too late by its own time meets none.
-        judged: bool,
+        /// For a join above: by what a row comes too late, and meets none.
+        judged: Judged,
     },
     Groups(Groups),
     /// Deduplication: the first row of each key passes.

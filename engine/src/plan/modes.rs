@@ -131,22 +131,29 @@ fn check_arm(chain: &Chain, facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// Two streams meet in append mode alone, and rows without a match must be known at some time.
+/// Rows without a match must be known at some time; one that left so in update mode might get one yet.
 fn join_of_streams(level: &Chain, facts: &Facts) -> Option<Finding> {
     let meeting = level.meeting.as_ref()?;
+    let kind = meeting.kind_written();
+    let keeps = kind.keeps(0) || kind.keeps(1);
     let mode = match facts.mode {
         OutputMode::Append => None,
-        OutputMode::Update => Some("Update"),
+        OutputMode::Update => keeps.then_some("Update"),
         OutputMode::Complete => Some("Complete"),
         OutputMode::Batch => Some("Batch"),
     };
     let (what, fix) = match mode {
         Some(mode) => {
+            let (allowed, fix) = match keeps {
+                true => ("Append output mode", "set mode = \"append\""),
+                false => ("Append and Update output modes", "set mode = \"append\" or \"update\""),
+            };
             let what = format!(
-                "Join between two streaming DataFrames/Datasets is not supported in {mode} output \
-                 mode, only in Append output mode"
+                "{} join between two streaming DataFrames/Datasets is not supported in {mode} \
+                 output mode, only in {allowed}",
+                kind.name()
             );
-            (what, "set mode = \"append\"")
+            (what, fix)
         }
         None => meeting.refusal(facts.sources, facts.bounded)?,
     };

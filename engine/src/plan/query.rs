@@ -111,10 +111,9 @@ impl Query {
             Reads::Scan(_) => watermark,
             Reads::Level(below) => {
                 let own = self.watermark_at(below, watermark)?;
-                self.levels[below]
-                    .join
-                    .as_ref()
-                    .map_or(Some(own), |join| join.output_watermark(own))
+                let windows = arm.plan.window().is_some();
+                let join = self.levels[below].join.as_ref();
+                Some(join.map_or(own, |join| join.output_watermark(own, windows)))
             }
         };
         self.levels[level].arms.iter().map(of_arm).min().flatten()

@@ -19,8 +19,8 @@ use super::lower::{self, Aggregated, Chain, Grouping, Key, Step, Window};
 use super::types::sql_name;
 use super::windows::is_event_time;
 use super::{
-    Aggregate, Derive, First, GroupKey, Groups, JoinKind, OrderBy, Output, Plan, SessionKey, Shape,
-    WindowKey,
+    Aggregate, Derive, First, GroupKey, Groups, JoinKind, Judged, OrderBy, Output, Plan,
+    SessionKey, Shape, WindowKey,
 };
 use crate::batch::Encoding;
 use crate::job::spec::{DedupSpec, JobSpec, LateRule, SourceSpec};
@@ -33,8 +33,8 @@ pub(super) struct Assembler<'a> {
     pub(super) inputs: &'a Inputs,
     /// By group key: the watermark closes it.
     pub(super) closing: &'a [bool],
-    /// Rows that come too late by their own time go no further.
-    pub(super) judged: bool,
+    /// By what rows come too late, and go no further.
+    pub(super) judged: Judged,
     /// What is read above deduplication, by the source's columns.
     pub(super) reads: Option<&'a [bool]>,
     /// The level whose rows are read; none: the source's.

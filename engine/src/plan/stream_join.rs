@@ -11,10 +11,12 @@ use datafusion_expr::utils::conjunction;
 use super::compile::{Columns, Compiler};
 use super::expr::Compiled;
 use super::inline::side_column;
-use super::meet::{Leaving, MeetKind, Meeting};
+use super::meet::{Leaving, MeetKind, Meeting, Pair};
 use super::range::{self, Bound};
 use super::side::Lookup;
+use super::stream_side::Tumbling;
 use super::types::sql_name;
+use super::{Plan, Shape, WindowKey};
 use crate::job::spec::SourceSpec;
 
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct StreamJoin {
     pub kind: MeetKind,
     /// Left, right.
     pub sides: [JoinSide; 2],
+    /// By key: NULL meets NULL.
+    pub null_safe: Vec<bool>,
     /// The rest of ON, over the left side's columns and then the right's.
     pub residual: Option<Compiled>,
     /// The left side's columns, then the right's.
@@ -49,8 +53,33 @@ pub enum Leaves {
     Never,
     /// It passes this key.
     Key(usize),
+    /// It comes to the end of the window that starts at this key.
+    Window(usize, Tumbling),
     /// It passes a bound on this column.
     Time(usize, Vec<Bound>),
+}
+
+/// By what a row of a side is late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    Nothing,
+    /// Its own time.
+    Times,
+    /// The end of its window.
+    Windows(Tumbling),
+}
+
+impl Plan {
+    /// The windows by which rows are late; none where a row is its own end.
+    pub fn judged_windows(&self) -> Option<WindowKey> {
+        match self.shape {
+            Shape::Rows { judged: Judged::Windows(Tumbling { size_us, offset_us }), .. } => {
+                let slide_us = size_us;
+                Some(WindowKey { key: 0, size_us, slide_us, offset_us, time: None, closes: true })
+            }
+            _ => self.window(),
+        }
+    }
 }
 
 impl MeetKind {
@@ -65,7 +94,17 @@ impl JoinSide {
         match &self.leaves {
             Leaves::Never => None,
             Leaves::Key(_) => Some(watermark),
+            Leaves::Window(_, of) => Some(watermark.saturating_sub(of.size_us)),
             Leaves::Time(_, bounds) => range::passed(bounds, watermark),
+        }
+    }
+
+    /// No later row has an earlier time than the one after this. `windows`: they are asked for windows
+    /// alone, which end at a time that no row of theirs has.
+    fn output_watermark(&self, watermark: i64, windows: bool) -> Option<i64> {
+        match &self.leaves {
+            Leaves::Window(_, of) => Some(of.start(watermark).saturating_sub(i64::from(!windows))),
+            _ => self.passed(watermark),
         }
     }
 }
@@ -76,14 +115,16 @@ impl StreamJoin {
         self.sides.iter().any(|side| side.leaves != Leaves::Never)
     }
 
-    /// The watermark of what leaves the join: no later row has an earlier time of either side. None
-    /// where a side keeps its rows for ever.
-    pub fn output_watermark(&self, watermark: i64) -> Option<i64> {
+    /// The watermark of what leaves the join: no later row has an earlier time of either side. A side
+    /// that keeps its rows for ever holds nothing back: what an old row of it meets may be late above.
+    /// `windows`: it is for groups by windows.
+    pub fn output_watermark(&self, watermark: i64, windows: bool) -> i64 {
         if watermark == i64::MAX {
-            return Some(watermark);
+            return watermark;
         }
-        let [left, right] = &self.sides;
-        Some(left.passed(watermark)?.min(right.passed(watermark)?))
+        let of_sides =
+            self.sides.iter().filter_map(|side| side.output_watermark(watermark, windows));
+        of_sides.min().unwrap_or(watermark)
     }
 
     /// The columns of what leaves, as expressions above name them.
@@ -122,7 +163,7 @@ pub fn compile(
         }
     }
     let mut keys: [Vec<Compiled>; 2] = Default::default();
-    for (left, right) in &meeting.on {
+    for Pair { of: [left, right], .. } in &meeting.on {
         let left = compiler.compile(left, &of_sides[0])?;
         let right = compiler.compile(right, &of_sides[1])?;
         comparable(left.data_type(), right.data_type())?;
@@ -151,12 +192,14 @@ pub fn compile(
             leaves: match leaving {
                 Leaving::Never => Leaves::Never,
                 Leaving::Key(key) => Leaves::Key(key),
+                Leaving::Window(key, of) => Leaves::Window(key, of),
                 Leaving::Time(column, bounds) => Leaves::Time(place(column), bounds),
             },
         })
     };
     let sides = [side(0, left_keys, left)?, side(1, right_keys, right)?];
-    Ok(StreamJoin { kind: meeting.kind, sides, residual, schema })
+    let null_safe = meeting.on.iter().map(|pair| pair.null_safe).collect();
+    Ok(StreamJoin { kind: meeting.kind, sides, null_safe, residual, schema })
 }
 
 fn comparable(left: &DataType, right: &DataType) -> Result<()> {
@@ -169,6 +212,9 @@ fn comparable(left: &DataType, right: &DataType) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::StreamJoin;
     use crate::job;
     use crate::plan::{Query, plan};
 
@@ -200,14 +246,18 @@ mod tests {
                          '5' SECOND";
 
     /// A later row has a time after the watermark, by a microsecond at least.
+    fn join(on: &str) -> Arc<StreamJoin> {
+        let levels = query(on, false).levels;
+        levels.into_iter().find_map(|level| level.join).expect("two streams meet")
+    }
+
     #[test]
     fn rows_of_equal_times_leave_at_the_watermark_and_not_a_microsecond_after() {
-        let query = query("l.k = r.k AND l.ts = r.ts", false);
-        let join = query.levels.iter().find_map(|level| level.join.clone()).unwrap();
+        let join = join("l.k = r.k AND l.ts = r.ts");
         for side in &join.sides {
             assert_eq!(side.passed(100 * SECOND), Some(100 * SECOND));
         }
-        assert_eq!(join.output_watermark(100 * SECOND), Some(100 * SECOND));
+        assert_eq!(join.output_watermark(100 * SECOND, true), 100 * SECOND);
     }
 
     #[test]
@@ -221,11 +271,17 @@ mod tests {
     }
 
     #[test]
-    fn a_join_that_keeps_a_side_for_ever_lets_nothing_above_it_close() {
-        let query = query("l.k = r.k AND r.ts >= l.ts", false);
-        let join = query.levels.iter().find_map(|level| level.join.clone()).unwrap();
-        assert_eq!(join.sides[0].passed(100 * SECOND), None, "a later right row may meet it");
-        assert_eq!(join.sides[1].passed(100 * SECOND), Some(100 * SECOND - MILLI));
-        assert_eq!(join.output_watermark(100 * SECOND), None);
+    fn a_side_that_is_kept_for_ever_holds_nothing_above_the_join_back() {
+        let of_one_side = join("l.k = r.k AND r.ts >= l.ts");
+        assert_eq!(
+            of_one_side.sides[0].passed(100 * SECOND),
+            None,
+            "a later right row may meet it"
+        );
+        assert_eq!(of_one_side.sides[1].passed(100 * SECOND), Some(100 * SECOND - MILLI));
+        assert_eq!(of_one_side.output_watermark(100 * SECOND, true), 100 * SECOND - MILLI);
+        let of_none = join("l.k = r.k");
+        assert!(!of_none.closes());
+        assert_eq!(of_none.output_watermark(100 * SECOND, true), 100 * SECOND);
     }
 }

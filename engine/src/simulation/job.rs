@@ -16,7 +16,7 @@ use crate::columns::plain_column;
 use crate::job::spec::{DedupSpec, OutputMode};
 use crate::pipeline::tests::{DEVICE, Row, TIME, VALUE, column, plan, timestamp};
 use crate::plan::expr::Compiled;
-use crate::plan::{Plan, Query, Shape};
+use crate::plan::{Judged, Plan, Query, Shape};
 
 /// A row of output as text, values in full.
 pub type Line = String;
@@ -195,7 +195,7 @@ fn query_of(kind: Kind, delay_us: i64) -> Arc<Query> {
             plan.shape = Shape::Rows {
                 columns: columns.map(|(_, at, of)| Compiled::Kernel(column(at, of))).to_vec(),
                 schema: Arc::clone(&plan.output.schema),
-                judged: false,
+                judged: Judged::Nothing,
             };
         }
         Kind::Global => {

@@ -141,7 +141,8 @@ impl JoinStore {
         let keys = evaluate(&of.keys, rows)?;
         let encoded = self.keys.convert_columns(&normal(&keys)).map_err(internal)?;
         let key = |row: usize| {
-            let is_known = keys.iter().all(|key| key.is_valid(row));
+            let mut each = keys.iter().zip(&self.join.null_safe);
+            let is_known = each.all(|(key, null_safe)| *null_safe || key.is_valid(row));
             is_known.then(|| Arc::from(encoded.row(row).as_ref()))
         };
         let times = match of.time(&keys, rows.columns()) {
@@ -346,7 +347,7 @@ impl JoinSide {
     fn time<'a>(&self, keys: &'a [ArrayRef], columns: &'a [ArrayRef]) -> Option<&'a ArrayRef> {
         match &self.leaves {
             Leaves::Never => None,
-            Leaves::Key(key) => Some(&keys[*key]),
+            Leaves::Key(key) | Leaves::Window(key, _) => Some(&keys[*key]),
             Leaves::Time(column, _) => Some(&columns[*column]),
         }
     }

@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use pelton_engine::batch::{Counters, DeadLetter, Encoding, InputColumn};
 use pelton_engine::job::spec::*;
 use pelton_engine::plan::expr::Compiled;
-use pelton_engine::plan::{Output, Plan, Shape};
+use pelton_engine::plan::{Judged, Output, Plan, Shape};
 use pelton_kernels::expr::{Expr, ExprKind};
 
 use super::*;
@@ -103,7 +103,7 @@ pub fn select_all(job: &JobSpec) -> Arc<Plan> {
         filter_below: None,
         filter_above: None,
         derive: Vec::new(),
-        shape: Shape::Rows { columns: all(), schema: Arc::clone(&schema), judged: false },
+        shape: Shape::Rows { columns: all(), schema: Arc::clone(&schema), judged: Judged::Nothing },
         output: Output {
             having: None,
             columns: all(),

@@ -1,0 +1,169 @@
+//! A side of a join of two streams: its arms, its columns, and which of them tell its time.
+//!
+//! A window that the side's query makes is taken apart: the join keeps the time that it is made of,
+//! and what reads the window makes it of that. Only where rows of the other side leave alone, with NULL
+//! in its place, is it a column as any other.
+
+use arrow::datatypes::DataType;
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{DFSchema, Result};
+use datafusion_expr::Expr;
+
+use super::functions::window;
+use super::inline::side_column;
+use super::lower::{Arm, Chain, Refused, Window, refuse};
+use super::meet::index_of;
+use super::windows::{self, is_time, window_of_row};
+use crate::job::spec::SourceSpec;
+
+#[derive(Clone, Debug)]
+pub struct Side {
+    pub arms: Vec<Chain>,
+    /// By arm: what the side's columns are made of.
+    made_of: Vec<Vec<Expr>>,
+    /// Of the columns that the query has; behind them come times of windows.
+    visible: usize,
+    pub names: Vec<String>,
+    pub types: Vec<DataType>,
+    /// By visible column: what it is a window of.
+    windows: Vec<Option<OfTime>>,
+    /// Rows for which this is not true meet none, and leave alone.
+    pub pre: Vec<Expr>,
+}
+
+/// A tumbling window of a time, the side's column of this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfTime {
+    pub time: usize,
+    pub of: Tumbling,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tumbling {
+    pub size_us: i64,
+    pub offset_us: i64,
+}
+
+impl Tumbling {
+    /// Start of the window that holds a time.
+    pub fn start(self, time: i64) -> i64 {
+        let of = time.saturating_sub(self.offset_us).div_euclid(self.size_us);
+        of.saturating_mul(self.size_us).saturating_add(self.offset_us)
+    }
+}
+
+impl Side {
+    pub fn of(arms: Vec<Arm>, schema: &DFSchema) -> Result<Side, Refused> {
+        for Arm { chain, .. } in &arms {
+            chain.nothing_above("a join")?;
+            if chain.groups.is_some() {
+                return refuse(
+                    "a join of two streams above an aggregate is not in this version",
+                    "join before the groups are made",
+                );
+            }
+        }
+        let fields = schema.fields();
+        let (made_of, arms) = arms.into_iter().map(|arm| (arm.made_of, arm.chain)).unzip();
+        let mut side = Side {
+            arms,
+            made_of,
+            visible: fields.len(),
+            names: fields.iter().map(|field| field.name().clone()).collect(),
+            types: fields.iter().map(|field| field.data_type().clone()).collect(),
+            windows: Vec::new(),
+            pre: Vec::new(),
+        };
+        side.windows = (0..fields.len()).map(|column| side.window(column)).collect();
+        Ok(side)
+    }
+
+    /// What a column is a window of, in every arm of the same size; its time becomes a column.
+    fn window(&mut self, column: usize) -> Option<OfTime> {
+        let parts = |made_of: &Vec<Expr>| match window_of_row(&made_of[column])? {
+            (time, Window::Sliding { size_us, offset_us, .. }) => {
+                Some((time, Tumbling { size_us, offset_us }))
+            }
+            _ => None,
+        };
+        let of_arms: Option<Vec<(Expr, Tumbling)>> = self.made_of.iter().map(parts).collect();
+        let of_arms = of_arms?;
+        let of = of_arms.first()?.1;
+        if of_arms.iter().any(|(_, other)| *other != of) {
+            return None;
+        }
+        let is_there = |at: &usize| {
+            let mut arms = self.made_of.iter().zip(&of_arms);
+            arms.all(|(made_of, (time, _))| made_of[*at] == *time)
+        };
+        let known = (0..self.types.len()).find(is_there);
+        let time = known.unwrap_or(self.types.len());
+        if known.is_none() {
+            let DataType::Struct(fields) = &self.types[column] else { return None };
+            self.types.push(fields[0].data_type().clone());
+            self.names.push(format!("the time of {}", self.names[column]));
+            for (made_of, (time, _)) in self.made_of.iter_mut().zip(of_arms) {
+                made_of.push(time);
+            }
+        }
+        Some(OfTime { time, of })
+    }
+
+    /// The columns that the query has, as expressions above name them. `padded`: NULL may stand there.
+    pub fn columns(&self, side: usize, padded: bool) -> Vec<Expr> {
+        let column = |at: usize| match self.windows[at].filter(|_| !padded) {
+            None => Expr::Column(side_column(side, at)),
+            Some(OfTime { time, of }) => {
+                let time = Expr::Column(side_column(side, time));
+                let start = window::start(time, of.size_us, of.offset_us);
+                windows::both(start.clone(), window::shift(start, of.size_us))
+            }
+        };
+        (0..self.visible).map(column).collect()
+    }
+
+    /// A condition on this side alone becomes one of its arms.
+    pub fn filter(&mut self, side: usize, condition: &Expr) {
+        for (arm, made_of) in self.arms.iter_mut().zip(&self.made_of) {
+            let own = condition.clone().transform_up(|node| match &node {
+                Expr::Column(column) => Ok(match index_of(column, side) {
+                    Some(index) => Transformed::yes(made_of[index].clone()),
+                    None => Transformed::no(node),
+                }),
+                _ => Ok(Transformed::no(node)),
+            });
+            arm.filter(own.expect("the rule returns no error").data);
+        }
+    }
+
+    /// The columns that are its event time, in every arm.
+    pub fn times(&self, sources: &[SourceSpec]) -> Vec<usize> {
+        let is_one = |&column: &usize| {
+            self.arms
+                .iter()
+                .zip(&self.made_of)
+                .all(|(arm, made_of)| is_time(&made_of[column], arm, sources))
+        };
+        (0..self.types.len()).filter(is_one).collect()
+    }
+
+    /// The columns of timestamps, be they event times or not.
+    pub fn timestamps(&self) -> Vec<usize> {
+        let is_one = |&column: &usize| matches!(self.types[column], DataType::Timestamp(_, _));
+        (0..self.types.len()).filter(is_one).collect()
+    }
+
+    /// Whether the query itself has this column.
+    pub fn is_visible(&self, column: usize) -> bool {
+        column < self.visible
+    }
+
+    /// Its arms as chains whose columns are the side's that are asked for.
+    pub fn chains(&self, columns: &[usize]) -> Vec<Chain> {
+        let chain = |(arm, made_of): (&Chain, &Vec<Expr>)| {
+            let column = |&at: &usize| (self.names[at].clone(), made_of[at].clone());
+            Chain { columns: columns.iter().map(column).collect(), ..arm.clone() }
+        };
+        self.arms.iter().zip(&self.made_of).map(chain).collect()
+    }
+}
