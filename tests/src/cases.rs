@@ -3,7 +3,8 @@
 //! `spark-cases/README.md` says what a case holds; `data/spark-cases-more` has further ones. A case becomes a directory with a job file: a file
 //! source that takes one file an epoch, Spark's rule of lateness, the console in its `json` style (the
 //! cases of the console itself: in Spark's). A file that arrives once the stream is at rest is a run of
-//! its own over the checkpoint of the run before, which ends at rest.
+//! its own over the checkpoint of the run before, which ends at rest. A second stream is a source
+//! `other` over a directory of that name.
 //!
 //! Nothing here knows a case by its name.
 
@@ -39,12 +40,22 @@ pub enum Arrival {
 pub struct Batch {
     pub id: u64,
     pub inputs: Vec<String>,
+    /// Of the second stream.
+    pub other_inputs: Vec<String>,
     pub input_rows: u64,
     /// The one that it emitted and evicted by.
     pub watermark: Option<String>,
     /// Groups or rows.
     pub late: u64,
     pub state_rows: u64,
+}
+
+impl Batch {
+    /// Each file, below the folder of its stream.
+    pub fn files(&self) -> impl Iterator<Item = String> {
+        let first = self.inputs.iter().map(|name| format!("in/{name}"));
+        first.chain(self.other_inputs.iter().map(|name| format!("other/{name}")))
+    }
 }
 
 pub struct Case {
@@ -148,14 +159,7 @@ impl Case {
             Arrival::Once => "once",
             Arrival::Each | Arrival::Backlog => "available-now",
         };
-        let mut source = String::new();
-        if let Some(watermark) = self.table.get("watermark") {
-            let [column, delay] = ["column", "delay"].map(|key| quoted(&watermark[key]));
-            source += &format!(
-                "watermark = {{ column = {column}, delay = {delay}, late = \"epoch\", across = \
-                 \"max\" }}\n"
-            );
-        }
+        let mut source = self.table.get("watermark").map_or_else(String::new, watermark);
         if let Some(dedup) = self.table.get("dedup") {
             let columns = dedup["columns"].as_array().expect("columns are a list");
             let columns: Vec<_> = columns.iter().map(quoted).collect();
@@ -165,6 +169,15 @@ impl Case {
                 columns.join(", ")
             );
         }
+        let other = match self.table.get("other") {
+            None => String::new(),
+            Some(of) => file_source(
+                ("other", "other"),
+                &of["schema"],
+                on_error,
+                &of.get("watermark").map_or_else(String::new, watermark),
+            ),
+        };
         let table = match self.table.get("static") {
             None => String::new(),
             Some(of) => format!(
@@ -175,16 +188,7 @@ impl Case {
         };
         format!(
             r#"name = "case"
-
-[source.input]
-type = "file"
-path = "in"
-max_files_per_epoch = 1
-format = "csv"
-schema = {schema}
-on_error = "{on_error}"
-{source}csv.header = true
-{table}
+{input}{other}{table}
 [query]
 sql = {sql}
 mode = "{mode}"
@@ -197,12 +201,36 @@ style = "{style}"
 [checkpoint]
 path = "state"
 "#,
-            schema = quoted(&self.table["schema"]),
+            input = file_source(("input", "in"), &self.table["schema"], on_error, &source),
             sql = quoted(&self.table["sql"]),
             mode = text("mode"),
             style = if self.console().is_some() { "spark" } else { "json" },
         )
     }
+}
+
+/// A source over a directory, one file an epoch.
+fn file_source((name, path): (&str, &str), schema: &Value, on_error: &str, keys: &str) -> String {
+    let schema = quoted(schema);
+    format!(
+        r#"
+[source.{name}]
+type = "file"
+path = "{path}"
+max_files_per_epoch = 1
+format = "csv"
+schema = {schema}
+on_error = "{on_error}"
+{keys}csv.header = true
+"#
+    )
+}
+
+fn watermark(of: &Value) -> String {
+    let [column, delay] = ["column", "delay"].map(|key| quoted(&of[key]));
+    format!(
+        "watermark = {{ column = {column}, delay = {delay}, late = \"epoch\", across = \"max\" }}\n"
+    )
 }
 
 /// A text as TOML writes it, which is how JSON does.
@@ -216,10 +244,14 @@ fn batch(of: &Value) -> Batch {
         let number = of.get(key).and_then(Value::as_integer).unwrap_or_default();
         u64::try_from(number).expect("counts are not negative")
     };
-    let inputs = of["inputs"].as_array().expect("inputs are a list").iter();
+    let names = |key: &str| {
+        let names = of.get(key).and_then(Value::as_array).into_iter().flatten();
+        names.map(|name| name.as_str().expect("names are texts").to_string()).collect()
+    };
     Batch {
         id: number("id"),
-        inputs: inputs.map(|name| name.as_str().expect("names are texts").to_string()).collect(),
+        inputs: names("inputs"),
+        other_inputs: names("other_inputs"),
         input_rows: number("input_rows"),
         watermark: of.get("watermark").and_then(Value::as_str).map(str::to_string),
         late: number("rows_dropped_by_watermark"),

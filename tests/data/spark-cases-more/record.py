@@ -6,8 +6,10 @@
 
 A case is a dict: name, shows, schema, sql, mode, files (texts of CSV with a header), and where
 wanted watermark (column, delay), dedup (columns, within), static (view, schema, csv), arrival,
-approx, ordered. What a folder then holds is said in tests/spark-cases/README.md. Needs pyspark
-4.2.0 and Java 17; the settings are those of session().
+approx, ordered. What a folder then holds is said in tests/spark-cases/README.md. A second stream,
+the view `other`: other (schema, watermark or None) and other_files; each list then has a text or
+None for each step, and a step's files arrive together. Needs pyspark 4.2.0 and Java 17; the
+settings are those of session().
 """
 
 import json, logging, os, pathlib, shutil, struct, sys, tempfile, time, tomllib
@@ -28,6 +30,8 @@ def session():
     for key, value in {
         "spark.sql.shuffle.partitions": "1",
         "spark.sql.session.timeZone": "UTC",
+        # So that it seldom looks between two files of a step.
+        "spark.sql.streaming.pollingDelay": "100ms",
         # Else rows that the reader drops are not counted as input.
         "spark.sql.csv.filterPushdown.enabled": "false",
         "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -Dlog4j2.level=OFF",
@@ -186,29 +190,48 @@ def said(error):
     return text if text.startswith("[") or not kind else f"[{kind}] {text}"
 
 
+def file_name(step):
+    return f"batch-{step:02}.csv"
+
+
+def both(case):
+    """The files of the first stream and of the second, by step."""
+    return case["files"], case.get("other_files") or [None] * len(case["files"])
+
+
 class Run:
     def __init__(self, spark, case, home):
         self.spark, self.case, self.home = spark, case, home
         self.rows, self.progress, self.schema, self.printed = {}, [], None, ""
-        self.inbox = home / "inbox"
-        self.inbox.mkdir()
+        self.inboxes = [home / name for name in ("inbox", "other")]
+        for inbox in self.inboxes:
+            inbox.mkdir()
         self.placed, self.failure = 0, None
 
-    def frame(self, view="input"):
+    def stream(self, schema, inbox):
         case = self.case
-        frame = (
-            self.spark.readStream.schema(case["schema"])
+        return (
+            self.spark.readStream.schema(schema)
             .options(**CSV)
             .option("multiLine", case.get("multiline", False))
             .option("maxFilesPerTrigger", 10**6 if case["arrival"] == "once" else 1)
-            .csv(str(self.inbox))
+            .csv(str(inbox))
         )
+
+    def frame(self, view="input"):
+        case = self.case
+        frame = self.stream(case["schema"], self.inboxes[0])
         if "watermark" in case:
             frame = frame.withWatermark(*case["watermark"])
         if "dedup" in case:
             columns, within = case["dedup"]
             frame = frame.dropDuplicatesWithinWatermark(columns) if within else frame.dropDuplicates(columns)
         frame.createOrReplaceTempView(view)
+        if "other" in case:
+            schema, watermark = case["other"]
+            other = self.stream(schema, self.inboxes[1])
+            other = other.withWatermark(*watermark) if watermark else other
+            other.createOrReplaceTempView("other")
         if "static" in case:
             name, schema, body = case["static"]
             path = self.home / "static.csv"
@@ -236,11 +259,15 @@ class Run:
         return writer.foreachBatch(keep).start()
 
     def place(self):
-        name = f"batch-{self.placed:02}.csv"
-        path = self.home / name
-        path.write_bytes(self.case["files"][self.placed].encode())
-        os.utime(path, (1.7e9 + self.placed, 1.7e9 + self.placed))
-        path.rename(self.inbox / name)
+        """A step's files, all but at once."""
+        name = file_name(self.placed)
+        for files, inbox in zip(both(self.case), self.inboxes):
+            if files[self.placed] is None:
+                continue
+            path = self.home / name
+            path.write_bytes(files[self.placed].encode())
+            os.utime(path, (1.7e9 + self.placed, 1.7e9 + self.placed))
+            path.rename(inbox / name)
         self.placed += 1
 
     def settle(self, query):
@@ -278,7 +305,35 @@ class Run:
                 query.stop()
 
 
-def batches(run, names):
+def inputs_of(run, progress, stream):
+    """The files of a stream that a batch took."""
+    files = both(run.case)[stream]
+    names = [file_name(at) for at, content in enumerate(files) if content is not None]
+    if run.case["arrival"] == "once":
+        return names
+    inbox = str(run.inboxes[stream])
+    source = next((of for of in progress["sources"] if inbox in of["description"]), None)
+    if source is None:
+        return []
+
+    def offset(key):
+        value = source.get(key)
+        value = json.loads(value) if isinstance(value, str) else value
+        return -1 if value is None else value["logOffset"]
+    return names[offset("startOffset") + 1 : offset("endOffset") + 1]
+
+
+def is_together(run):
+    """Whether each step's files were taken by one batch: Spark may look between the two."""
+    taken = [[], []]
+    for progress in run.progress:
+        for stream in (0, 1):
+            taken[stream] += [(name, progress["batchId"]) for name in inputs_of(run, progress, stream)]
+    first, second = map(dict, taken)
+    return all(first[name] == second[name] for name in first.keys() & second.keys())
+
+
+def batches(run):
     last = {}
     for progress in run.progress:
         if progress["batchId"] in run.rows:
@@ -288,16 +343,13 @@ def batches(run, names):
         progress = last.get(number)
         if progress is None:
             continue
-        def offset(key):
-            value = progress["sources"][0].get(key)
-            value = json.loads(value) if isinstance(value, str) else value
-            return -1 if value is None else value["logOffset"]
-        start, end = offset("startOffset"), offset("endOffset")
-        inputs = names if run.case["arrival"] == "once" else names[start + 1 : end + 1]
         operators = progress["stateOperators"]
         total = lambda key: sum(operator[key] for operator in operators)
-        entry = f"id = {number}, inputs = {json.dumps(inputs)}, input_rows = {progress['numInputRows']}"
-        if "watermark" in run.case:
+        entry = f"id = {number}, inputs = {json.dumps(inputs_of(run, progress, 0))}"
+        if "other" in run.case:
+            entry += f", other_inputs = {json.dumps(inputs_of(run, progress, 1))}"
+        entry += f", input_rows = {progress['numInputRows']}"
+        if "watermark" in run.case or run.case.get("other", (None, None))[1]:
             watermark = progress.get("eventTime", {}).get("watermark")
             if watermark:
                 entry += f', watermark = "{watermark}"'
@@ -323,6 +375,13 @@ def write(run, error, out):
     if "dedup" in case:
         columns, within = case["dedup"]
         head.append(f"dedup = {{ columns = {json.dumps(columns)}, within_watermark = {str(within).lower()} }}")
+    if "other" in case:
+        schema, watermark = case["other"]
+        other = f"schema = {toml_text(schema)}"
+        if watermark:
+            column, delay = watermark
+            other += f", watermark = {{ column = {toml_text(column)}, delay = {toml_text(delay)} }}"
+        head.append(f"other = {{ {other} }}")
     if "static" in case:
         view, schema, body = case["static"]
         head.append(f"static = {{ view = {toml_text(view)}, schema = {toml_text(schema)} }}")
@@ -334,19 +393,20 @@ def write(run, error, out):
         head.append(f"approx = {json.dumps(case['approx'])}")
     head.append(f"sql = {toml_text(case['sql'])}")
     body = "\n".join(head) + "\n"
-    names = [f"batch-{at:02}.csv" for at in range(len(case["files"]))]
     if error is not None:
         inner = said(error)
     if error is not None and not run.rows and is_of_plan(inner):
         body += f"refused = {toml_text(inner)}\n"
     else:
-        body += f"out_schema = {toml_text(ddl(run.schema))}\n" + batches(run, names)
+        body += f"out_schema = {toml_text(ddl(run.schema))}\n" + batches(run)
         if error is not None:
             at = max(run.rows, default=-1) + 1
             body += f"failed = {{ batch = {at}, error = {toml_text(inner)} }}\n"
-        (out / "in").mkdir()
-        for name, content in zip(names, case["files"]):
-            (out / "in" / name).write_bytes(content.encode())
+        for folder, files in zip(("in", "other"), both(case)):
+            for at, content in enumerate(files):
+                if content is not None:
+                    (out / folder).mkdir(exist_ok=True)
+                    (out / folder / file_name(at)).write_bytes(content.encode())
         (out / "out").mkdir()
         for number, rows in run.rows.items():
             kept = csv(run.schema, rows, case.get("ordered"))
@@ -366,13 +426,18 @@ def is_of_plan(inner):
 def record(spark, case, out):
     case.setdefault("arrival", "each")
     case.setdefault("mode", "append")
-    home = pathlib.Path(tempfile.mkdtemp(prefix="spark-case-"))
-    run = Run(spark, case, home)
-    try:
-        error = run.go()
-        write(run, error, out / case["name"])
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    for _ in range(20):
+        home = pathlib.Path(tempfile.mkdtemp(prefix="spark-case-"))
+        run = Run(spark, case, home)
+        try:
+            error = run.go()
+            if case["arrival"] == "each" and not is_together(run):
+                continue
+            write(run, error, out / case["name"])
+            return
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
+    raise RuntimeError("a step's files were never taken together")
 
 
 def read(folder):
@@ -386,8 +451,17 @@ def read(folder):
         of = table["static"]
         case["static"] = (of["view"], of["schema"], (folder / "static.csv").read_text())
     case["approx"], case["ordered"] = table.get("approx"), table.get("ordered")
-    files = sorted((folder / "in").iterdir()) if (folder / "in").is_dir() else []
-    case["files"] = [file.read_bytes().decode() for file in files]
+    files = [
+        {int(file.stem[-2:]): file.read_bytes().decode() for file in (folder / name).glob("batch-*.csv")}
+        for name in ("in", "other")
+    ]
+    steps = range(max([*files[0], *files[1]], default=-1) + 1)
+    case["files"] = [files[0].get(step) for step in steps]
+    if "other" in table:
+        of = table["other"]
+        watermark = of.get("watermark")
+        case["other"] = (of["schema"], (watermark["column"], watermark["delay"]) if watermark else None)
+        case["other_files"] = [files[1].get(step) for step in steps]
     return case
 
 

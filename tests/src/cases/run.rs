@@ -51,7 +51,7 @@ fn job_files(case: &Case, at: u64) -> Vec<String> {
         .map(|entry| entry.expect("it can be read").file_name().into_string().expect("UTF-8"))
         .collect();
     names.sort_unstable();
-    vec![names.swap_remove(at as usize)]
+    vec![format!("in/{}", names.swap_remove(at as usize))]
 }
 
 /// A case's job on its way, file by file.
@@ -69,14 +69,16 @@ impl OnItsWay<'_> {
 }
 
 fn place_files(case: &Case, job: &Job, files: &[String]) {
-    std::fs::create_dir_all(job.path("in")).expect("a directory can be made");
+    for folder in ["in", "other"] {
+        std::fs::create_dir_all(job.path(folder)).expect("a directory can be made");
+    }
     let table = case.dir.join("static.csv");
     if table.is_file() {
         job.write("static.csv", std::fs::read(table).expect("it can be read"));
     }
     for name in files {
-        let bytes = std::fs::read(case.dir.join("in").join(name)).expect("a batch has its file");
-        job.write(&format!("in/{name}"), bytes);
+        let bytes = std::fs::read(case.dir.join(name)).expect("a batch has its file");
+        job.write(name, bytes);
     }
 }
 
@@ -85,13 +87,14 @@ fn batches<'a>(case: &'a Case, batches: &[Batch], on_error: &str) -> Result<OnIt
     let way = OnItsWay { case, job: Job::new(&case.job(on_error)) };
     let mut printed = String::new();
     // A run takes the files that come together, and ends with the batches up to the next ones.
-    let starts_run = |batch: &Batch| case.arrival() == Arrival::Each && !batch.inputs.is_empty();
+    let brings = |batch: &Batch| batch.files().next().is_some();
+    let starts_run = |batch: &Batch| case.arrival() == Arrival::Each && brings(batch);
     let mut rest = batches;
     while !rest.is_empty() {
         let next = rest.iter().skip(1).position(starts_run).map_or(rest.len(), |at| at + 1);
         let (of_run, after) = rest.split_at(next);
         rest = after;
-        let files: Vec<String> = of_run.iter().flat_map(|batch| batch.inputs.clone()).collect();
+        let files: Vec<String> = of_run.iter().flat_map(Batch::files).collect();
         let ended = way.next(&files)?;
         if ended.status.code() != Some(0) {
             return Err(format!("ended with {:?}\n{}", ended.status.code(), ended.stderr));
