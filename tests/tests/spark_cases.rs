@@ -3,7 +3,8 @@
 //! `data/spark-cases-open.txt` names the cases that do not pass yet: the test fails when another one
 //! breaks, and when one of these starts to pass and is not taken off. `data/spark-cases-ours.txt`
 //! names those in which we do something else on purpose (ARCHITECTURE.md has the reasons), and what;
-//! rows that are ours lie in `data/spark-cases-ours/CASE`, as those of the case.
+//! rows that are ours lie in `data/spark-cases-ours/CASE`, as those of the case. `data/spark-zones` has
+//! what Spark answers about times where clocks change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pelton_tests::cases::{Case, run};
 use pelton_tests::program::Job;
+use serde_json::Value;
 
 const THREADS: usize = 2;
 
@@ -112,4 +114,91 @@ fn a_case_in_which_we_differ_on_purpose_does_what_we_say() {
             _ => panic!("{name}: {what} is no answer"),
         };
     }
+}
+
+/// What Spark answers in a zone to some expressions over some rows.
+#[derive(Default)]
+struct Zone {
+    name: String,
+    /// Two instants, a time without a zone, a date, a number.
+    rows: Vec<String>,
+    expressions: Vec<(String, Vec<String>)>,
+}
+
+impl Zone {
+    fn all(facts: &str) -> Vec<Zone> {
+        let mut zones: Vec<Zone> = Vec::new();
+        for line in facts.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            if let Some(name) = line.strip_prefix("zone ") {
+                zones.push(Zone { name: name.into(), ..Zone::default() });
+                continue;
+            }
+            let zone = zones.last_mut().expect("a zone comes first");
+            if let Some(row) = line.strip_prefix("row ") {
+                zone.rows.push(row.replace(' ', ","));
+            } else if let Some(answer) = line.strip_prefix("  ") {
+                let (_, answers) = zone.expressions.last_mut().expect("an expression comes first");
+                answers.push(answer.into());
+            } else {
+                zone.expressions.push((line.into(), Vec::new()));
+            }
+        }
+        zones
+    }
+
+    /// Where we answer anything else.
+    fn faults(&self) -> Vec<String> {
+        let columns = self.expressions.iter().enumerate();
+        let columns = columns.map(|(at, (of, _))| format!("CAST({of} AS STRING) AS c{at}"));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        let job = Job::new(&format!(
+            r#"name = "zones"
+timezone = "{}"
+
+[source.t]
+type = "file"
+path = "in.csv"
+schema = "ts TIMESTAMP, ts2 TIMESTAMP, ntz TIMESTAMP_NTZ, day DATE, n INT"
+columns.ts = {{ format = "epoch_us" }}
+columns.ts2 = {{ format = "epoch_us" }}
+
+[query]
+sql = """SELECT {columns} FROM t"""
+
+[sink.out]
+type = "console"
+style = "json"
+"#,
+            self.name
+        ));
+        job.write("in.csv", self.rows.join("\n") + "\n");
+        let ended = job.run().expect_code(0);
+        let epoch: Value = serde_json::from_str(ended.stdout.trim()).expect("an epoch is one line");
+        let rows = epoch["rows"].as_array().expect("rows are a list");
+        assert_eq!(rows.len(), self.rows.len(), "{}", self.name);
+        let mut faults = Vec::new();
+        for (at, (expression, answers)) in self.expressions.iter().enumerate() {
+            for ((row, answer), of) in rows.iter().zip(answers).zip(&self.rows) {
+                let found = row[format!("c{at}")].as_str().unwrap_or("NULL");
+                if found != answer {
+                    let zone = &self.name;
+                    faults.push(format!("{zone} {of}: {expression}: {found}, not {answer}"));
+                }
+            }
+        }
+        faults
+    }
+}
+
+/// `PELTON_ZONES=file` looks at other facts of the same form.
+#[test]
+fn times_are_sparks_in_zones_whose_clocks_change() {
+    let path = std::env::var_os("PELTON_ZONES");
+    let path = path.map_or_else(|| data("spark-zones/facts.txt"), PathBuf::from);
+    let zones = Zone::all(&std::fs::read_to_string(path).expect("the facts can be read"));
+    let of = |zone: &Zone| zone.rows.len() * zone.expressions.len();
+    let values: usize = zones.iter().map(of).sum();
+    assert!(values >= 3_000, "only {values} values");
+    let faults: Vec<_> = zones.iter().flat_map(Zone::faults).collect();
+    assert!(faults.is_empty(), "{} of {values}:\n{}", faults.len(), faults.join("\n"));
 }
