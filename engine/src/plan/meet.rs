@@ -11,6 +11,7 @@ use datafusion_common::Column;
 use datafusion_expr::{Between, BinaryExpr, Expr, Join, JoinType, Operator};
 
 use super::functions::window;
+use super::infer;
 use super::inline::{reads, side_column, side_relation};
 use super::lower::{Arm, Chain, Refused, Window, refuse};
 use super::nulls::{drops_null, is_strict};
@@ -75,6 +76,14 @@ pub struct Pair {
     pub null_safe: bool,
     /// They are the starts of windows, which are equal.
     pub windows: Option<[Tumbling; 2]>,
+}
+
+impl Pair {
+    pub fn is(&self, condition: &Expr) -> bool {
+        let [left, right] = &self.of;
+        matches!(condition, Expr::BinaryExpr(BinaryExpr { left: l, op: Operator::Eq, right: r })
+            if **l == *left && **r == *right)
+    }
 }
 
 /// By what rows of a side leave the state.
@@ -184,8 +193,14 @@ impl Meeting {
         }
     }
 
-    /// Once all conditions are known: rows with a NULL that is compared meet none.
+    /// Once all conditions are known: rows with a NULL that is compared meet none, nor do those without
+    /// what the other side's rows must have.
     pub fn settle(&mut self) {
+        for (side, condition) in infer::conditions(&self.on, &self.known()) {
+            if !self.kind.keeps(side) {
+                self.sides[side].filter(side, &condition);
+            }
+        }
         let pairs = self.on.iter().filter(|pair| !pair.null_safe).flat_map(|pair| &pair.of);
         let mut known: Vec<Column> = Vec::new();
         for expr in pairs.chain(self.residual.iter().filter(|expr| is_comparison(expr))) {
@@ -207,6 +222,17 @@ impl Meeting {
         for chain in self.sides.iter_mut().flat_map(|side| &mut side.arms) {
             chain.settle();
         }
+    }
+
+    /// What is true of rows that meet.
+    fn known(&self) -> Vec<Expr> {
+        let of_sides = [0, 1].into_iter().flat_map(|side| {
+            let of = &self.sides[side];
+            of.pre.iter().cloned().chain(of.conditions(side))
+        });
+        let pairs = self.on.iter().filter(|pair| !pair.null_safe && pair.windows.is_none());
+        let pairs = pairs.map(|Pair { of: [left, right], .. }| left.clone().eq(right.clone()));
+        of_sides.chain(self.residual.iter().cloned()).chain(pairs).collect()
     }
 
     /// Whether a column of a side is its event time.
@@ -350,7 +376,7 @@ pub fn index_of(column: &Column, side: usize) -> Option<usize> {
 }
 
 /// Whether an expression reads the left side, and the right one.
-fn sides(expr: &Expr) -> (bool, bool) {
+pub fn sides(expr: &Expr) -> (bool, bool) {
     (reads(expr, side_relation(0)), reads(expr, side_relation(1)))
 }
 

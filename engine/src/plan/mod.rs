@@ -25,6 +25,7 @@ mod fixed;
 pub mod functions;
 mod grouping;
 pub mod identity;
+mod infer;
 mod inline;
 mod inputs;
 mod join;

@@ -8,6 +8,9 @@ use datafusion_expr::{Between, BinaryExpr, Cast, Expr, Operator};
 
 use super::functions::{arithmetic, window};
 
+/// Functions that Spark counts among its null-intolerant expressions, and that keys are made of.
+const STRICT: [&str; 6] = ["upper", "lower", "length", "character_length", "substr", "abs"];
+
 /// Whether a condition is not true for a row whose columns of this kind are NULL.
 pub fn drops_null(expr: &Expr, of: &dyn Fn(&Column) -> bool) -> bool {
     match expr {
@@ -57,6 +60,9 @@ fn parts(expr: &Expr) -> Option<Vec<&Expr>> {
             op: And | Or | IsDistinctFrom | IsNotDistinctFrom, ..
         }) => None,
         Expr::BinaryExpr(BinaryExpr { left, right, .. }) => Some(vec![left, right]),
+        Expr::ScalarFunction(call) if STRICT.contains(&call.name()) => {
+            Some(call.args.iter().collect())
+        }
         other => match (arithmetic::parts(other), window::shift_parts(other)) {
             (Some((_, left, right, _)), _) => Some(vec![left, right]),
             (None, Some((time, _))) => Some(vec![time]),
@@ -116,6 +122,9 @@ mod tests {
         check(tripled(col("v")).lt(col("w")), true);
         check(window::shift(col("ts"), 5).lt(col("other")), true);
         check(col("v").between(col("w"), lit(3)), true);
+        let upper = |of: Expr| datafusion_functions::string::expr_fn::upper(of);
+        check(upper(col("k")).eq(upper(col("j"))), true);
+        check(upper(coalesced(col("k"))).eq(col("j")), false);
         check(coalesced(col("v")).lt(col("w")), false);
         check(spaceship(col("v"), col("w")), false);
         check(col("v").gt(lit(1)).or(col("w").gt(lit(1))), false);

@@ -5,8 +5,8 @@
 //! in its place, is it a column as any other.
 
 use arrow::datatypes::DataType;
-use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{DFSchema, Result};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{Column, DFSchema, Result};
 use datafusion_expr::Expr;
 
 use super::functions::window;
@@ -134,6 +134,27 @@ impl Side {
             });
             arm.filter(own.expect("the rule returns no error").data);
         }
+    }
+
+    /// What all its rows fulfil, as far as its columns tell. Of several arms nothing is known.
+    pub fn conditions(&self, side: usize) -> Vec<Expr> {
+        let ([arm], [made_of]) = (&self.arms[..], &self.made_of[..]) else { return Vec::new() };
+        let of_column = |node: Expr| {
+            let known = made_of.iter().position(|of| *of == node && !of.column_refs().is_empty());
+            Ok(match known {
+                Some(at) => {
+                    let column = Expr::Column(side_column(side, at));
+                    Transformed::new(column, true, TreeNodeRecursion::Jump)
+                }
+                None => Transformed::no(node),
+            })
+        };
+        let translated = |filter: &Expr| {
+            let new = filter.clone().transform_down(of_column).expect("the rule returns no error");
+            let is_whole = |column: &&Column| index_of(column, side).is_some();
+            new.data.column_refs().iter().all(is_whole).then_some(new.data)
+        };
+        arm.filters.iter().filter_map(translated).collect()
     }
 
     /// The columns that are its event time, in every arm.
