@@ -73,6 +73,15 @@ pub fn group(node: &Aggregate, arm: &mut Arm) -> Result<(), Refused> {
             (None, None) => own,
         });
     }
+    if chain.meeting.is_some() {
+        // A row without a time is in no window, so that a join need not let rows without one leave.
+        let of_time = |key: &&Key| {
+            matches!(key.window, Some(Window::Sliding { .. } | Window::Session { .. }))
+        };
+        for key in grouping.keys.iter().filter(of_time) {
+            chain.filter(Expr::IsNotNull(Box::new(key.expr.clone())));
+        }
+    }
     chain.groups = Some(grouping);
     arm.made_of = made_of;
     Ok(())

@@ -15,7 +15,7 @@ use datafusion_expr::{BinaryExpr, Expr, Join, JoinType, LogicalPlan, Operator};
 
 use super::lower::{
     Arm, MARK, Refused, Relations, Step, element_relation, inline, joined_column, joined_relation,
-    mark_column, reads, refuse, rows, step,
+    mark_column, reads, refuse, rows,
 };
 use super::meet;
 use super::nulls;
@@ -162,8 +162,8 @@ pub fn lower(join: &Join, relations: Relations) -> Result<Vec<Arm>, Refused> {
     let streams = (reads_stream(&join.left, relations)?, reads_stream(&join.right, relations)?);
     let (stream, side, stream_is_left) = match streams {
         (true, true) => {
-            let (left, right) = (step(&join.left, relations)?, step(&join.right, relations)?);
-            return Ok(vec![meet::lower(join, left, right)?]);
+            let [left, right] = [&join.left, &join.right].map(|of| rows(of, "a join", relations));
+            return Ok(vec![meet::lower(join, left?, right?)?]);
         }
         (false, false) => {
             return refuse(

@@ -13,12 +13,12 @@ use datafusion_expr::{Between, BinaryExpr, Expr, Join, JoinType, Operator};
 use super::functions::window;
 use super::infer;
 use super::inline::{reads, side_column, side_relation};
-use super::lower::{Arm, Chain, Refused, Window, refuse};
+use super::lower::{Arm, Chain, Refused, refuse};
 use super::nulls::{drops_null, is_strict};
 use super::range::{self, Bound};
 use super::stream_join::Judged;
-use super::stream_side::{Side, Tumbling};
-use super::windows::window_of_row;
+use super::stream_side::{Side, Windows, windows_of};
+use super::windows::unshifted;
 use crate::job::spec::SourceSpec;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub struct Pair {
     /// `<=>`: NULL meets NULL.
     pub null_safe: bool,
     /// They are the starts of windows, which are equal.
-    pub windows: Option<[Tumbling; 2]>,
+    pub windows: Option<[Windows; 2]>,
 }
 
 impl Pair {
@@ -93,7 +93,7 @@ pub enum Leaving {
     /// The watermark passes the key of this number, an event time.
     Key(usize),
     /// The watermark comes to the end of the window that starts at the key of this number.
-    Window(usize, Tumbling),
+    Window(usize, Windows),
     /// The watermark passes a bound on a time, the side's column of this number.
     Time(usize, Vec<Bound>),
 }
@@ -117,8 +117,8 @@ pub fn lower(join: &Join, left: Vec<Arm>, right: Vec<Arm>) -> Result<Arm, Refuse
             return refuse(what, "write JOIN or LEFT JOIN, or a condition joined by AND");
         }
     };
-    let left = Side::of(left, join.left.schema())?;
-    let right = Side::of(right, join.right.schema())?;
+    let left = Side::of(left, join.left.schema());
+    let right = Side::of(right, join.right.schema());
     let both = [left.columns(0, false), right.columns(1, false)].concat();
     let made_of = match kind {
         MeetKind::LeftSemi => left.columns(0, false),
@@ -237,10 +237,10 @@ impl Meeting {
 
     /// Whether a column of a side is its event time.
     pub fn is_time(&self, expr: &Expr, sources: &[SourceSpec]) -> bool {
-        let Expr::Column(column) = expr else { return false };
+        let (Expr::Column(column), shifted) = unshifted(expr) else { return false };
         [0, 1].into_iter().any(|side| {
-            let times = || self.sides[side].times(sources);
-            index_of(column, side).is_some_and(|index| times().contains(&index))
+            index_of(column, side)
+                .is_some_and(|index| self.sides[side].is_time(index, shifted, sources))
         })
     }
 
@@ -268,6 +268,9 @@ impl Meeting {
         };
         let tells = |pair: &Pair, side: usize| match (pair.windows, &pair.of[side]) {
             (None, expr) => is_time(expr, side),
+            (Some(windows), Expr::Column(start)) => index_of(start, side).is_some_and(|start| {
+                self.sides[side].is_time(start, windows[side].size_us - 1, sources)
+            }),
             (Some(_), start) => {
                 window::start_parts(start).is_some_and(|(time, _, _)| is_time(time, side))
             }
@@ -361,6 +364,9 @@ impl Meeting {
     pub fn judged(&self, side: usize, read: &[usize], sources: &[SourceSpec]) -> Judged {
         let of = &self.sides[side];
         let times = of.times(sources);
+        if of.is_grouped() {
+            return Judged::Nothing;
+        }
         match self.leaving(sources)[side] {
             Leaving::Window(_, window) => Judged::Windows(window),
             _ if read.iter().any(|at| of.is_visible(*at) && times.contains(at)) => Judged::Times,
@@ -397,12 +403,9 @@ fn pair(conjunct: &Expr) -> Option<Pair> {
 
 /// Windows are equal where their starts are, and their ends where one is longer. None of them is NULL.
 fn windows(pair: Pair) -> Vec<Pair> {
-    let parts = |expr: &Expr| match window_of_row(expr)? {
-        (time, Window::Sliding { size_us, offset_us, .. }) => {
-            let start = window::start(time, size_us, offset_us);
-            Some((start, Tumbling { size_us, offset_us }))
-        }
-        _ => None,
+    let parts = |expr: &Expr| {
+        let (time, of) = windows_of(expr)?;
+        Some((of.start_of(time), of))
     };
     let [left, right] = &pair.of;
     let (Some((left, of_left)), Some((right, of_right))) = (parts(left), parts(right)) else {

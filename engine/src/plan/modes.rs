@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::lower::{Chain, Grouping, Window};
 use super::sql::Marks;
+use super::stream_side::Side;
 use super::windows::closes;
 use crate::job::finding::Finding;
 use crate::job::spec::{OutputMode, SourceSpec};
@@ -56,11 +57,19 @@ fn check_arm(chain: &Chain, facts: &Facts) -> Vec<Finding> {
         let at = at.clone().unwrap_or_else(|| facts.whole.clone());
         findings.push(Finding::new(at, what, fix));
     };
-    if chain.aggregates() > 1 && facts.mode != OutputMode::Append {
+    let meets_groups = |level: &&Chain| {
+        level.meeting.as_ref().is_some_and(|meeting| meeting.sides.iter().any(Side::is_grouped))
+    };
+    let stacks = match facts.mode {
+        OutputMode::Append => false,
+        OutputMode::Update if chain.levels().iter().any(meets_groups) => true,
+        _ => chain.aggregates() > 1,
+    };
+    if stacks {
         let what = "Detected pattern of possible 'correctness' issue due to global watermark. The \
                     query contains stateful operation which can emit rows older than the current \
-                    watermark plus allowed late record delay: an aggregate over an aggregate takes \
-                    rows that are final, others it would count again and again";
+                    watermark plus allowed late record delay: what stands over an aggregate takes \
+                    rows that are final, others it would take again and again";
         refuse(&facts.marks.group_by, what, "set mode = \"append\"".into());
         return findings;
     }

@@ -14,7 +14,7 @@ use super::inline::side_column;
 use super::meet::{Leaving, MeetKind, Meeting, Pair};
 use super::range::{self, Bound};
 use super::side::Lookup;
-use super::stream_side::Tumbling;
+use super::stream_side::Windows;
 use super::types::sql_name;
 use super::{Plan, Shape, WindowKey};
 use crate::job::spec::SourceSpec;
@@ -54,7 +54,7 @@ pub enum Leaves {
     /// It passes this key.
     Key(usize),
     /// It comes to the end of the window that starts at this key.
-    Window(usize, Tumbling),
+    Window(usize, Windows),
     /// It passes a bound on this column.
     Time(usize, Vec<Bound>),
 }
@@ -66,15 +66,15 @@ pub enum Judged {
     /// Its own time.
     Times,
     /// The end of its window.
-    Windows(Tumbling),
+    Windows(Windows),
 }
 
 impl Plan {
     /// The windows by which rows are late; none where a row is its own end.
     pub fn judged_windows(&self) -> Option<WindowKey> {
         match self.shape {
-            Shape::Rows { judged: Judged::Windows(Tumbling { size_us, offset_us }), .. } => {
-                let slide_us = size_us;
+            Shape::Rows { judged: Judged::Windows(Windows { size_us, offset_us }), .. } => {
+                let (slide_us, offset_us) = (size_us, offset_us?);
                 Some(WindowKey { key: 0, size_us, slide_us, offset_us, time: None, closes: true })
             }
             _ => self.window(),
@@ -103,7 +103,7 @@ impl JoinSide {
     /// alone, which end at a time that no row of theirs has.
     fn output_watermark(&self, watermark: i64, windows: bool) -> Option<i64> {
         match &self.leaves {
-            Leaves::Window(_, of) => Some(of.start(watermark).saturating_sub(i64::from(!windows))),
+            Leaves::Window(_, of) => Some(of.reach(watermark).saturating_sub(i64::from(!windows))),
             _ => self.passed(watermark),
         }
     }

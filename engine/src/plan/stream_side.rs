@@ -6,14 +6,14 @@
 
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column, DFSchema, Result};
+use datafusion_common::{Column, DFSchema};
 use datafusion_expr::Expr;
 
 use super::functions::window;
 use super::inline::side_column;
-use super::lower::{Arm, Chain, Refused, Window, refuse};
+use super::lower::{Arm, Chain, Window};
 use super::meet::index_of;
-use super::windows::{self, is_time, window_of_row};
+use super::windows::{self, is_time, window_from, window_of_row};
 use crate::job::spec::SourceSpec;
 
 #[derive(Clone, Debug)]
@@ -31,38 +31,52 @@ pub struct Side {
     pub pre: Vec<Expr>,
 }
 
-/// A tumbling window of a time, the side's column of this number.
+/// A window of a time, the side's column of this number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OfTime {
     pub time: usize,
-    pub of: Tumbling,
+    pub of: Windows,
 }
 
+/// Windows that rows of a side are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tumbling {
+pub struct Windows {
     pub size_us: i64,
-    pub offset_us: i64,
+    /// Of windows that a row falls into by its time; none of those that a query below has made, whose start
+    /// the row has.
+    pub offset_us: Option<i64>,
 }
 
-impl Tumbling {
-    /// Start of the window that holds a time.
-    pub fn start(self, time: i64) -> i64 {
-        let of = time.saturating_sub(self.offset_us).div_euclid(self.size_us);
-        of.saturating_mul(self.size_us).saturating_add(self.offset_us)
+impl Windows {
+    /// The earliest time of rows whose windows end after the watermark: that of a window is its last
+    /// microsecond, which no row of a query below is before.
+    pub fn reach(self, watermark: i64) -> i64 {
+        let Some(offset_us) = self.offset_us else { return watermark };
+        let of = watermark.saturating_sub(offset_us).div_euclid(self.size_us);
+        of.saturating_mul(self.size_us).saturating_add(offset_us)
+    }
+
+    /// The start of a row's window by the time that the row has.
+    pub fn start_of(self, time: Expr) -> Expr {
+        match self.offset_us {
+            Some(offset_us) => window::start(time, self.size_us, offset_us),
+            None => time,
+        }
     }
 }
 
+/// The windows of an expression that makes one, and the time that tells them.
+pub fn windows_of(expr: &Expr) -> Option<(Expr, Windows)> {
+    if let Some((time, Window::Sliding { size_us, offset_us, .. })) = window_of_row(expr) {
+        return Some((time, Windows { size_us, offset_us: Some(offset_us) }));
+    }
+    let (start, size_us) = window_from(expr)?;
+    let is_column = matches!(start, Expr::Column(_));
+    is_column.then_some((start, Windows { size_us, offset_us: None }))
+}
+
 impl Side {
-    pub fn of(arms: Vec<Arm>, schema: &DFSchema) -> Result<Side, Refused> {
-        for Arm { chain, .. } in &arms {
-            chain.nothing_above("a join")?;
-            if chain.groups.is_some() {
-                return refuse(
-                    "a join of two streams above an aggregate is not in this version",
-                    "join before the groups are made",
-                );
-            }
-        }
+    pub fn of(arms: Vec<Arm>, schema: &DFSchema) -> Side {
         let fields = schema.fields();
         let (made_of, arms) = arms.into_iter().map(|arm| (arm.made_of, arm.chain)).unzip();
         let mut side = Side {
@@ -75,18 +89,13 @@ impl Side {
             pre: Vec::new(),
         };
         side.windows = (0..fields.len()).map(|column| side.window(column)).collect();
-        Ok(side)
+        side
     }
 
     /// What a column is a window of, in every arm of the same size; its time becomes a column.
     fn window(&mut self, column: usize) -> Option<OfTime> {
-        let parts = |made_of: &Vec<Expr>| match window_of_row(&made_of[column])? {
-            (time, Window::Sliding { size_us, offset_us, .. }) => {
-                Some((time, Tumbling { size_us, offset_us }))
-            }
-            _ => None,
-        };
-        let of_arms: Option<Vec<(Expr, Tumbling)>> = self.made_of.iter().map(parts).collect();
+        let parts = |made_of: &Vec<Expr>| windows_of(&made_of[column]);
+        let of_arms: Option<Vec<(Expr, Windows)>> = self.made_of.iter().map(parts).collect();
         let of_arms = of_arms?;
         let of = of_arms.first()?.1;
         if of_arms.iter().any(|(_, other)| *other != of) {
@@ -114,8 +123,7 @@ impl Side {
         let column = |at: usize| match self.windows[at].filter(|_| !padded) {
             None => Expr::Column(side_column(side, at)),
             Some(OfTime { time, of }) => {
-                let time = Expr::Column(side_column(side, time));
-                let start = window::start(time, of.size_us, of.offset_us);
+                let start = of.start_of(Expr::Column(side_column(side, time)));
                 windows::both(start.clone(), window::shift(start, of.size_us))
             }
         };
@@ -157,15 +165,26 @@ impl Side {
         arm.filters.iter().filter_map(translated).collect()
     }
 
-    /// The columns that are its event time, in every arm.
+    /// The columns that are its event time.
     pub fn times(&self, sources: &[SourceSpec]) -> Vec<usize> {
-        let is_one = |&column: &usize| {
-            self.arms
-                .iter()
-                .zip(&self.made_of)
-                .all(|(arm, made_of)| is_time(&made_of[column], arm, sources))
-        };
-        (0..self.types.len()).filter(is_one).collect()
+        (0..self.types.len()).filter(|&column| self.is_time(column, 0, sources)).collect()
+    }
+
+    /// Whether a column and so many microseconds are its event time, in every arm: a window of a query below has its
+    /// last one.
+    pub fn is_time(&self, column: usize, shifted: i64, sources: &[SourceSpec]) -> bool {
+        self.arms.iter().zip(&self.made_of).all(|(arm, made_of)| {
+            let own = &made_of[column];
+            match shifted {
+                0 => is_time(own, arm, sources),
+                _ => is_time(&window::shift(own.clone(), shifted), arm, sources),
+            }
+        })
+    }
+
+    /// Whether its rows are groups of a query below: none of them comes late.
+    pub fn is_grouped(&self) -> bool {
+        self.arms.iter().any(|arm| arm.aggregates() > 0)
     }
 
     /// The columns of timestamps, be they event times or not.

@@ -6,6 +6,7 @@ use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{Expr, lit};
 
 use super::functions::window;
+use super::inline::side_relation;
 use super::lower::{Chain, GROUP, Key, Refused, Window, reads, refuse};
 use crate::job::spec::SourceSpec;
 
@@ -113,11 +114,19 @@ pub fn window_part(expr: &Expr) -> Option<(Expr, Window, bool)> {
     Some((window_time(time), Window::Sliding { size_us, slide_us, offset_us }, is_start))
 }
 
-/// The start of a window of the query below, and its size.
+/// The start of a window of the query below, be it through a join, and its size.
 pub fn window_of_below(expr: &Expr) -> Option<(Expr, i64)> {
+    let is_below = |start: &Expr| {
+        reads(start, GROUP) || [0, 1].into_iter().any(|side| reads(start, side_relation(side)))
+    };
+    window_from(expr).filter(|(start, _)| is_below(start))
+}
+
+/// The start of a window that is made of it, and its size.
+pub fn window_from(expr: &Expr) -> Option<(Expr, i64)> {
     let (start, end) = struct_of_window(expr)?;
     let (of, size_us) = window::shift_parts(end)?;
-    (of == start && reads(start, GROUP)).then(|| (start.clone(), size_us))
+    (of == start).then(|| (start.clone(), size_us))
 }
 
 pub fn text(expr: &Expr) -> Option<&str> {
@@ -167,17 +176,26 @@ pub fn is_time(expr: &Expr, chain: &Chain, sources: &[SourceSpec]) -> bool {
     }
     let below = chain.below.first().filter(|below| below.groups.is_some());
     let Some(below) = below else { return is_event_time(expr, &sources[chain.source]) };
+    let (base, shifted) = unshifted(expr);
+    reach(below, base, sources).is_some_and(|least| shifted >= least)
+}
+
+/// What an expression adds microseconds to, and how many.
+pub fn unshifted(expr: &Expr) -> (&Expr, i64) {
     let (mut base, mut shifted) = (expr, 0i64);
     while let Some((inner, us)) = window::shift_parts(base) {
         (base, shifted) = (inner, shifted.saturating_add(us));
     }
-    reach(below, base, sources).is_some_and(|least| shifted >= least)
+    (base, shifted)
 }
 
 /// Whether the watermark closes the groups of this key.
 pub fn closes(key: &Key, chain: &Chain, sources: &[SourceSpec]) -> bool {
     match key.window {
         _ if key.in_part => false,
+        Some(Window::Start { size_us }) if chain.meeting.is_some() => {
+            is_time(&window::shift(key.expr.clone(), size_us - 1), chain, sources)
+        }
         Some(Window::Start { .. }) => {
             let reaches = |below: &Chain| reach(below, &key.expr, sources).is_some();
             chain.below.first().is_some_and(reaches)

@@ -98,8 +98,15 @@ class Fuzz:
         sides = ["input", "other"]
         if "win" in on:
             size = self.one("10 seconds", "5 seconds", "1 minute")
-            of = lambda name, value: f"(SELECT ts, window(ts, '{size}') AS win, k, {value} FROM {name})"
-            sides = [of("input", "v").replace("SELECT ts, ", "SELECT "), of("other", "w").replace("SELECT ts, ", "SELECT ")]
+            of = lambda name, value: f"(SELECT window(ts, '{size}') AS win, k, {value} FROM {name})"
+            groups = self.p(0.4)
+            if groups:
+                slide = self.one("", "", ", '5 seconds'")
+                window = f"window(ts, '{size}'{slide if size != '5 seconds' else ''})"
+                of = lambda name, value: f"(SELECT {window} AS win, k, max({value}) AS {value}, count(*) AS n FROM {name} GROUP BY {window}, k)"
+            sides = [of("input", "v"), of("other", "w")]
+            if groups and self.p(0.2):
+                sides[1] = f"(SELECT window(ts, '{size}') AS win, k, w, 1 AS n FROM other)"
         elif self.p(0.15):
             sides[0] = "(SELECT * FROM input WHERE v > 0)"
         semi, windows = kind == "LEFT SEMI", "win" in on
