@@ -48,7 +48,8 @@ pub struct Evaluated {
 pub fn evaluate(expr: &Expr, columns: &[ArrayRef], rows: usize) -> Evaluated {
     let value = walk(expr, &Batch { columns, rows }).expand(rows);
     debug_assert_eq!(value.array.data_type(), &expr.data_type);
-    Evaluated { values: value.array, errors: value.errors }
+    // Of no row none failed, be it that a constant would.
+    Evaluated { values: value.array, errors: value.errors.filter(|_| rows > 0) }
 }
 
 struct Batch<'a> {
