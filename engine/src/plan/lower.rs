@@ -306,6 +306,11 @@ impl Chain {
         below + usize::from(self.groups.is_some())
     }
 
+    /// Whether its rows are groups of a query below.
+    pub fn is_grouped(&self) -> bool {
+        self.below.iter().any(|below| below.groups.is_some())
+    }
+
     /// Once all filters are where they belong.
     pub fn settle(&mut self) {
         self.below.iter_mut().for_each(Chain::settle);

@@ -11,7 +11,7 @@ use datafusion_expr::Expr;
 
 use super::functions::window;
 use super::inline::side_column;
-use super::lower::{Arm, Chain, Window};
+use super::lower::{Arm, Chain, GROUP, Window};
 use super::meet::index_of;
 use super::windows::{self, is_time, window_from, window_of_row};
 use crate::job::spec::SourceSpec;
@@ -140,7 +140,7 @@ impl Side {
                 }),
                 _ => Ok(Transformed::no(node)),
             });
-            arm.filter(own.expect("the rule returns no error").data);
+            filter_arm(arm, own.expect("the rule returns no error").data);
         }
     }
 
@@ -162,7 +162,8 @@ impl Side {
             let is_whole = |column: &&Column| index_of(column, side).is_some();
             new.data.column_refs().iter().all(is_whole).then_some(new.data)
         };
-        arm.filters.iter().filter_map(translated).collect()
+        let below = arm.below.iter().flat_map(|below| &below.having);
+        arm.filters.iter().chain(below).filter_map(translated).collect()
     }
 
     /// The columns that are its event time.
@@ -184,7 +185,7 @@ impl Side {
 
     /// Whether its rows are groups of a query below: none of them comes late.
     pub fn is_grouped(&self) -> bool {
-        self.arms.iter().any(|arm| arm.aggregates() > 0)
+        self.arms.iter().any(Chain::is_grouped)
     }
 
     /// The columns of timestamps, be they event times or not.
@@ -205,5 +206,15 @@ impl Side {
             Chain { columns: columns.iter().map(column).collect(), ..arm.clone() }
         };
         self.arms.iter().zip(&self.made_of).map(chain).collect()
+    }
+}
+
+/// What is asked of groups alone is asked where they are made, and of their keys before.
+fn filter_arm(arm: &mut Chain, condition: Expr) {
+    let is_group = |column: &&Column| column.relation.as_ref().is_some_and(|r| r.table() == GROUP);
+    let of_groups = arm.is_grouped() && condition.column_refs().iter().all(is_group);
+    match of_groups {
+        true => arm.below.iter_mut().for_each(|below| below.filter(condition.clone())),
+        false => arm.filter(condition),
     }
 }
